@@ -1,0 +1,55 @@
+"""What a capture says: a change that happened under a watched root, or that changes were lost.
+
+A change is a *hint* (look at this name again), optionally with an exact byte range, or already a *record* that
+carries its bytes. The source treats hints as claims to be checked, never as steps to be replayed: what is on disk
+now decides. That makes duplicates, merged masks and reordered neighbours harmless.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from i2core.api.records import Record
+
+
+class Place(NamedTuple):
+    """A path beneath one of a rule's roots. `path` is raw bytes relative to the root, without a leading or
+    trailing slash; ``b""`` is the root itself."""
+
+    root: int
+    path: bytes
+
+
+class Op(enum.Enum):
+    """What the operating system said. `CREATE` covers link, symlink, mknod and a move in from outside;
+    `REMOVE` covers a move out. `RENAME` has both names beneath the rule's roots."""
+
+    CREATE = "create"
+    MODIFY = "modify"
+    ATTRIB = "attrib"
+    REMOVE = "remove"
+    RENAME = "rename"
+
+
+class Change(NamedTuple):
+    """One hint. Units: `first`, `length` in bytes; both 0 and `exact` False when only the name is known."""
+
+    op: Op
+    place: Place
+    is_dir: bool = False
+    to: Place | None = None
+    """The new name, for `RENAME` alone."""
+    exact: bool = False
+    """True: nothing but ``[first, first + length)`` of the file's content changed."""
+    first: int = 0
+    length: int = 0
+    record: Record | None = None
+    """The change with its bytes in true write order, from captures that see the data. Wins over the hint."""
+
+
+class Lost(NamedTuple):
+    """Changes beneath `place` may have been dropped: that subtree, and no more, is compared again."""
+
+    place: Place
+    reason: str

@@ -1,0 +1,114 @@
+"""What a plugin hands to core: `DriverSpec`, and the context that core hands to the driver it opens."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+API_VERSION = 1
+"""A plugin names the version that it was written for (`DriverSpec.api`); another one is reported and left out."""
+
+
+class DriverKind(enum.Enum):
+    """The places where a driver fits; the value is the word that config, messages and hooks use."""
+
+    CAPTURE = "capture"
+    FILTER = "filter"
+    CODEC = "codec"
+    CLIENT_TRANSPORT = "client_transport"
+    SERVER_TRANSPORT = "server_transport"
+    SINK = "sink"
+
+
+@attrs.frozen
+class NoConfig:
+    """The config class of a driver that has no options."""
+
+
+@attrs.frozen
+class Probe:
+    """What a capture's probe found: whether it works for these roots here, and why (not), in one line."""
+
+    works: bool
+    why: str
+
+
+@attrs.frozen(kw_only=True)
+class DriverSpec:
+    """One driver that a plugin offers.
+
+    Example::
+
+        DriverSpec(kind=DriverKind.CODEC, name="zstd", config=ZstdConfig, summary="Zstandard", open=open_zstd)
+    """
+
+    kind: DriverKind
+    name: str
+    """The word in the config, lower case."""
+    summary: str
+    open: Callable[[Any, Any], AbstractAsyncContextManager[Any]]
+    """``open(config, context)``: an async context manager that gives the driver and closes it at its end."""
+    config: type = NoConfig
+    """A frozen attrs class; cattrs builds it from the driver's TOML table."""
+    platforms: tuple[str, ...] = ("linux",)
+    """Values of `sys.platform` on which the driver can work."""
+    rank: int = 0
+    """For ``"auto"``: of the drivers whose probe works, the highest rank is taken."""
+    probe: Callable[[CaptureContext], Probe] | None = None
+    """Captures: can it work for these roots, here, now? Reads only, leaves nothing behind."""
+    api: int = API_VERSION
+
+
+@attrs.frozen(kw_only=True)
+class CaptureContext:
+    """For captures. `roots` are absolute directories; `Place.root` indexes them."""
+
+    roots: tuple[bytes, ...]
+    wants_dir: Callable[[int, bytes], bool] = lambda root, path: True
+    """False for a directory (root index, path beneath it) that the rule excludes: need not be watched."""
+    say: Callable[[str], None] = lambda line: None
+    """One line for the logbook: a choice made, a limit met."""
+
+
+@attrs.frozen(kw_only=True)
+class FilterContext:
+    """For filters: the rule's source directories, absolute."""
+
+    roots: tuple[bytes, ...]
+
+
+@attrs.frozen(kw_only=True)
+class CodecContext:
+    """For codecs: the rule's name, bound into keys and messages."""
+
+    rule: str
+
+
+@attrs.frozen(kw_only=True)
+class SinkContext:
+    """For sinks. `roots` are the absolute target directories; `allowed` the directories they must lie beneath."""
+
+    roots: tuple[bytes, ...]
+    allowed: tuple[bytes, ...]
+    say: Callable[[str], None] = lambda line: None
+
+
+@attrs.frozen(kw_only=True)
+class TransportContext:
+    """For transports: this node's identity, and whom it trusts.
+
+    `certificate` and `key` are PEM files (the key 0600); None on a loopback-only plaintext node.
+    `peers` maps a pinned certificate fingerprint (``"sha256:<64 hex digits>"``) to the peer's name.
+    """
+
+    certificate: Path | None
+    key: Path | None
+    peers: Mapping[str, str]
+    plaintext: bool = False
+    """The config allows plaintext; a transport still refuses it on any address that is not loopback."""
+    say: Callable[[str], None] = lambda line: None

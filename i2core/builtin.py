@@ -1,0 +1,1 @@
+"""Drivers that need nothing but the standard library."""

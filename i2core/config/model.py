@@ -1,0 +1,166 @@
+"""The configuration as values. docs/config.md is the reference of every key, default and unit."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+
+class PathMapping(enum.Enum):
+    """How sources map to targets."""
+
+    ONE_TO_ONE = "one-to-one"
+    MANY_TO_ONE = "many-to-one"
+
+
+class Verify(enum.Enum):
+    """What a mirror compares: size and mtime, or block hashes of the content on both ends."""
+
+    TIME = "time"
+    STRICT = "strict"
+
+
+class OnError(enum.Enum):
+    """What an unreadable file does to a mirror."""
+
+    STOP = "stop"
+    LOG = "log"
+
+
+class First(enum.Enum):
+    """Whether the target was seeded by hand before the first mirror."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+
+
+class OrphanAction(enum.Enum):
+    """What happens to an entry of the replica that the source no longer has, when a mirror finds it."""
+
+    KEEP = "keep"
+    DELETE = "delete"
+    MOVE = "move"
+
+
+@attrs.frozen(kw_only=True)
+class Pair:
+    """One source directory (or single file) and its target, both absolute."""
+
+    source: bytes
+    target: bytes
+
+
+@attrs.frozen(kw_only=True)
+class DriverChoice:
+    """A driver by name with its own options (already built by cattrs from the driver's config class when loaded)."""
+
+    name: str
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class MirrorOptions:
+    """`mirror = { verify, on_error, first }`."""
+
+    verify: Verify = Verify.TIME
+    on_error: OnError = OnError.LOG
+    first: First = First.AUTO
+
+
+@attrs.frozen(kw_only=True)
+class Orphans:
+    """`orphans = { action, to, archive }`. `to` is an absolute directory on the backup node."""
+
+    action: OrphanAction = OrphanAction.KEEP
+    to: bytes | None = None
+    archive: bool = False
+    """True: what the source deletes while replicating moves to `to` instead of being removed."""
+
+
+@attrs.frozen(kw_only=True)
+class Brake:
+    """`brake = { share, window, least }`: a delete of more than `share` of a rule's files and at least `least`
+    within `window_s` seconds is held at the backup node until released."""
+
+    share: float = 0.5
+    window_s: float = 60.0
+    least: int = 1000
+
+
+@attrs.frozen(kw_only=True)
+class Rule:
+    """One `[[rule]]`: what is protected, and how."""
+
+    name: str
+    backup: str
+    pairs: tuple[Pair, ...]
+    """With mapping many-to-one, `target` already holds the full source path beneath the rule's one target."""
+    mapping: PathMapping = PathMapping.ONE_TO_ONE
+    filters: tuple[DriverChoice, ...] = ()
+    """From `exclude` and `file_types`: the glob filter with its options."""
+    capture: DriverChoice = DriverChoice(name="auto")
+    mirror: MirrorOptions = MirrorOptions()
+    codecs: tuple[DriverChoice, ...] = ()
+    """In the order in which they encode: compression before encryption."""
+    orphans: Orphans = Orphans()
+    brake: Brake = Brake()
+    rescan_s: float = 3600.0
+    """Seconds between paced scans that find what no event tells (mmap stores); 0 turns them off."""
+    autostart: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class PeerEntry:
+    """A trusted node. `address` (work nodes only) is ``host`` or an IP; ports where they are not the defaults."""
+
+    name: str
+    fingerprint: str | None = None
+    address: str | None = None
+    mirror_port: int = 26832
+    replication_port: int = 26833
+
+
+@attrs.frozen(kw_only=True)
+class BackupRole:
+    """`[backup]`."""
+
+    listen: str = "0.0.0.0"
+    allow_roots: tuple[bytes, ...]
+    mirror_port: int = 26832
+    replication_port: int = 26833
+    plaintext: bool = False
+    """Allow plaintext; only possible when `listen` is a loopback address."""
+    transport: str = "tcp"
+    sink: DriverChoice = DriverChoice(name="fs")
+    peers: tuple[PeerEntry, ...] = ()
+    keys: Mapping[str, DriverChoice] = attrs.field(factory=dict)
+    """Per rule name: the encryption codec, for rules whose batches arrive encrypted."""
+
+
+@attrs.frozen(kw_only=True)
+class WorkRole:
+    """`[work]`."""
+
+    memory_limit: int = 256_000_000
+    """Bytes of changes kept in memory before subtrees are only marked for compare."""
+    disk_limit: int = 4_096_000_000
+    cache_dir: Path | None = None
+    plaintext: bool = False
+    transport: str = "tcp"
+    peers: tuple[PeerEntry, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class NodeConfig:
+    """A whole config file."""
+
+    path: Path
+    name: str
+    state_dir: Path
+    backup: BackupRole | None = None
+    work: WorkRole | None = None
+    rules: tuple[Rule, ...] = ()

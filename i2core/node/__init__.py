@@ -1,0 +1,1 @@
+"""The daemon of one host: supervisor, control API, identity, logbook."""

@@ -1,0 +1,1 @@
+"""What crosses a link: frames, handshake, and the session that keeps order, answers and acks."""
