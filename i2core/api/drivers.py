@@ -18,11 +18,7 @@ from i2core.api.errors import Code
 from i2core.api.records import Batch, Buffer, Entry
 
 
-class Driver(ABC):
-    """What all drivers share: nothing but being opened by `DriverSpec.open` and closed by leaving it."""
-
-
-class Capture(Driver):
+class Capture(ABC):
     """Tells what changes beneath the rule's roots.
 
     Owes: after `open` returned, every change beneath a root leads, in the order things happened, to a `Change` that
@@ -44,7 +40,7 @@ class Capture(Driver):
         """
 
 
-class Filter(Driver):
+class Filter(ABC):
     """Decides what a rule protects. Pure: the same question has the same answer for the driver's life."""
 
     @abstractmethod
@@ -52,7 +48,7 @@ class Filter(Driver):
         """True when the object is protected. A directory that is not wanted is not entered."""
 
 
-class Codec(Driver):
+class Codec(ABC):
     """Transforms payloads. `encode` and `decode` are inverse, synchronous, thread-safe and called from worker threads.
 
     Owes: `decode` of damaged or hostile bytes raises and never yields more than `limit` bytes nor needs much more
@@ -93,7 +89,7 @@ StreamHandler = Callable[[trio.abc.Stream, Channel, str | None], Awaitable[None]
 """Serves one accepted stream: (stream, channel, the peer's name by its pinned fingerprint or None in plaintext)."""
 
 
-class ClientTransport(Driver):
+class ClientTransport(ABC):
     """Opens byte streams to a backup node. Owes: the stream is the pinned peer's, or the call raises."""
 
     @abstractmethod
@@ -106,7 +102,7 @@ class ClientTransport(Driver):
         """
 
 
-class ServerTransport(Driver):
+class ServerTransport(ABC):
     """Accepts byte streams. Owes: the handler sees only streams of trusted peers; anyone else gets a closed
     connection and a logged line; no peer can hold up another."""
 
@@ -146,7 +142,7 @@ class Applied(NamedTuple):
     failures: tuple[Failure, ...] = ()
 
 
-class Sink(Driver):
+class Sink(ABC):
     """Keeps replicas: applies records beneath its roots, and tells what is there.
 
     Owes: nothing outside the roots is ever written, created or removed, whatever the records or the tree hold

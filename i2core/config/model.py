@@ -128,7 +128,7 @@ class PeerEntry:
 class BackupRole:
     """`[backup]`."""
 
-    listen: str = "0.0.0.0"
+    listen: str = "0.0.0.0"  # noqa: S104 (a backup node serves its work nodes; peers are pinned)
     allow_roots: tuple[bytes, ...]
     mirror_port: int = 26832
     replication_port: int = 26833
