@@ -1,0 +1,79 @@
+# One command per wish. Every target first makes the virtual environment it needs; nothing outside this directory
+# is changed, except that root on Debian or Ubuntu gets the venv package when it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml console/pyproject.toml))
+PINS := requirements/runtime requirements/dev
+TYPED := i2core $(wildcard $(MEMBERS:%=%/src)) $(wildcard tests bench) conftest.py
+TESTS :=
+ROUNDS := $(or $(BENCH_ROUNDS),3)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: help setup demo test test-all lint format bench dist pins clean
+
+help:
+	@echo 'make setup     .venv with pinned dependencies, core and all plugins; the command is .venv/bin/i2'
+	@echo 'make demo      the whole system on this host, with something to look at'
+	@echo 'make test      quick tests (minutes); TESTS="-k word" goes to pytest'
+	@echo 'make test-all  all tests, also the slow ones and those that need root'
+	@echo 'make lint      ruff, mypy --strict, one-way imports'
+	@echo 'make format    let ruff mend what it can'
+	@echo 'make bench     i2 beside rsync, lsyncd and syncthing (root); BENCH_ROUNDS=3; see bench/README.md'
+	@echo 'make dist      wheels and sdists of all distributions in dist/, and a check that they install'
+	@echo 'make pins      renew requirements/*.txt'
+
+setup: $(VENV)/.installed
+
+$(BIN)/python:
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' sh requirements/venv.sh
+
+# A stamp, so that a second run costs nothing: all is installed anew only when a pin or a project file changed.
+$(VENV)/.installed: requirements/dev.txt pyproject.toml $(MEMBERS:%=%/pyproject.toml) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index -e . $(MEMBERS:%=-e %)
+	@touch $@
+
+demo: setup
+	$(BIN)/i2 demo
+
+test: setup
+	$(BIN)/python -m pytest -m 'not slow and not root' $(TESTS)
+
+test-all: setup
+	HYPOTHESIS_PROFILE=all $(BIN)/python -m pytest $(TESTS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports --no-cache
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python bench/run.py --rounds $(ROUNDS)
+
+# The clean environment takes its dependencies from the same pins, and our own distributions from dist/ alone.
+dist: setup
+	rm -rf dist build
+	$(BIN)/uv build --quiet --offline --no-build-isolation --all-packages --out-dir dist
+	$(PYTHON) -m venv build/check
+	build/check/bin/python -m pip install --quiet --require-hashes -r requirements/runtime.txt
+	build/check/bin/python -m pip install --quiet --no-deps --no-index dist/*.whl
+	build/check/bin/python -m pip check
+	build/check/bin/i2 plugins list
+	@ls dist
+
+pins: setup
+	@for pins in $(PINS); do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --no-header --no-annotate --no-emit-index-url -o $$pins.txt $$pins.in || exit 1; done
+
+clean:
+	rm -rf $(VENV) dist build bench/work .mypy_cache .ruff_cache .pytest_cache .hypothesis
