@@ -1,1 +1,14 @@
 """Drivers that need nothing but the standard library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from i2core.api import DriverSpec, hookimpl
+from i2core.pipeline.scan import SCAN
+
+
+@hookimpl
+def i2_captures() -> Iterable[DriverSpec]:
+    """The capture of last resort."""
+    return (SCAN,)
