@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,13 @@ class OrphanAction(enum.Enum):
     KEEP = "keep"
     DELETE = "delete"
     MOVE = "move"
+
+
+class WhenFull(enum.Enum):
+    """What happens when a rule has as many automatic snapshots as it may keep."""
+
+    ROTATE = "rotate"
+    STOP = "stop"
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +100,44 @@ class Brake:
 
 
 @attrs.frozen(kw_only=True)
+class SnapshotPlan:
+    """`snapshot = { every, start, keep, when_full }`: automatic snapshots."""
+
+    every_s: float
+    """Seconds between two snapshots, at least 3600."""
+    start: datetime.datetime | None = None
+    """Local wall-clock time of the first one; None: one interval after the rule starts."""
+    keep: int = 24
+    """1 to 64."""
+    when_full: WhenFull = WhenFull.ROTATE
+
+
+@attrs.frozen(kw_only=True)
+class CdpRetention:
+    """`cdp = { detailed_days, daily, monthly }`: how long the journal keeps what."""
+
+    detailed_days: int = 7
+    """Days of which every change is kept."""
+    daily: int = 30
+    """Merged single days behind those."""
+    monthly: int = 12
+    """Merged spans of 30 days behind those."""
+
+
+@attrs.frozen(kw_only=True)
+class BandwidthWindow:
+    """One `[[rule.bandwidth]]`. Where windows overlap, the lowest limit counts; outside all of them there is none."""
+
+    days: frozenset[int]
+    """0 is Monday, 6 is Sunday: the days on which the window begins."""
+    first_minute: int
+    end_minute: int
+    """Minutes of the day, local time; an end before `first_minute` lies in the next day."""
+    limit_bps: int
+    """Bits a second on the wire; 0 stops the rule for that time."""
+
+
+@attrs.frozen(kw_only=True)
 class Rule:
     """One `[[rule]]`: what is protected, and how."""
 
@@ -111,6 +157,11 @@ class Rule:
     rescan_s: float = 3600.0
     """Seconds between paced scans that find what no event tells (mmap stores); 0 turns them off."""
     autostart: bool = True
+    snapshot: SnapshotPlan | None = None
+    cdp: CdpRetention | None = None
+    bandwidth: tuple[BandwidthWindow, ...] = ()
+    delete_target_with_rule: bool = False
+    """True: removing the rule also removes what lies beneath its targets."""
 
 
 @attrs.frozen(kw_only=True)
@@ -139,6 +190,8 @@ class BackupRole:
     peers: tuple[PeerEntry, ...] = ()
     keys: Mapping[str, DriverChoice] = attrs.field(factory=dict)
     """Per rule name: the encryption codec, for rules whose batches arrive encrypted."""
+    cdp_dir: bytes | None = None
+    """Where the journals are kept; None: beside the replicas."""
 
 
 @attrs.frozen(kw_only=True)

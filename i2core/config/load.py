@@ -1,0 +1,207 @@
+"""From a TOML file to a `NodeConfig`, or to all of its mistakes at once. docs/config.md is the reference of the keys.
+
+Loading only looks: it reads the file, and asks the disk whether sources and key files are there. It creates nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from i2core.api import DriverKind
+from i2core.config import choices, values
+from i2core.config.checks import check_node, unique_names
+from i2core.config.choices import Context, Drivers
+from i2core.config.lines import Lines
+from i2core.config.mistakes import ConfigErrors, Mistake
+from i2core.config.model import BackupRole, DriverChoice, NodeConfig, PeerEntry, WorkRole
+from i2core.config.options import structure_options
+from i2core.config.places import check_target
+from i2core.config.rules import read_rule
+from i2core.config.table import Report, Table
+from i2core.config.values import shown
+from i2core.config.words import Words, both
+
+__all__ = ["ConfigErrors", "Drivers", "Mistake", "check_target", "load", "structure_options"]
+
+DEFAULT_STATE_DIR = b"/var/lib/i2"
+MEGABYTE = 1_000_000
+_LOOPBACK = both("127.0.0.1, ::1, localhost")
+
+
+def _plaintext_refused(address: str) -> Words:
+    return Words(
+        f"plaintext is refused on {shown(address)}, which is no loopback address",
+        f"{shown(address)} 不是本机回环地址，拒绝明文传输",
+    )
+
+
+def load(path: Path, registry: Drivers, *, look_at_disk: bool = True) -> NodeConfig:
+    """The configuration in that file.
+
+    `look_at_disk` False leaves out what depends on this host at this moment (are the sources there, are the key files
+    safe): for commands that only ask for names, and must work while a disk is missing.
+
+    Raises:
+        ConfigErrors: (a `UsageError`) the file cannot be read, is no TOML, or has mistakes; all of them are told.
+    """
+    file = str(path)
+    text = _text(path, file)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigErrors([_syntax(file, text, str(error))]) from None
+    report = Report(file, Lines(text))
+    config = read_node(data, path, report, registry, look_at_disk=look_at_disk)
+    if mistakes := report.mistakes():
+        raise ConfigErrors(mistakes)
+    return config
+
+
+def _text(path: Path, file: str) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ConfigErrors([Mistake(file, 0, "", Words(f"cannot be read: {why}", f"无法读取：{why}"))]) from None
+    try:
+        # Editors on Windows put a byte order mark in front, which TOML does not know.
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigErrors([Mistake(file, line, "", Words("is not UTF-8", "不是 UTF-8 编码"))]) from None
+
+
+def _syntax(file: str, text: str, said: str) -> Mistake:
+    found = re.fullmatch(r"(.*) \(at (?:line ([0-9]+), column ([0-9]+)|end of document)\)", said, re.DOTALL)
+    what, line, column = found.groups() if found else (said, None, None)
+    if line is None:
+        where = Words(", at the end of the file", "，位于文件末尾")
+        return Mistake(
+            file,
+            text.rstrip("\n").count("\n") + 1,
+            "",
+            Words(f"TOML syntax: {what}{where.en}", f"TOML 语法：{what}{where.zh}"),
+        )
+    return Mistake(
+        file, int(line), "", Words(f"TOML syntax: {what}, column {column}", f"TOML 语法：{what}，第 {column} 列")
+    )
+
+
+def read_node(
+    data: Mapping[str, Any], path: Path, report: Report, registry: Drivers, *, look_at_disk: bool
+) -> NodeConfig:
+    """The configuration as far as it is right; what is not, is in `report`."""
+    context = Context(registry=registry, report=report, look_at_disk=look_at_disk)
+    top = Table(data, (), report)
+    node = top.table("node")
+    backup = _backup(top.table("backup"), context) if "backup" in top else None
+    work = _work(top.table("work"), context) if "work" in top else None
+    top.known |= {"backup", "work"}
+    placed = [read_rule(table, context) for table in top.tables("rule", "[[rule]]")]
+    config = NodeConfig(
+        path=path,
+        name=node.need("name", values.name, ""),
+        state_dir=_path(node.take("state_dir", values.directory_below_root, DEFAULT_STATE_DIR)),
+        backup=backup,
+        work=work,
+        rules=tuple(rule.rule for rule in placed),
+    )
+    if backup is None and work is None and not placed:
+        top.wrong("", Words("a node needs [work], [backup] or both", "节点需要 [work]、[backup] 或两者"))
+    check_node(config, placed, report, look_at_disk=look_at_disk)
+    return config
+
+
+def _path(path: bytes) -> Path:
+    return Path(os.fsdecode(path))
+
+
+def _backup(table: Table, context: Context) -> BackupRole:
+    plaintext = table.take("plaintext", values.flag, False)
+    listen = table.take("listen", values.host, "0.0.0.0")  # noqa: S104 (peers are pinned)
+    if plaintext and not values.is_loopback(listen):
+        table.wrong("listen", _plaintext_refused(listen), _LOOPBACK)
+    roots = [root for _, root in table.items("allow_roots", values.directory_below_root)]
+    if not table.data.get("allow_roots"):
+        table.wrong(
+            "allow_roots",
+            Words(
+                "is missing: a backup node needs a directory that may be written to", "缺少：灾备机需要允许写入的目录"
+            ),
+        )
+    mirror_port, replication_port = _ports(table)
+    cdp_dir = table.take("cdp_dir", values.directory_below_root, None)
+    peers = _peers(table, "[[backup.peer]]", lambda entry: _peer(entry, plaintext), context)
+    keys: dict[str, DriverChoice] = {}
+    entries = table.tables("key", "[[backup.key]]")
+    names = [(entry.path, entry.need("rule", values.name, "")) for entry in entries]
+    unique_names(names, Words("key for rule", "规则密钥"), context.report, "rule")
+    for entry, (_, name) in zip(entries, names, strict=True):
+        keys[name] = choices.encryption(entry, context, beside=["rule"])
+    return BackupRole(
+        listen=listen,
+        allow_roots=tuple(roots),
+        mirror_port=mirror_port,
+        replication_port=replication_port,
+        plaintext=plaintext,
+        transport=choices.driver_name(table, "transport", DriverKind.SERVER_TRANSPORT, "tcp", context),
+        sink=choices.driver(table, "sink", DriverKind.SINK, "fs", context),
+        peers=peers,
+        keys=keys,
+        cdp_dir=cdp_dir,
+    )
+
+
+def _work(table: Table, context: Context) -> WorkRole:
+    plaintext = table.take("plaintext", values.flag, False)
+    cache_dir = table.take("cache_dir", values.directory_below_root, None)
+    return WorkRole(
+        memory_limit=table.take("memory_limit", values.size(MEGABYTE), 256 * MEGABYTE),
+        disk_limit=table.take("disk_limit", values.size(MEGABYTE), 4096 * MEGABYTE),
+        cache_dir=None if cache_dir is None else _path(cache_dir),
+        plaintext=plaintext,
+        transport=choices.driver_name(table, "transport", DriverKind.CLIENT_TRANSPORT, "tcp", context),
+        peers=_peers(table, "[[work.peer]]", lambda entry: _reached(entry, plaintext), context),
+    )
+
+
+def _ports(table: Table) -> tuple[int, int]:
+    mirror = table.take("mirror_port", values.port, 26832)
+    replication = table.take("replication_port", values.port, 26833)
+    if mirror == replication:
+        key = "replication_port" if "replication_port" in table else "mirror_port"
+        table.wrong(key, Words(f"both ports are {mirror}: they must differ", f"两个端口都是 {mirror}：必须不同"))
+    return mirror, replication
+
+
+def _peer(table: Table, plaintext: bool) -> PeerEntry:
+    """Name and fingerprint; the latter may be left out where plaintext is allowed, for then nothing proves it."""
+    read = table.take if plaintext else table.need
+    found = read("fingerprint", values.fingerprint, "")
+    return PeerEntry(name=table.need("name", values.name, ""), fingerprint=found or None)
+
+
+def _reached(table: Table, plaintext: bool) -> PeerEntry:
+    """A peer that this node connects to."""
+    address = table.need("address", values.host, "")
+    if plaintext and address and not values.is_loopback(address):
+        table.wrong("address", _plaintext_refused(address), _LOOPBACK)
+    mirror, replication = _ports(table)
+    return attrs.evolve(_peer(table, plaintext), address=address, mirror_port=mirror, replication_port=replication)
+
+
+def _peers(table: Table, example: str, read: Callable[[Table], PeerEntry], context: Context) -> tuple[PeerEntry, ...]:
+    entries = table.tables("peer", example)
+    peers = [read(entry) for entry in entries]
+    named = [(entry.path, peer.name) for entry, peer in zip(entries, peers, strict=True)]
+    pinned = [(entry.path, peer.fingerprint or "") for entry, peer in zip(entries, peers, strict=True)]
+    unique_names(named, Words("peer", "对端"), context.report)
+    unique_names(pinned, Words("peer with fingerprint", "对端指纹"), context.report, "fingerprint")
+    return tuple(peers)

@@ -1,0 +1,237 @@
+"""One `[[rule]]` from its table to a `Rule`, with all that can be judged by looking at that rule alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from i2core.api import DriverKind
+from i2core.config import choices, values
+from i2core.config.choices import Context
+from i2core.config.lines import KeyPath
+from i2core.config.model import (
+    BandwidthWindow,
+    Brake,
+    CdpRetention,
+    DriverChoice,
+    First,
+    MirrorOptions,
+    OnError,
+    OrphanAction,
+    Orphans,
+    Pair,
+    PathMapping,
+    Rule,
+    SnapshotPlan,
+    Verify,
+    WhenFull,
+)
+from i2core.config.places import beneath, nested
+from i2core.config.table import Table
+from i2core.config.values import Wrong, shown
+from i2core.config.words import Words
+
+PATHS_EXAMPLE = 'paths = [{ source = "/…", target = "/…" }]'
+HOUR_S = 3600.0
+
+
+@attrs.frozen
+class PlacedRule:
+    """A rule with the places of its table and of each of its pairs, for mistakes that show only beside other rules.
+    Values that were wrong are empty in it."""
+
+    rule: Rule
+    path: KeyPath
+    pairs: tuple[KeyPath, ...]
+    excludes: tuple[bytes, ...]
+
+
+def read_rule(table: Table, context: Context) -> PlacedRule:
+    """The rule as far as it is right; what is not, is in the context's report."""
+    mapping = table.take("mapping", values.word(PathMapping), PathMapping.ONE_TO_ONE)
+    placed = list(_pairs(table, context))
+    pairs = tuple(_mapped(table, mapping, placed))
+    excludes = _excludes(table, [pair.source for _, pair in placed])
+    compress = choices.compression(table, context)
+    encrypt = choices.encryption(table.table("encrypt"), context) if "encrypt" in table else None
+    table.known.add("encrypt")
+    rule = Rule(
+        name=table.need("name", values.name, ""),
+        backup=table.need("backup", values.name, ""),
+        pairs=pairs,
+        mapping=mapping,
+        filters=tuple(_filters(table, excludes, context)),
+        capture=choices.capture(table, context),
+        mirror=_mirror(table.table("mirror")),
+        codecs=tuple(codec for codec in (compress, encrypt) if codec is not None),
+        orphans=_orphans(table.table("orphans")),
+        brake=_brake(table.table("brake")),
+        rescan_s=table.take("rescan", values.duration(1.0, zero=True), HOUR_S),
+        autostart=table.take("autostart", values.flag, True),
+        snapshot=_snapshot(table.table("snapshot")) if "snapshot" in table else None,
+        cdp=_cdp(table.table("cdp")) if "cdp" in table else None,
+        bandwidth=tuple(_window(window) for window in table.tables("bandwidth", "[[rule.bandwidth]]")),
+        delete_target_with_rule=table.take("delete_target_with_rule", values.flag, False),
+    )
+    table.known |= {"snapshot", "cdp"}
+    return PlacedRule(rule, table.path, tuple(place for place, _ in placed), tuple(excludes))
+
+
+# ------------------------------------------------------------------------------------------------ what and where
+
+
+def _pairs(table: Table, context: Context) -> Iterator[tuple[KeyPath, Pair]]:
+    entries = table.tables("paths", PATHS_EXAMPLE)
+    if not entries and not table.data.get("paths"):
+        table.wrong("paths", Words("is missing: a rule needs at least one pair", "缺少：规则至少需要一对路径"))
+    seen: list[bytes] = []
+    for entry in entries:
+        source = entry.need("source", values.absolute_path, b"")
+        target = entry.need("target", values.directory_below_root, b"")
+        if source:
+            # One watch per place: a capture could not tell to which of two nested roots a change belongs.
+            for other in seen:
+                if nested(source, other):
+                    said = Words(
+                        f"{shown(source)} and {shown(other)} are the same or nested; use two rules",
+                        f"{shown(source)} 与 {shown(other)} 相同或互相包含；请分成两条规则",
+                    )
+                    entry.wrong("source", said)
+            seen.append(source)
+            if context.look_at_disk:
+                with context.report.at((*entry.path, "source")):
+                    _check_source(source)
+        yield entry.path, Pair(source=source, target=target)
+
+
+def _check_source(source: bytes) -> None:
+    name = shown(source)
+    try:
+        mode = os.stat(source).st_mode
+    except FileNotFoundError:
+        raise Wrong(Words(f"{name} does not exist", f"{name} 不存在")) from None
+    except OSError as error:
+        raise Wrong(Words(f"{name}: {error.strerror}", f"{name}：{error.strerror}")) from None
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise Wrong(Words(f"{name} is neither a directory nor a regular file", f"{name} 既不是目录也不是普通文件"))
+
+
+def _mapped(table: Table, mapping: PathMapping, placed: list[tuple[KeyPath, Pair]]) -> Iterator[Pair]:
+    if mapping is PathMapping.ONE_TO_ONE:
+        yield from (pair for _, pair in placed)
+        return
+    targets = {pair.target for _, pair in placed if pair.target}
+    if len(targets) > 1:
+        table.wrong(
+            "paths",
+            Words("many-to-one has one target, these are several", "多对一只能有一个目标，此处有多个"),
+            Words("the same target for each source", "每个源写同一个目标"),
+        )
+    for _, pair in placed:
+        whole = b"/".join(part for part in (pair.target, pair.source.strip(b"/")) if part)
+        yield attrs.evolve(pair, target=whole if pair.target and pair.source else b"")
+
+
+def _excludes(table: Table, sources: list[bytes]) -> list[bytes]:
+    found = []
+    for place, path in table.items("exclude", values.absolute_path):
+        with table.report.at(place):
+            if all(sources) and not any(beneath(path, source) and path != source for source in sources):
+                raise Wrong(
+                    Words(f"{shown(path)} does not lie beneath a source", f"{shown(path)} 不在任何源目录之下"),
+                    Words("paths beneath a source of this rule", "本规则源目录之下的路径"),
+                )
+            found.append(path)
+    return found
+
+
+def _filters(table: Table, excludes: list[bytes], context: Context) -> Iterator[DriverChoice]:
+    types = table.table("file_types")
+    include = [text for _, text in types.items("include", values.pattern)]
+    exclude = [text for _, text in types.items("exclude", values.pattern)]
+    if "include" in types and "exclude" in types:
+        types.wrong(
+            "",
+            Words("include and exclude cannot be combined", "include 和 exclude 不能同时使用"),
+            Words("one of them", "其中之一"),
+        )
+    asked: dict[str, Any] = {
+        "exclude": [os.fsdecode(path) for path in excludes],
+        "include_types": include,
+        "exclude_types": exclude,
+    }
+    if options := {key: value for key, value in asked.items() if value}:
+        glob = DriverChoice(name="glob", options=options)
+        choices.check_choice(glob, DriverKind.FILTER, (*table.path, "exclude" if excludes else "file_types"), context)
+        yield glob
+    yield from choices.drivers(table, "filters", DriverKind.FILTER, context)
+
+
+# ------------------------------------------------------------------------------------------------ how
+
+
+def _mirror(table: Table) -> MirrorOptions:
+    return MirrorOptions(
+        verify=table.take("verify", values.word(Verify), Verify.TIME),
+        on_error=table.take("on_error", values.word(OnError), OnError.LOG),
+        first=table.take("first", values.word(First), First.AUTO),
+    )
+
+
+def _orphans(table: Table) -> Orphans:
+    action = table.take("action", values.word(OrphanAction), OrphanAction.KEEP)
+    archive = table.take("archive", values.flag, False)
+    to = table.take("to", values.directory_below_root, None)
+    moves = action is OrphanAction.MOVE or archive
+    if moves and "to" not in table:
+        table.wrong(
+            "to",
+            Words('is missing: action "move" and archive need a directory', '缺少：action "move" 和 archive 需要目录'),
+        )
+    if "to" in table and not moves:
+        table.wrong(
+            "to",
+            Words(
+                'has no effect without action "move" or archive = true', '没有 action "move" 或 archive = true 时无效'
+            ),
+        )
+    return Orphans(action=action, to=to, archive=archive)
+
+
+def _brake(table: Table) -> Brake:
+    return Brake(
+        share=table.take("share", values.share, 0.5),
+        window_s=table.take("window", values.duration(0.001), 60.0),
+        least=table.take("least", values.whole(1), 1000),
+    )
+
+
+def _snapshot(table: Table) -> SnapshotPlan:
+    return SnapshotPlan(
+        every_s=table.need("every", values.duration(HOUR_S), HOUR_S),
+        start=table.take("start", values.moment, None),
+        keep=table.take("keep", values.whole(1, 64), 24),
+        when_full=table.take("when_full", values.word(WhenFull), WhenFull.ROTATE),
+    )
+
+
+def _cdp(table: Table) -> CdpRetention:
+    return CdpRetention(
+        detailed_days=table.take("detailed_days", values.whole(1, 3650), 7),
+        daily=table.take("daily", values.whole(0, 3650), 30),
+        monthly=table.take("monthly", values.whole(0, 1200), 12),
+    )
+
+
+def _window(table: Table) -> BandwidthWindow:
+    days = [day for _, day in table.items("days", values.day)] if "days" in table else range(7)
+    table.known.add("days")
+    if table.data.get("days") == []:
+        table.wrong("days", Words("must not be empty", "不能为空"))
+    first, end = table.take("hours", values.hours, (0, 24 * 60))
+    limit = table.need("limit", values.rate, 0)
+    return BandwidthWindow(days=frozenset(days), first_minute=first, end_minute=end, limit_bps=limit)

@@ -1,0 +1,331 @@
+"""Readers of single values: each takes what TOML gave and returns what the model holds, or raises `Wrong`.
+
+Nothing is converted silently: ``"yes"`` is no flag, ``1`` is no text, ``"./data"`` is no path.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import enum
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from i2core.api import UsageError
+from i2core.config import units
+from i2core.config.words import Words, both
+
+T = TypeVar("T")
+E = TypeVar("E", bound=enum.Enum)
+Read = Callable[[object], T]
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class Wrong(Exception):
+    """The value is not what the key takes; `allowed` says what it takes."""
+
+    def __init__(self, message: Words, allowed: Words | None = None) -> None:
+        super().__init__(message.en)
+        self.message = message
+        self.allowed = allowed
+
+
+def shown(value: object) -> str:
+    """A value in a message: quoted, control characters and stray bytes escaped, not endless."""
+    if isinstance(value, bytes):
+        value = os.fsdecode(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = repr(value)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _kind(value: object) -> Words:
+    if isinstance(value, dict):
+        return Words("a table", "表")
+    if isinstance(value, list):
+        return Words("an array", "数组")
+    if isinstance(value, str):
+        return Words(f"the text {shown(value)}", f"文本 {shown(value)}")
+    return both(shown(value) if isinstance(value, bool | int | float) else str(value))
+
+
+def wrong_type(value: object, wanted: Words) -> Wrong:
+    """`value` is of another type than `wanted` says."""
+    kind = _kind(value)
+    return Wrong(Words(f"wrong type: {kind.en}", f"类型错误：{kind.zh}"), wanted)
+
+
+def not_one_of(value: object, words: Iterable[str], *, kind: Words | None = None) -> Wrong:
+    """`value` is none of `words`; the nearest is proposed."""
+    known = list(words)
+    what = kind or Words("value", "值")
+    near = did_you_mean(str(value), known)
+    message = Words(
+        f"unknown {what.en} {shown(value)}{near.en}",
+        f"未知的{what.zh} {shown(value)}{near.zh}",
+    )
+    return Wrong(message, both(", ".join(known)) if known else Words("(none)", "（无）"))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> Words:
+    """A proposal to be appended to a message; empty when nothing is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return Words(f", did you mean {near[0]!r}?", f"，是否指 {near[0]!r}？") if near else both("")
+
+
+# ------------------------------------------------------------------------------------------------ plain values
+
+
+def text(value: object) -> str:
+    """Any text but the empty one."""
+    if not isinstance(value, str):
+        raise wrong_type(value, Words("text in quotes", "带引号的文本"))
+    if not value:
+        raise Wrong(Words("must not be empty", "不能为空"))
+    return value
+
+
+def flag(value: object) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise wrong_type(value, both("true, false"))
+    return value
+
+
+def whole(least: int, most: int | None = None) -> Read[int]:
+    """An integer from `least` to `most`, both included."""
+    allowed = Words(f"a whole number from {least} on", f"不小于 {least} 的整数")
+    if most is not None:
+        allowed = Words(f"a whole number from {least} to {most}", f"{least} 到 {most} 的整数")
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise wrong_type(value, allowed)
+        if value < least or (most is not None and value > most):
+            raise Wrong(Words(f"{value} is out of range", f"{value} 超出范围"), allowed)
+        return value
+
+    return read
+
+
+port = whole(1, 65535)
+
+
+def share(value: object) -> float:
+    """A number above 0 and up to 1."""
+    allowed = Words("a number above 0, up to 1", "大于 0 且不大于 1 的数")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type(value, allowed)
+    if not 0 < value <= 1:
+        raise Wrong(Words(f"{value} is out of range", f"{value} 超出范围"), allowed)
+    return float(value)
+
+
+def word(kind: type[E]) -> Read[E]:
+    """One of an enum's values."""
+    words = [str(member.value) for member in kind]
+
+    def read(value: object) -> E:
+        if not isinstance(value, str):
+            raise wrong_type(value, both(", ".join(words)))
+        if value not in words:
+            raise not_one_of(value, words)
+        return kind(value)
+
+    return read
+
+
+# ------------------------------------------------------------------------------------------------ quantities
+
+
+def duration(least_s: float = 0.0, *, zero: bool = False) -> Read[float]:
+    """Seconds from ``"30s"``; at least `least_s`, or 0 when `zero` has a meaning of its own."""
+    least = units.format_duration(least_s)
+    more = Words(f", at least {least}", f"，不小于 {least}") if least_s else both("")
+    none = Words(', or "0"', '，或 "0"') if zero else both("")
+    allowed = Words(f'like "200ms", "30s", "1h"{more.en}{none.en}', f'如 "200ms"、"30s"、"1h"{more.zh}{none.zh}')
+
+    def read(value: object) -> float:
+        if isinstance(value, int) and not isinstance(value, bool) and value == 0:
+            seconds = 0.0
+        elif not isinstance(value, str):
+            raise wrong_type(value, allowed)
+        else:
+            try:
+                seconds = units.parse_duration(value)
+            except UsageError:
+                raise Wrong(Words(f"{shown(value)} is no duration", f"{shown(value)} 不是时长"), allowed) from None
+        if seconds == 0 and zero:
+            return seconds
+        if seconds <= 0 or seconds < least_s:
+            raise Wrong(Words(f"{shown(value)} is too short", f"{shown(value)} 太短"), allowed)
+        return seconds
+
+    return read
+
+
+def size(least: int) -> Read[int]:
+    """Bytes from ``"256MB"``, ``"8MiB"`` or a plain number."""
+    low = units.format_size(least)
+    allowed = Words(f'like "256MB", "8MiB", at least {low}', f'如 "256MB"、"8MiB"，不小于 {low}')
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise wrong_type(value, allowed)
+        try:
+            size_bytes = value if isinstance(value, int) else units.parse_size(value)
+        except UsageError:
+            raise Wrong(Words(f"{shown(value)} is no size", f"{shown(value)} 不是容量"), allowed) from None
+        if size_bytes < least:
+            raise Wrong(Words(f"{shown(value)} is too small", f"{shown(value)} 太小"), allowed)
+        return size_bytes
+
+    return read
+
+
+def rate(value: object) -> int:
+    """Bits a second from ``"2Mbps"``; 0 is a rate too."""
+    allowed = Words('like "2Mbps", "512kbps" (bits a second), or "0"', '如 "2Mbps"、"512kbps"（比特每秒），或 "0"')
+    if isinstance(value, int) and not isinstance(value, bool) and value == 0:
+        return 0
+    if not isinstance(value, str):
+        raise wrong_type(value, allowed)
+    try:
+        return units.parse_rate(value)
+    except UsageError:
+        raise Wrong(Words(f"{shown(value)} is no rate", f"{shown(value)} 不是速率"), allowed) from None
+
+
+def hours(value: object) -> tuple[int, int]:
+    """Minutes of the day (first, end) from ``"08:00-18:00"``; the end may be 24:00, or earlier than the first: then
+    the window reaches into the next day."""
+    allowed = both('"08:00-18:00", "22:00-06:00", "00:00-24:00"')
+    if not isinstance(value, str):
+        raise wrong_type(value, allowed)
+    found = re.fullmatch(r"([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})", value)
+    if found:
+        first_hour, first_minute, end_hour, end_minute = map(int, found.groups())
+        first, end = first_hour * 60 + first_minute, end_hour * 60 + end_minute
+        if first_minute < 60 and end_minute < 60 and first < 1440 and end <= 1440 and first != end:
+            return first, end
+    raise Wrong(Words(f"{shown(value)} is no span of hours", f"{shown(value)} 不是时间段"), allowed)
+
+
+def moment(value: object) -> datetime.datetime:
+    """Local wall-clock time from ``"2026-01-01T00:00"`` or a TOML date-time without offset."""
+    allowed = Words('local time like "2026-01-01T00:00"', '本地时间，如 "2026-01-01T00:00"')
+    found = value
+    if isinstance(value, str):
+        try:
+            found = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            raise Wrong(Words(f"{shown(value)} is no time", f"{shown(value)} 不是时间"), allowed) from None
+    if not isinstance(found, datetime.datetime):
+        raise wrong_type(value, allowed)
+    if found.tzinfo is not None:
+        raise Wrong(Words("a time zone is not taken here", "此处不接受时区"), allowed)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ names, paths
+
+
+def absolute_path(value: object) -> bytes:
+    """An absolute path as bytes, without doubled or trailing slashes. Nothing is looked up on disk."""
+    allowed = Words("an absolute path, without . and ..", "绝对路径，不含 . 和 ..")
+    if not isinstance(value, str):
+        raise wrong_type(value, allowed)
+    if not value:
+        raise Wrong(Words("must not be empty", "不能为空"), allowed)
+    if "\0" in value:
+        raise Wrong(Words("holds a NUL character", "含有 NUL 字符"), allowed)
+    if not value.startswith("/"):
+        raise Wrong(Words(f"{shown(value)} is a relative path", f"{shown(value)} 是相对路径"), allowed)
+    parts = [part for part in value.split("/") if part]
+    if "." in parts or ".." in parts:
+        raise Wrong(Words(f"{shown(value)} holds . or ..", f"{shown(value)} 含有 . 或 .."), allowed)
+    return os.fsencode("/" + "/".join(parts))
+
+
+def directory_below_root(value: object) -> bytes:
+    """An absolute path other than ``/``: what is written to, and cleared, must not be a whole system."""
+    path = absolute_path(value)
+    if path == b"/":
+        raise Wrong(
+            Words("must not be / itself", "不能是根目录 /"), Words("an absolute path below /", "根目录以下的绝对路径")
+        )
+    return path
+
+
+def name(value: object) -> str:
+    """A name for people that is also fit for commands and for file names."""
+    allowed = Words(
+        "up to 100 bytes of printable text without / and without leading or trailing blanks, '.' or '-' in front",
+        "至多 100 字节的可见文本，不含 /，首尾无空格，不以 . 或 - 开头",
+    )
+    found = text(value)
+    fits = found.isprintable() and "/" not in found and found == found.strip() and len(os.fsencode(found)) <= 100
+    if not fits or found[0] in ".-":
+        raise Wrong(Words(f"{shown(found)} is no name", f"{shown(found)} 不是合法名称"), allowed)
+    return found
+
+
+def fingerprint(value: object) -> str:
+    """``sha256:`` and 64 hex digits, given back in lower case."""
+    allowed = Words(
+        "sha256: and 64 hex digits (i2 node id shows it)", "sha256: 加 64 位十六进制数（i2 node id 可查看）"
+    )
+    found = text(value)
+    if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", found):
+        raise Wrong(Words(f"{shown(found)} is no fingerprint", f"{shown(found)} 不是指纹"), allowed)
+    return found.lower()
+
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+
+
+def host(value: object) -> str:
+    """A host name or an IP address, without a port."""
+    allowed = Words("a host name or an IP address, without a port", "主机名或 IP 地址，不含端口")
+    found = text(value)
+    try:
+        return str(ipaddress.ip_address(found))
+    except ValueError:
+        labels = found.removesuffix(".").split(".")
+        # A last label of digits alone would be a mistyped IPv4 address, no name (RFC 3696, 2).
+        if len(found) > 253 or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
+            raise Wrong(Words(f"{shown(found)} is no address", f"{shown(found)} 不是地址"), allowed) from None
+        return found
+
+
+def is_loopback(address: str) -> bool:
+    """True for addresses that never leave the host: 127.0.0.0/8, ::1 and the name localhost."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address.lower() == "localhost"
+
+
+def pattern(value: object) -> str:
+    """A pattern for file names such as ``*.doc``."""
+    found = text(value)
+    if "/" in found or "\0" in found:
+        raise Wrong(
+            Words(f"{shown(found)} is no file name pattern", f"{shown(found)} 不是文件名模式"),
+            Words('like "*.doc"; whole paths belong into exclude', '如 "*.doc"；路径请写入 exclude'),
+        )
+    return found
+
+
+def day(value: object) -> int:
+    """0 for "mon" to 6 for "sun"."""
+    if not isinstance(value, str):
+        raise wrong_type(value, both(", ".join(DAYS)))
+    if value not in DAYS:
+        raise not_one_of(value, DAYS, kind=Words("day", "星期"))
+    return DAYS.index(value)
