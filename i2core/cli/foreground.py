@@ -1,0 +1,156 @@
+"""Runs one rule in the foreground: opens its other end, draws its progress, ends it on Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import attrs
+import trio
+
+from i2core.api import ClientTransport, DriverKind, Peer, StreamHandler, TransportContext, UsageError
+from i2core.cli.progress import Progress
+from i2core.config.load import load
+from i2core.config.model import BackupRole, NodeConfig
+from i2core.config.options import structure_options
+from i2core.node.identity import Identity
+from i2core.node.local import BackupProcess, Say, backup_process
+from i2core.node.lock import locked
+from i2core.node.peers import reach, trusted
+from i2core.node.single import LOCAL, Single
+from i2core.registry import Registry
+from i2core.rule.backup import BackupService
+from i2core.rule.status import RuleStatus
+from i2core.rule.work import WorkRule, run_rule
+from i2core.tasks import background
+
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@attrs.define
+class Foreground:
+    """One run of one rule. `config_file` is needed when the rule goes to another node, `state_dir` when it stays here
+    and is live."""
+
+    single: Single
+    once: bool
+    config_file: Path | None
+    state_dir: Path
+    status: RuleStatus = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.status = RuleStatus(name=self.single.rule.name)
+
+    def run(self) -> bool:
+        """Runs to the end; False when a signal came before the mirror was done.
+
+        Raises:
+            UsageError: nothing was touched.
+            I2Error: the rule stopped.
+        """
+        registry = Registry.load()
+        _check_drivers(self.single, registry)
+        if self.single.role is None:
+            return self._to_node(registry)
+        return self._to_directory(registry, self.single.role)
+
+    def _to_directory(self, registry: Registry, role: BackupRole) -> bool:
+        with ExitStack() as stack:
+            if self.once:
+                work, backup_dir = None, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="i2-")))
+            else:
+                place = self.state_dir / "replicate" / self.single.rule.name
+                stack.enter_context(locked(place))
+                work, backup_dir = place / "work", place / "backup"
+
+            def make_handler(say: Say) -> StreamHandler:
+                return BackupService(role, registry=registry, state_dir=backup_dir, say=say).handle
+
+            backup = stack.enter_context(backup_process(make_handler))
+            peer = Peer(name=LOCAL, host=LOCAL, ports={}, fingerprint=None)
+            return trio.run(partial(self._drive, registry, peer, work, backup.transport, backup))
+
+    def _to_node(self, registry: Registry) -> bool:
+        if self.config_file is None:
+            raise UsageError(
+                "the identity and the peers of this node are needed to reach another one",
+                obj=self.single.rule.backup,
+                next_step="give them with --config FILE, or name a directory on this host",
+            )
+        config = load(self.config_file, registry)
+        peer = reach(config, self.single.rule.backup)
+        with ExitStack() as stack:
+            work = None
+            if not self.once:
+                work = config.state_dir / "replicate" / self.single.rule.name
+                stack.enter_context(locked(work))
+            return trio.run(self._over_network, registry, config, peer, work)
+
+    async def _over_network(self, registry: Registry, config: NodeConfig, peer: Peer, work: Path | None) -> bool:
+        assert config.work is not None  # `reach` found the peer in it
+        identity = Identity.load_or_create(config.state_dir, config.name)
+        spec = registry.driver(DriverKind.CLIENT_TRANSPORT, config.work.transport)
+        context = TransportContext(
+            certificate=identity.certificate,
+            key=identity.key,
+            peers=trusted(config.work.peers),
+            plaintext=config.work.plaintext,
+        )
+        async with spec.open(structure_options(spec, {}), context) as transport:
+            return await self._drive(registry, peer, work, transport, None)
+
+    async def _drive(
+        self,
+        registry: Registry,
+        peer: Peer,
+        state_dir: Path | None,
+        transport: ClientTransport,
+        backup: BackupProcess | None,
+    ) -> bool:
+        progress = Progress(self.status, once=self.once)
+        ended_by_signal = False
+        async with background() as nursery:
+            nursery.start_soon(progress.run)
+            if backup is not None:
+                nursery.start_soon(backup.relay, progress.say)
+            with trio.CancelScope() as scope:
+                await nursery.start(_cancel_on_signal, scope)
+                await run_rule(
+                    WorkRule(rule=self.single.rule, peer=peer),
+                    registry=registry,
+                    transport=transport,
+                    status=self.status,
+                    state_dir=state_dir,
+                    once=self.once,
+                    say=progress.say,
+                )
+            ended_by_signal = scope.cancelled_caught
+        return not ended_by_signal or (self.status.mirrored and not self.once)
+
+
+async def _cancel_on_signal(
+    scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Cancels at the first signal. A second one finds the default handlers again: the way out of a hang."""
+    with trio.open_signal_receiver(*END_SIGNALS) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel()
+            return
+
+
+def _check_drivers(single: Single, registry: Registry) -> None:
+    """Finds every driver and its options' mistakes before anything is touched."""
+    rule = single.rule
+    choices = [(DriverKind.FILTER, choice) for choice in rule.filters]
+    choices += [(DriverKind.CODEC, choice) for choice in rule.codecs]
+    if rule.capture.name != "auto":
+        choices.append((DriverKind.CAPTURE, rule.capture))
+    if single.role is not None:
+        choices.append((DriverKind.SINK, single.role.sink))
+    for kind, choice in choices:
+        spec = registry.driver(kind, choice.name)
+        structure_options(spec, choice.options)

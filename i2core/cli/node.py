@@ -1,0 +1,127 @@
+"""``i2 node``: the daemon of this host, its identity, its peers, and what the host can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from i2core.cli.output import document, json_option, table, wants_json
+from i2core.cli.words import words
+
+if TYPE_CHECKING:
+    from i2core.node.doctor import Finding
+
+_CONFIG_HELP = "Config file of the node.  [default: /etc/i2/node.toml]"
+
+
+def _config_path(given: str | None) -> Path:
+    from i2core.node.place import DEFAULT_CONFIG
+
+    return Path(given) if given else DEFAULT_CONFIG
+
+
+@click.group(short_help="Run the daemon; show its identity, its peers, what this host can do.")
+def node() -> None:
+    """Run the daemon of this host; show its identity, its peers, what this host can do."""
+
+
+@node.command()
+@click.option("--config", "config_file", metavar="FILE", help=_CONFIG_HELP)
+def run(config_file: str | None) -> None:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C.
+
+    All mistakes of the config are reported at once, before anything is changed (exit code 2). Each rule lives on
+    its own: one that stops with an error leaves the others running, and `i2 rule start` starts it again. One line
+    for each thing that happens goes to stderr, and as JSON to STATE_DIR/log/node.jsonl.
+    """
+    import trio
+
+    from i2core.config.load import load
+    from i2core.node.supervisor import run_node
+    from i2core.registry import Registry
+
+    registry = Registry.load()
+    trio.run(run_node, load(_config_path(config_file), registry), registry)
+
+
+@node.command("id")
+@click.option("--config", "config_file", metavar="FILE", help=_CONFIG_HELP)
+@json_option
+def id_(config_file: str | None) -> None:
+    """Print this node's name and fingerprint; make its key first if it has none.
+
+    The fingerprint goes into the config of the nodes that are to trust this one. Only the [node] table of the
+    config is read, so this works before the peers are filled in.
+    """
+    from i2core.node.identity import Identity
+    from i2core.node.place import node_place
+
+    place = node_place(_config_path(config_file))
+    identity = Identity.load_or_create(place.state_dir, place.name)
+    if wants_json():
+        document({"name": place.name, "fingerprint": identity.fingerprint})
+    else:
+        click.echo(f"{place.name}  {identity.fingerprint}")
+
+
+@node.command()
+@click.option("--config", "config_file", metavar="FILE", help=_CONFIG_HELP)
+@json_option
+def peers(config_file: str | None) -> None:
+    """List whom this node trusts: backup nodes that it sends to, work nodes that it receives from."""
+    from i2core.config.load import load
+    from i2core.registry import Registry
+
+    config = load(_config_path(config_file), Registry.load(), look_at_disk=False)
+    trusted = [("backup", peer) for peer in (config.work.peers if config.work else ())]
+    trusted += [("work", peer) for peer in (config.backup.peers if config.backup else ())]
+    if wants_json():
+        document(
+            [
+                {
+                    "name": peer.name,
+                    "role": role,
+                    "address": peer.address,
+                    "ports": [peer.mirror_port, peer.replication_port] if role == "backup" else None,
+                    "fingerprint": peer.fingerprint,
+                }
+                for role, peer in trusted
+            ]
+        )
+    elif not trusted:
+        click.echo(words("no_peers"))
+    else:
+        heads = [words(key) for key in ("name", "role", "address", "fingerprint")]
+        rows = [(peer.name, words(role), peer.address or "-", peer.fingerprint or "-") for role, peer in trusted]
+        table(heads, rows)
+
+
+@node.command()
+@click.option("--config", "config_file", metavar="FILE", help="Look at the sources and places of this config.")
+@json_option
+def doctor(config_file: str | None) -> None:
+    """Tell what this host can and cannot do, and what to do about it.
+
+    Looks at the captures for the config's sources (without --config: for /), privileges, limits, system calls and
+    plugins. Reads only. Exit code 0 when a rule could run here, 1 when not.
+    """
+    from i2core.config.load import load
+    from i2core.node.doctor import examine
+    from i2core.registry import Registry
+
+    registry = Registry.load()
+    config = load(Path(config_file), registry, look_at_disk=False) if config_file else None
+    findings = examine(registry, config)
+    if wants_json():
+        document([finding.as_json() for finding in findings])
+    else:
+        mark = {True: words("doctor_ok"), False: words("doctor_no")}
+        table(["", "", ""], [(mark[finding.works], finding.what, _why(finding)) for finding in findings])
+    if any(finding.needed and not finding.works for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def _why(finding: Finding) -> str:
+    return f"{finding.why} → {finding.next_step}" if finding.next_step else finding.why

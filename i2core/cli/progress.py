@@ -1,0 +1,168 @@
+"""What one rule is doing, drawn while it runs: a bar and a line on a terminal, a few plain lines elsewhere.
+
+Drawing happens in a worker thread: a terminal that was stopped (Ctrl-S) or a pipe that nobody reads must not hold up
+the replication.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, TextIO
+
+import attrs
+import trio
+
+from i2core.api import Code
+from i2core.cli.output import shown, size
+from i2core.cli.words import words
+from i2core.rule.status import RuleStatus, State
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+DRAW_S = 0.1
+PLAIN_S = 30.0
+"""Seconds between plain lines when nothing but the figures changed."""
+RATE_S = 3.0
+"""Seconds that a rate looks back over."""
+LINES_KEPT = 200
+
+
+@attrs.define
+class Rate:
+    """A counter's growth per second over the last `RATE_S` seconds."""
+
+    _samples: deque[tuple[float, int]] = attrs.field(factory=deque, init=False)
+
+    def feed(self, now_s: float, count: int) -> float:
+        """Notes the counter's value; gives its growth per second."""
+        samples = self._samples
+        samples.append((now_s, count))
+        while len(samples) > 2 and now_s - samples[1][0] >= RATE_S:
+            samples.popleft()
+        began, first = samples[0]
+        return (count - first) / (now_s - began) if now_s > began else 0.0
+
+
+def eta_seconds(status: RuleStatus, bytes_per_s: float, files_per_s: float) -> float | None:
+    """Seconds until the mirror is done at these rates; None while the listing has not shown how much there is."""
+    if not status.listing_done:
+        return None
+    left_bytes = status.listed_bytes - status.checked_bytes
+    left_files = status.listed_files - status.checked_files
+    by_bytes = left_bytes / bytes_per_s if bytes_per_s > 0 else None
+    by_files = left_files / files_per_s if files_per_s > 0 else None
+    known = [value for value in (by_bytes, by_files) if value is not None]
+    return max(known) if known else None
+
+
+def clock(seconds: float) -> str:
+    """``0:07``, ``12:34``, ``3:04:05``."""
+    total = round(seconds)
+    hours, rest = divmod(total, 3600)
+    minutes, second = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{second:02}" if hours else f"{minutes}:{second:02}"
+
+
+@attrs.define
+class Progress:
+    """Draws `status` on `stream` until its task is cancelled."""
+
+    status: RuleStatus
+    once: bool
+    stream: TextIO = attrs.field(factory=lambda: sys.stderr)
+    _lines: deque[str] = attrs.field(factory=lambda: deque(maxlen=LINES_KEPT), init=False)
+    _checked: Rate = attrs.field(factory=Rate, init=False)
+    _files: Rate = attrs.field(factory=Rate, init=False)
+    _wire: Rate = attrs.field(factory=Rate, init=False)
+    _told: State | None = attrs.field(default=None, init=False)
+    _told_at: float = attrs.field(default=0.0, init=False)
+
+    def say(self, rule: str, code: Code | None, line: str) -> None:
+        """Takes a log line; the next drawing shows it. Only coded lines matter to somebody who watches."""
+        del rule
+        if code is not None:
+            self._lines.append(f"i2: [{code.value}] {shown(line)}")
+
+    async def run(self) -> None:
+        """Draws until cancelled, then once more with the last figures."""
+        live = self._live() if self.stream.isatty() else None
+        with live or nullcontext():
+            try:
+                while True:
+                    await trio.to_thread.run_sync(self._draw, live, abandon_on_cancel=True)
+                    await trio.sleep(DRAW_S)
+            finally:
+                self._flush(live)
+
+    def _live(self) -> Live:
+        from rich.console import Console
+        from rich.live import Live
+
+        return Live(console=Console(file=self.stream), auto_refresh=False, transient=True)
+
+    def _draw(self, live: Live | None) -> None:
+        self._flush(live)
+        if live is not None:
+            live.update(self._picture(), refresh=True)
+        else:
+            self._tell()
+
+    def _flush(self, live: Live | None) -> None:
+        while self._lines:
+            line = self._lines.popleft()
+            if live is not None:
+                live.console.print(line, markup=False, highlight=False)
+            else:
+                print(line, file=self.stream, flush=True)
+
+    def _tell(self) -> None:
+        """A plain line when the state changed, and now and then while it lasts."""
+        now = time.monotonic()
+        state = self.status.state
+        if state is State.STOPPED or (state is self._told and now - self._told_at < PLAIN_S):
+            return
+        if state is State.REPLICATING and self._told is not State.REPLICATING and not self.once:
+            print(f"i2: {words('live')}", file=self.stream, flush=True)
+        else:
+            print(f"i2: {self._figures(now)}", file=self.stream, flush=True)
+        self._told, self._told_at = state, now
+
+    def _figures(self, now: float) -> str:
+        status = self.status
+        name = words(status.state.value)
+        wire = self._wire.feed(now, status.wire_bytes)
+        if status.state is State.REPLICATING:
+            return (
+                f"{name}: {words('captured')} {status.captured:,}, {words('sent')} {status.seq:,}, "
+                f"{words('applied')} {status.applied_seq:,}, {words('lag')} {status.lag_seconds * 1000:,.0f} ms, "
+                f"{size(int(wire))}/s"
+            )
+        checked = self._checked.feed(now, status.checked_bytes)
+        eta = eta_seconds(status, checked, self._files.feed(now, status.checked_files))
+        figures = [
+            f"{status.percent}%",
+            f"{words('listed')} {status.listed_files:,} {words('files')} ({size(status.listed_bytes)})",
+            f"{words('checked')} {status.checked_files:,}",
+            f"{words('sent')} {status.sent_files:,} ({size(status.sent_bytes)})",
+            f"{size(int(checked))}/s",
+        ]
+        if eta is not None:
+            figures.append(f"{words('left')} {clock(eta)}")
+        if status.state in (State.ABNORMAL, State.INVALID) and status.cause:
+            figures.append(shown(status.cause))
+        return f"{name} " + ", ".join(figures)
+
+    def _picture(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        line = Text(self._figures(time.monotonic()), no_wrap=True, overflow="ellipsis")
+        if self.status.mirrored:
+            return line
+        return Group(line, ProgressBar(total=100, completed=self.status.percent))

@@ -1,0 +1,169 @@
+"""``i2 rule``: see and steer the rules of the daemon on this host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from i2core.cli.output import document, json_option, size, table, wants_json
+from i2core.cli.words import words
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from i2core.node.client import ControlClient
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group(short_help="See and steer the rules of the daemon on this host.")
+def rule() -> None:
+    """See and steer the rules of the daemon on this host.
+
+    The daemon is found by its state directory: --state-dir, else the state_dir of --config, else that of
+    /etc/i2/node.toml, else /var/lib/i2. On a backup node the rules that it receives are shown too.
+    """
+
+
+def _where(command: Command) -> Command:
+    command = click.option("--state-dir", metavar="DIR", help="State directory of the daemon.")(command)
+    return click.option("--config", "config_file", metavar="FILE", help="Config file of the daemon.")(command)
+
+
+def _daemon(config_file: str | None, state_dir: str | None) -> AbstractContextManager[ControlClient]:
+    from i2core.node.client import control_client
+    from i2core.node.place import find_state_dir
+
+    return control_client(
+        find_state_dir(Path(config_file) if config_file else None, Path(state_dir) if state_dir else None)
+    )
+
+
+def _rules(config_file: str | None, state_dir: str | None, name: str | None) -> list[dict[str, Any]]:
+    from i2core.api import Code, UsageError
+
+    with _daemon(config_file, state_dir) as daemon:
+        found = daemon.rules()
+    if name is None:
+        return found
+    chosen = [item for item in found if item["name"] == name]
+    if not chosen:
+        raise UsageError("no rule of this name here", code=Code.RULE_UNKNOWN, obj=name, next_step="see i2 rule list")
+    return chosen
+
+
+@rule.command("list")
+@_where
+@json_option
+def list_(config_file: str | None, state_dir: str | None) -> None:
+    """List the rules: name, role of this node in it, state."""
+    found = _rules(config_file, state_dir, None)
+    if wants_json():
+        document([{key: item[key] for key in ("name", "role", "state", "percent", "code")} for item in found])
+    elif not found:
+        click.echo(words("no_rules"))
+    else:
+        heads = [words(key) for key in ("rule", "role", "state")]
+        table(heads, [(item["name"], words(item["role"]), words(item["state"])) for item in found])
+
+
+@rule.command()
+@click.argument("name", metavar="[RULE]", required=False)
+@_where
+@json_option
+def status(name: str | None, config_file: str | None, state_dir: str | None) -> None:
+    """Show what the rules are doing.
+
+    Columns: state; progress of the mirror; code of the last error; last seq sent and last seq durable on the
+    replica; age and bytes of what is not durable yet; bytes waiting on disk; capture in use.
+
+    With --json, a list of {"name", "role", "state", "percent", "code", "cause", "seq", "durable_seq",
+    "lag_seconds", "lag_bytes", "spool_bytes", "capture", "held", …}; null where only the other node knows.
+    """
+    found = _rules(config_file, state_dir, name)
+    if wants_json():
+        document(found)
+        return
+    if not found:
+        click.echo(words("no_rules"))
+        return
+    heads = (
+        "rule",
+        "role",
+        "state",
+        "percent",
+        "code",
+        "seq",
+        "durable",
+        "lag",
+        "lag_bytes",
+        "spool",
+        "capture",
+        "cause",
+    )
+    table([words(head) for head in heads], [_row(item) for item in found])
+
+
+def _row(item: dict[str, Any]) -> tuple[str, ...]:
+    def or_dash(value: Any, form: Callable[[Any], str] = str) -> str:
+        return "-" if value is None or value == "" else form(value)
+
+    return (
+        item["name"],
+        words(item["role"]),
+        words(item["state"]) + (f" ({words('held')})" if item["held"] and item["state"] != "held" else ""),
+        or_dash(item["percent"], lambda percent: f"{percent}%"),
+        or_dash(item["code"]),
+        str(item["seq"]),
+        str(item["durable_seq"]),
+        or_dash(item["lag_seconds"], lambda seconds: f"{seconds:.1f} s"),
+        or_dash(item["lag_bytes"], size),
+        or_dash(item["spool_bytes"], size),
+        or_dash(item["capture"]),
+        or_dash(item["cause"]),
+    )
+
+
+@rule.command()
+@click.argument("name", metavar="RULE")
+@_where
+@json_option
+def start(name: str, config_file: str | None, state_dir: str | None) -> None:
+    """Start a rule that is stopped, by hand or by an error. It mirrors what differs and goes on live."""
+    _act(name, "start", "started", config_file, state_dir)
+
+
+@rule.command()
+@click.argument("name", metavar="RULE")
+@_where
+@json_option
+def stop(name: str, config_file: str | None, state_dir: str | None) -> None:
+    """Stop a rule until it is started again, or until the daemon starts anew (unless autostart = false)."""
+    _act(name, "stop", "stopped_rule", config_file, state_dir)
+
+
+@rule.command()
+@click.argument("name", metavar="RULE")
+@_where
+@json_option
+def release(name: str, config_file: str | None, state_dir: str | None) -> None:
+    """Let a held mass delete go on. To be run on the backup node, which holds it.
+
+    When a rule deletes so much of the replica within a short time that it looks like an accident (brake in the
+    rule's config), the backup node holds it and everything behind it. Look first whether the delete was meant.
+    """
+    _act(name, "release", "released", config_file, state_dir)
+
+
+def _act(name: str, action: str, said: str, config_file: str | None, state_dir: str | None) -> None:
+    with _daemon(config_file, state_dir) as daemon:
+        done = daemon.act(name, action)
+    if wants_json():
+        document({"name": name, "action": action, "done": done})
+    elif action == "release" and not done:
+        click.echo(words("nothing_held", rule=name))
+    else:
+        click.echo(words(said, rule=name))

@@ -1,0 +1,113 @@
+"""The command line's own lines in English and Chinese.
+
+Codes bring their texts in both languages (`Code.text`); here stands the rest. Help texts are English.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from i2core.config.words import language
+
+_WORDS: dict[str, tuple[str, str]] = {
+    "error": ("error", "错误"),
+    "next": ("next", "下一步"),
+    "stopped": ("stopped", "停止"),
+    "listing": ("listing", "列表"),
+    "mirroring": ("mirroring", "镜像"),
+    "replicating": ("replicating", "复制"),
+    "abnormal": ("link lost, trying again", "异常"),
+    "invalid": ("invalid", "失效"),
+    "receiving": ("receiving", "接收"),
+    "held": ("held", "已暂停"),
+    "files": ("files", "个文件"),
+    "listed": ("listed", "已列出"),
+    "checked": ("checked", "已检查"),
+    "sent": ("sent", "已发送"),
+    "left": ("left", "剩余"),
+    "captured": ("captured", "已捕获"),
+    "applied": ("applied", "已应用"),
+    "lag": ("lag", "延迟"),
+    "mirror_done": (
+        "{files} files ({bytes}) checked; {sent_files} sent ({sent_bytes}) in {seconds:.1f} s",
+        "已检查 {files} 个文件（{bytes}）；已发送 {sent_files} 个（{sent_bytes}），用时 {seconds:.1f} 秒",
+    ),
+    "live": ("mirror done; replicating changes as they happen (Ctrl-C ends)", "镜像完成，正在实时复制（Ctrl-C 结束）"),
+    "live_ended": (
+        "ended: {captured} changes captured, {sent} records sent, {durable} durable on the replica",
+        "已结束：捕获 {captured} 个变化，发送 {sent} 条记录，{durable} 条已在灾备端落盘",
+    ),
+    "behind": (
+        "ended before the last changes were durable; the next run brings them",
+        "结束时最后的变化尚未落盘；下次运行时补上",
+    ),
+    "skipped": ("skipped", "已跳过"),
+    "skipped_more": ("and {more} more", "另有 {more} 个"),
+    "interrupted": ("interrupted; the next run goes on from here", "已中断；下次运行从此处继续"),
+    "rule": ("rule", "规则"),
+    "role": ("role", "角色"),
+    "state": ("state", "状态"),
+    "percent": ("done", "进度"),
+    "code": ("code", "代码"),
+    "seq": ("seq", "序号"),
+    "durable": ("durable", "已落盘"),
+    "lag_bytes": ("behind", "积压"),
+    "spool": ("spool", "缓存"),
+    "capture": ("capture", "捕获"),
+    "cause": ("cause", "原因"),
+    "work": ("work", "工作机"),
+    "backup": ("backup", "灾备机"),
+    "name": ("name", "名称"),
+    "address": ("address", "地址"),
+    "fingerprint": ("fingerprint", "指纹"),
+    "no_rules": ("no rules here", "没有规则"),
+    "no_peers": ("no peers in this config", "配置中没有对端"),
+    "started": ("{rule}: started", "{rule}：已启动"),
+    "stopped_rule": ("{rule}: stopped", "{rule}：已停止"),
+    "released": ("{rule}: released, the held delete goes on", "{rule}：已放行，继续执行删除"),
+    "nothing_held": ("{rule}: nothing was held", "{rule}：没有暂停的删除"),
+    "yes": ("yes", "是"),
+    "no": ("no", "否"),
+    "demo_begin": (
+        "Two nodes on this host, a work node and a backup node, joined by TLS with pinned keys. All is in {place}.",
+        "本机两个节点：工作机与灾备机，经固定指纹的 TLS 相连。全部数据位于 {place}。",
+    ),
+    "demo_tree": ("Made a tree of {files} files to protect.", "已生成 {files} 个待保护的文件。"),
+    "demo_mirror": (
+        "First mirror done: {files} files in {seconds:.1f} s. Now a workload changes them for {span:.0f} s.",
+        "首次镜像完成：{files} 个文件，用时 {seconds:.1f} 秒。现在负载将持续修改 {span:.0f} 秒。",
+    ),
+    "demo_drain": ("The workload has stopped; waiting for the last changes.", "负载已停止，等待最后的变化到达。"),
+    "demo_compare": ("Comparing both trees in full.", "正在完整比较两端目录树。"),
+    "demo_equal": (
+        "EQUAL: {files} entries, {bytes}; content, names, owners, modes, times and links are the same on both sides.",
+        "一致：{files} 个条目，{bytes}；两端内容、名称、属主、权限、时间和链接完全相同。",
+    ),
+    "demo_differ": ("DIFFERENT in {count} places:", "有 {count} 处不一致："),
+    "demo_database": (
+        "database: integrity check {integrity}; {source_rows} rows on the work node, {replica_rows} on the backup node",
+        "数据库：完整性检查 {integrity}；工作机 {source_rows} 行，灾备机 {replica_rows} 行",
+    ),
+    "demo_workload": (
+        "workload: {total} operations ({detail})",
+        "负载：{total} 次操作（{detail}）",
+    ),
+    "demo_figures": (
+        "replication: {captured} changes captured, {records} records applied; "
+        "lag until durable: median {median:.0f} ms, worst {worst:.0f} ms",
+        "复制：捕获 {captured} 个变化，应用 {records} 条记录；落盘延迟：中位 {median:.0f} 毫秒，最大 {worst:.0f} 毫秒",
+    ),
+    "demo_ended": (
+        "Ended early; both nodes are stopped and everything is removed.",
+        "提前结束；两个节点已停止，数据已清除。",
+    ),
+    "operations": ("operations", "操作"),
+    "doctor_ok": ("ok", "正常"),
+    "doctor_no": ("no", "不可用"),
+}
+
+
+def words(key: str, /, **values: Any) -> str:
+    """The line `key` in the user's language, its fields filled in from `values`."""
+    en, zh = _WORDS[key]
+    return (zh if language() == "zh" else en).format(**values)

@@ -1,0 +1,79 @@
+"""Talks to the daemon of this host over its control socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from i2core.api import Code, I2Error, UsageError
+from i2core.node.socket_path import SOCKET, short_path
+
+TIMEOUT_S = 30.0
+"""A rule that is stopped first writes out what it has."""
+
+
+class ControlClient:
+    """The calls of the control API as methods. All raise `I2Error` as the daemon answered it."""
+
+    def __init__(self, http: httpx.Client, where: str) -> None:
+        self._http = http
+        self._where = where
+
+    def status(self) -> dict[str, Any]:
+        """The node itself."""
+        found: dict[str, Any] = self._call("GET", "/v1/status")
+        return found
+
+    def rules(self) -> list[dict[str, Any]]:
+        """All rules that the node sends or receives."""
+        found: list[dict[str, Any]] = self._call("GET", "/v1/rules")
+        return found
+
+    def act(self, name: str, action: str) -> bool:
+        """``start``, ``stop`` or ``release`` of a rule; False when there was nothing to do."""
+        return bool(self._call("POST", f"/v1/rules/{quote(name, safe='')}/{action}")["done"])
+
+    def _call(self, method: str, path: str) -> Any:
+        try:
+            response = self._http.request(method, path)
+        except httpx.TransportError as error:
+            raise I2Error(
+                f"no daemon answers here ({error})",
+                code=Code.NETWORK,
+                obj=self._where,
+                next_step="start it with i2 node run, or name its config with --config",
+            ) from error
+        if response.is_success:
+            return response.json()
+        try:
+            fault = response.json()
+        except ValueError:
+            raise I2Error(f"the daemon answered {response.status_code} to {path}", obj=self._where) from None
+        kind = UsageError if fault["exit_code"] == UsageError.exit_code else I2Error
+        raise kind(fault["message"], code=Code(fault["code"]), obj=fault["object"], next_step=fault["next"])
+
+
+@contextmanager
+def control_client(state_dir: Path) -> Iterator[ControlClient]:
+    """A client of the daemon with this state directory.
+
+    Raises:
+        I2Error: there is no such directory, or it is another user's.
+    """
+    try:
+        with short_path(state_dir) as directory:
+            transport = httpx.HTTPTransport(uds=f"{directory}/{SOCKET}")
+            with httpx.Client(transport=transport, base_url="http://i2", timeout=TIMEOUT_S) as http:
+                yield ControlClient(http, str(state_dir))
+    except OSError as error:
+        raise I2Error(
+            f"no daemon has run here ({error.strerror})",
+            code=Code.NETWORK,
+            obj=str(state_dir),
+            next_step="start it with i2 node run, or name its config with --config",
+        ) from error

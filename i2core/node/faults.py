@@ -1,0 +1,36 @@
+"""From whatever a task raised to the one error that a person needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from i2core.api import Code, I2Error
+from i2core.tasks import leaf
+
+
+def leading(error: BaseException) -> BaseException:
+    """The error to report: of a group the one that matters, others as they are."""
+    return leaf(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def as_i2error(error: BaseException) -> I2Error:
+    """`error` with a code: an `I2Error` as it is, anything else as `Code.INTERNAL` with its class and text."""
+    found = leading(error)
+    if isinstance(found, I2Error):
+        return found
+    if isinstance(found, OSError):
+        obj = found.filename if isinstance(found.filename, str) else ""
+        return I2Error(found.strerror or str(found), code=Code.INTERNAL, obj=obj)
+    return I2Error(f"{type(found).__name__}: {found}", code=Code.INTERNAL)
+
+
+def error_json(error: I2Error) -> dict[str, Any]:
+    """An error for a program: ``{"state": "failed", "code", "object", "message", "next", "exit_code"}``."""
+    return {
+        "state": "failed",
+        "code": error.code.value,
+        "object": error.obj,
+        "message": error.cause,
+        "next": error.next_step or error.code.text.next_en,
+        "exit_code": error.exit_code,
+    }

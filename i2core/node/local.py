@@ -1,0 +1,234 @@
+"""The backup role of one command in a child process, joined by socket pairs instead of a network.
+
+Two processes, because both roles keep a core busy and one interpreter runs one thread at a time: copying on one host
+is about 1.7 times as quick as with two threads. The session protocol between them is the one that nodes speak.
+
+The child is forked before trio runs and before any thread exists; it sees end-of-file on its streams when the parent
+closes them or dies, and then ends by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from i2core.api import Channel, ClientTransport, Code, I2Error, Peer, StopRule, StreamHandler, UsageError
+from i2core.node.faults import as_i2error
+from i2core.node.lifeline import die_with_parent
+
+Say = Callable[[str, Code | None, str], None]
+MakeHandler = Callable[[Say], StreamHandler]
+"""Builds the backup role in the child, given where its log lines go."""
+
+BUFFER_BYTES = 1 << 20
+"""Asked for each direction; the kernel gives less without privilege."""
+END_S = 15.0
+"""How long the child may take to write out what it has after its streams were closed."""
+_LINE_CHARS = 4000
+
+
+class LocalTransport(ClientTransport):
+    """Hands out each channel's one stream to the child. There is nobody to connect to a second time."""
+
+    def __init__(self, sockets: dict[Channel, socket.socket], backup: BackupProcess) -> None:
+        self._sockets = dict(sockets)
+        self._backup = backup
+
+    async def connect(self, peer: Peer, channel: Channel) -> trio.abc.Stream:
+        """The stream of `channel`.
+
+        Raises:
+            StopRule: it was handed out before; the cause is how the child ended.
+        """
+        own_end = self._sockets.pop(channel, None)
+        if own_end is None:
+            raise await self._backup.fate()
+        return trio.SocketStream(trio.socket.from_stdlib_socket(own_end))
+
+
+@attrs.define
+class BackupProcess:
+    """The child, seen from the parent."""
+
+    pid: int
+    pidfd: int
+    reports: socket.socket
+    sockets: dict[Channel, socket.socket]
+    transport: LocalTransport = attrs.field(init=False)
+    _reported: I2Error | None = attrs.field(default=None, init=False)
+    _silent: bool = attrs.field(default=False, init=False)
+    _ended: os.waitid_result | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.transport = LocalTransport(self.sockets, self)
+
+    async def relay(self, say: Say) -> None:
+        """Passes the child's log lines on to `say` until it ends or this is cancelled."""
+        while not self._silent:
+            await trio.lowlevel.wait_readable(self.reports)
+            self._take_report(say)
+
+    async def fate(self) -> I2Error:
+        """Why there is no backup role any more, as an error to raise. Waits for the child's end, a few seconds."""
+        with trio.move_on_after(END_S):
+            await trio.lowlevel.wait_readable(self.pidfd)
+        while self._take_report(lambda rule, code, line: None):
+            pass
+        if self._reported is not None:
+            return self._reported
+        return StopRule(
+            f"the backup process {self._cause()}", code=Code.INTERNAL, next_step="run the command again; it goes on"
+        )
+
+    def close(self) -> None:
+        """Closes the streams and waits for the child's end; kills it when it hangs."""
+        for end in self.sockets.values():
+            end.close()
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        if not poll.poll(END_S * 1000):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self._reap(os.WEXITED)
+        self.reports.close()
+        os.close(self.pidfd)
+
+    def _take_report(self, say: Say) -> bool:
+        """Reads one report; False when there is none now. Notes when there will never be one again."""
+        try:
+            raw = self.reports.recv(1 << 16, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            raw = b""
+        if not raw:
+            self._silent = True
+            return False
+        report = json.loads(raw)
+        code = None if report["code"] is None else Code(report["code"])
+        if report["kind"] == "error":
+            kind = UsageError if report["usage"] else StopRule
+            self._reported = kind(report["line"], code=code, obj=report["obj"], next_step=report["next"])
+        else:
+            say(report["rule"], code, report["line"])
+        return True
+
+    def _reap(self, options: int) -> None:
+        if self._ended is None:
+            self._ended = os.waitid(os.P_PIDFD, self.pidfd, options)
+
+    def _cause(self) -> str:
+        self._reap(os.WEXITED | os.WNOHANG)
+        if self._ended is None:
+            return "does not answer"
+        if self._ended.si_code == os.CLD_EXITED:
+            return f"ended with exit code {self._ended.si_status}"
+        return f"was ended by {signal.Signals(self._ended.si_status).name}"
+
+
+@contextmanager
+def backup_process(make_handler: MakeHandler) -> Iterator[BackupProcess]:
+    """Forks the backup role; at the end of the block it has ended, whatever happens.
+
+    Call it in the main thread, before `trio.run` and before anything starts a thread.
+    """
+    pairs = {channel: socket.socketpair() for channel in Channel}
+    for ends in pairs.values():
+        for end in ends:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+    # One message a report, whole or not at all.
+    reports, child_reports = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent = os.getpid()
+    sys.stdout.flush()  # else both processes would print what is buffered
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            reports.close()
+            for own, _ in pairs.values():
+                own.close()
+            status = _be_backup(parent, {c: ends[1] for c, ends in pairs.items()}, child_reports, make_handler)
+        finally:
+            # Nothing of the parent's (temporary directories, at-exit calls, open contexts) is the child's to end.
+            os._exit(status)
+    child_reports.close()
+    for _, other in pairs.values():
+        other.close()
+    backup = BackupProcess(pid, os.pidfd_open(pid), reports, {channel: own for channel, (own, _) in pairs.items()})
+    try:
+        yield backup
+    finally:
+        backup.close()
+
+
+# ------------------------------------------------------------------------------------------- in the child
+
+
+def _be_backup(
+    parent: int, sockets: dict[Channel, socket.socket], reports: socket.socket, make_handler: MakeHandler
+) -> int:
+    # Ctrl-C reaches the whole foreground group; the parent decides, and closes the streams in its own time.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(parent, signal.SIGTERM)
+    try:
+        trio.run(_serve, sockets, make_handler(partial(_report_line, reports)))
+    except BaseException as error:
+        found = as_i2error(error)
+        _report(
+            reports,
+            kind="error",
+            code=found.code.value,
+            obj=found.obj,
+            line=found.cause[:_LINE_CHARS],
+            next=found.next_step,
+            usage=isinstance(found, UsageError),
+        )
+        return 1
+    return 0
+
+
+async def _serve(sockets: dict[Channel, socket.socket], handler: StreamHandler) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_on_sigterm, nursery.cancel_scope)
+        async with trio.open_nursery() as streams:
+            for channel, end in sockets.items():
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(end))
+                streams.start_soon(handler, stream, channel, None)
+        nursery.cancel_scope.cancel()
+
+
+async def _cancel_on_sigterm(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+def _report_line(reports: socket.socket, rule: str, code: Code | None, line: str) -> None:
+    _report(reports, kind="say", rule=rule, code=None if code is None else code.value, line=line[:_LINE_CHARS])
+
+
+def _report(reports: socket.socket, **fields: Any) -> None:
+    deadline = time.monotonic() + 1.0
+    while True:
+        try:
+            reports.send(json.dumps(fields).encode(), socket.MSG_DONTWAIT)
+            return
+        except BlockingIOError:
+            # A log line is not worth stalling the replica for; the one error that ends the child is.
+            if fields["kind"] == "say" or time.monotonic() > deadline:
+                return
+            select.select([], [reports], [], 0.1)
+        except OSError:
+            return

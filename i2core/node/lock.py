@@ -1,0 +1,43 @@
+"""The lock of a state directory: two writers of one catalog or journal would corrupt it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from i2core.api import Code, UsageError
+
+
+@contextmanager
+def locked(state_dir: Path) -> Iterator[None]:
+    """Holds `state_dir` (made 0700 when missing) for this process; the kernel lets go of it at any end.
+
+    Raises:
+        UsageError: another process holds it, or it cannot be made.
+    """
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(
+            error.strerror or str(error), obj=str(state_dir), next_step="choose a state_dir that can be written"
+        ) from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise UsageError(
+                f"process {owner} is using this state directory",
+                code=Code.DUPLICATE_TASK,
+                obj=str(state_dir),
+                next_step="stop it first, or choose another state_dir",
+            ) from error
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,109 @@
+"""A node while it runs: what its control API asks and tells it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import attrs
+import trio
+
+from i2core import __version__
+from i2core.api import Channel, Code, UsageError
+from i2core.config.model import NodeConfig
+from i2core.node.identity import Identity
+from i2core.node.logbook import Logbook
+from i2core.node.runner import RuleRunner
+from i2core.registry import Registry
+from i2core.rule.backup import BackupRuleStatus, BackupService
+
+
+@attrs.define
+class RunningNode:
+    """A running node, as its control API sees it."""
+
+    config: NodeConfig
+    registry: Registry
+    logbook: Logbook
+    identity: Identity
+    nursery: trio.Nursery
+    runners: dict[str, RuleRunner] = attrs.field(factory=dict, init=False)
+    backup: BackupService | None = attrs.field(default=None, init=False)
+    ports: dict[Channel, int] = attrs.field(factory=dict, init=False)
+    """Where the backup role listens."""
+    _began_s: float = attrs.field(factory=time.monotonic, init=False)
+
+    def status(self) -> dict[str, Any]:
+        """The node itself: who it is, how long it has run, what is wrong with its plugins."""
+        return {
+            "name": self.config.name,
+            "version": __version__,
+            "fingerprint": self.identity.fingerprint,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.monotonic() - self._began_s, 3),
+            "config": str(self.config.path),
+            "ports": {channel.value: port for channel, port in self.ports.items()},
+            "plugin_problems": [str(problem) for problem in self.registry.problems],
+        }
+
+    def rules(self) -> list[dict[str, Any]]:
+        """All rules: those this node sends, then those it receives."""
+        sent = [runner.status.as_json() | {"role": "work"} for runner in self.runners.values()]
+        received = [_received_json(status) for status in self.backup.statuses()] if self.backup else []
+        return sent + received
+
+    def start(self, name: str) -> bool:
+        """Starts a rule; False when it runs already."""
+        return self._runner(name).start(self.nursery)
+
+    async def stop(self, name: str) -> bool:
+        """Stops a rule and waits for its end; False when it did not run."""
+        return await self._runner(name).stop()
+
+    def release(self, name: str) -> bool:
+        """Lets a held mass delete go on; False when nothing of that rule is held here."""
+        if self.backup is None or all(status.name != name for status in self.backup.statuses()):
+            if name in self.runners:
+                raise UsageError(
+                    "its deletes are held where its replica is",
+                    obj=name,
+                    next_step=f"run i2 rule release {name} on {self._backup_of(name)}",
+                )
+            raise _unknown(name)
+        return self.backup.release(name)
+
+    def _backup_of(self, name: str) -> str:
+        return next((rule.backup for rule in self.config.rules if rule.name == name), "the backup node")
+
+    def _runner(self, name: str) -> RuleRunner:
+        if name not in self.runners:
+            raise _unknown(name)
+        return self.runners[name]
+
+
+def _unknown(name: str) -> UsageError:
+    return UsageError("no rule of this name here", code=Code.RULE_UNKNOWN, obj=name, next_step="see i2 rule list")
+
+
+def _received_json(status: BackupRuleStatus) -> dict[str, Any]:
+    """A rule that this node receives, in the keys of `RuleStatus.as_json`; None where only the work node knows."""
+    return {
+        "name": status.name,
+        "role": "backup",
+        "peer": status.peer,
+        "state": "held" if status.held else "receiving",
+        "percent": None,
+        "code": int(Code.MASS_DELETE_HELD) if status.held else None,
+        "cause": status.held_reason if status.held else "",
+        "seq": status.applied_seq,
+        "durable_seq": status.durable_seq,
+        "lag_seconds": None,
+        "lag_bytes": None,
+        "spool_bytes": None,
+        "capture": None,
+        "held": status.held,
+        "applied_records": status.applied_records,
+        "applied_bytes": status.applied_bytes,
+        "orphans": status.orphans,
+    }
