@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml console/pyproject.toml))
 PINS := requirements/runtime requirements/dev
-TYPED := i2core $(wildcard $(MEMBERS:%=%/src)) $(wildcard tests bench) conftest.py
+TYPED := i2core conftest.py $(wildcard tests bench plugins/*/src plugins/*/tests console/src examples/plugins/*/src)
 TESTS :=
 ROUNDS := $(or $(BENCH_ROUNDS),3)
 

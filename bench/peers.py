@@ -439,6 +439,28 @@ def unip(s, src, dst):
 UNS = ["env UNISON={run}/s unison -socket 18740 -listen 127.0.0.1"]
 
 
+I2ONCE = "{i2} replicate --once --state-dir {run}/state"
+I2TLS = " --config {run}/work.toml --compress none {src} backup:{dst}"
+
+
+def i2_nodes(s, src, dst):
+    """Configs of a backup node and a work node that trust each other."""
+
+    def put_config(name, rest):
+        head = f'[node]\nname = "{name}"\nstate_dir = "{s.run}/{name}-state"\n'
+        open(f"{s.run}/{name}.toml", "w").write(head + rest)
+
+    prints = {}
+    for name in ("work", "backup"):
+        put_config(name, "")
+        said = subprocess.check_output([I2, "node", "id", "--json", "--config", f"{s.run}/{name}.toml"])
+        prints[name] = json.loads(said)["fingerprint"]
+    mine = '[backup]\nlisten = "127.0.0.1"\nallow_roots = ["{}"]\n[[backup.peer]]\nname = "work"\nfingerprint = "{}"\n'
+    put_config("backup", mine.format(os.path.dirname(dst), prints["work"]))
+    theirs = '[work]\n[[work.peer]]\nname = "backup"\naddress = "127.0.0.1"\nfingerprint = "{}"\n'
+    put_config("work", theirs.format(prints["backup"]))
+
+
 class Syncthing(Cmd):
     P = (18751, 18752)
 
@@ -614,10 +636,19 @@ DRIVERS = [
     ),
     Cmd(
         "i2",
-        "{i2} replicate {src} {dst} --once",
-        strict="{i2} replicate {src} {dst} --once --verify strict",
-        live=["{i2} replicate {src} {dst}"],
-        note="two processes, xxh3 verified, durable: syncfs before the end",
+        I2ONCE + " {src} {dst}",
+        strict=I2ONCE + " --verify strict {src} {dst}",
+        live=["{i2} replicate --state-dir {run}/state {src} {dst}"],
+        note="two processes, socket pairs; durable at the end",
+    ),
+    Cmd(
+        "i2-tls",
+        I2ONCE + I2TLS,
+        strict=I2ONCE + " --verify strict" + I2TLS,
+        live=["{i2} replicate --state-dir {run}/state" + I2TLS],
+        daemons=["{i2} node run --config {run}/backup.toml"],
+        pre=i2_nodes,
+        note="two nodes, TLS 1.3 over lo; durable at the end",
     ),
 ]
 

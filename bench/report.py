@@ -24,6 +24,7 @@ COMMANDS = {
     "syncthing": "two daemons, TLS over lo",
     "lsyncd-d1": "lsyncd, rsync over lo, delay 1 s",
     "i2": "i2 replicate SRC DST --once (live: without --once)",
+    "i2-tls": "i2 replicate SRC NODE:DST --once --compress none, to i2 node run over lo",
 }
 
 
@@ -83,7 +84,7 @@ def once_table(rows: Sequence[Row]) -> list[str]:
             synced = statistics.median(run["wall"] + run["sync_after"] for run in runs)
             cells.append(
                 (
-                    "**i2**" if peer == "i2" else peer,
+                    f"**{peer}**" if peer.startswith("i2") else peer,
                     f"{min(run['wall'] for run in runs):.2f} - {max(run['wall'] for run in runs):.2f}",
                     f"{wall:.2f}",
                     f"{wall / _median(base, 'wall'):.2f}" if base else None,

@@ -16,8 +16,8 @@ import report
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = {"rsync": "rsync", "lsyncd": "lsyncd", "syncthing": "syncthing", "unshare": "util-linux", "ip": "iproute2"}
-ONCE = "rsyncd,rsync-local,cp -a,tar,syncthing,i2"
-LIVE = "lsyncd-d1,syncthing,i2"
+ONCE = "rsyncd,rsync-local,cp -a,tar,syncthing,i2,i2-tls"
+LIVE = "lsyncd-d1,syncthing,i2,i2-tls"
 
 
 def install_peers() -> None:
@@ -33,7 +33,7 @@ def available(names: str) -> str:
     program = {"rsyncd": "rsync", "rsync-local": "rsync", "lsyncd-d1": "lsyncd", "cp -a": "cp"}
     kept = []
     for name in names.split(","):
-        if name == "i2" or shutil.which(program.get(name, name)):
+        if name in {"i2", "i2-tls"} or shutil.which(program.get(name, name)):
             kept.append(name)
         else:
             print(f"left out, not installed: {name}", file=sys.stderr)
