@@ -55,6 +55,8 @@ class DriverSpec:
     """``open(config, context)``: an async context manager that gives the driver and closes it at its end."""
     config: type = NoConfig
     """A frozen attrs class; cattrs builds it from the driver's TOML table."""
+    example: Mapping[str, Any] = attrs.field(factory=dict, eq=False)
+    """Options with which the driver opens on any host: what ``i2 plugins check`` takes when it is given none."""
     platforms: tuple[str, ...] = ("linux",)
     """Values of `sys.platform` on which the driver can work."""
     rank: int = 0

@@ -1,0 +1,40 @@
+"""What this plugin offers to i2core. Imports light: the cipher is loaded when the codec is opened."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from i2_codec_aesgcm.config import AesGcmConfig
+from i2core.api import Codec, CodecContext, DriverKind, DriverSpec, hookimpl
+
+
+@asynccontextmanager
+async def open_aesgcm(config: AesGcmConfig, context: CodecContext) -> AsyncIterator[Codec]:
+    """The codec with the configured secret.
+
+    Raises:
+        UsageError: the secret's file cannot be read, may be read by others, or holds no key.
+    """
+    import trio
+
+    from i2_codec_aesgcm.codec import AesGcmCodec
+    from i2_codec_aesgcm.secret import master_key
+
+    # Reading a file and scrypt, which takes long on purpose, would hold up everything else here.
+    master = await trio.to_thread.run_sync(master_key, config, context.rule)
+    yield AesGcmCodec(master, context.rule)
+
+
+@hookimpl
+def i2_codecs() -> Iterable[DriverSpec]:
+    return (
+        DriverSpec(
+            kind=DriverKind.CODEC,
+            name="aesgcm",
+            summary="AES-256-GCM encryption",
+            config=AesGcmConfig,
+            example={"passphrase": "correct horse battery staple"},
+            open=open_aesgcm,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Zstandard compression of the bytes that a rule sends."""

@@ -1,0 +1,22 @@
+"""Options of the zstd codec, as they stand in a config file."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+
+class Level(enum.Enum):
+    """How much time compression may take; see the README for speeds."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@attrs.frozen(kw_only=True)
+class ZstdConfig:
+    """``{ level = "low" }``."""
+
+    level: Level = Level.LOW

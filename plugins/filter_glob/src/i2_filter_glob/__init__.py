@@ -1,0 +1,1 @@
+"""Decides by excluded directories and file name patterns what a rule protects."""
