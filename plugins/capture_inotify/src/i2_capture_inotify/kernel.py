@@ -1,0 +1,113 @@
+"""A thin layer over inotify(7) by ctypes: the few calls and constants that are needed, with their errors.
+
+The known libraries on top of inotify drop the overflow mark or the order of events, which a replica cannot afford.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+
+IN_MODIFY = 0x2
+IN_ATTRIB = 0x4
+IN_MOVED_FROM = 0x40
+IN_MOVED_TO = 0x80
+IN_CREATE = 0x100
+IN_DELETE = 0x200
+IN_DELETE_SELF = 0x400
+IN_MOVE_SELF = 0x800
+IN_UNMOUNT = 0x2000
+IN_Q_OVERFLOW = 0x4000
+IN_IGNORED = 0x8000
+IN_ONLYDIR = 0x1000000
+IN_EXCL_UNLINK = 0x4000000
+IN_ISDIR = 0x40000000
+
+WATCH_MASK = (
+    IN_MODIFY
+    | IN_ATTRIB
+    | IN_MOVED_FROM
+    | IN_MOVED_TO
+    | IN_CREATE
+    | IN_DELETE
+    | IN_DELETE_SELF
+    | IN_MOVE_SELF
+    | IN_ONLYDIR
+    | IN_EXCL_UNLINK
+)
+"""Nothing about opening or reading: our own reads make no events. MODIFY tells of writes as they happen, so
+CLOSE_WRITE has nothing to add. The two SELF bits matter for roots alone, but one inode has one mask."""
+
+EVENT = struct.Struct("iIII")
+"""``struct inotify_event`` without the name: wd, mask, cookie, and the bytes of the NUL-padded name that follows."""
+
+READ_BYTES = 64 * 1024
+_LIMITS = "/proc/sys/fs/inotify/"
+
+
+def _bind_libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+    libc.inotify_rm_watch.argtypes = (ctypes.c_int, ctypes.c_int)
+    return libc
+
+
+_libc = _bind_libc()
+
+
+def limit(name: str) -> int:
+    """A limit of this host, such as ``max_user_watches``; 0 when the kernel does not tell."""
+    try:
+        with open(_LIMITS + name, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+class Inotify:
+    """One inotify instance, not blocking.
+
+    Raises:
+        OSError: EMFILE when this user has ``max_user_instances`` already.
+    """
+
+    def __init__(self) -> None:
+        self.fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self.fd < 0:
+            raise _error()
+
+    def watch(self, directory_fd: int) -> int:
+        """The watch descriptor of an open directory; the same one again when it is watched already.
+
+        By descriptor, so that a name that is exchanged meanwhile can never lead the watch astray.
+
+        Raises:
+            OSError: ENOSPC when ``max_user_watches`` is used up.
+        """
+        wd: int = _libc.inotify_add_watch(self.fd, b"/proc/self/fd/%d" % directory_fd, WATCH_MASK)
+        if wd < 0:
+            raise _error()
+        return wd
+
+    def unwatch(self, wd: int) -> None:
+        """Ends a watch. The kernel may have ended it before: EINVAL says no more than that."""
+        if _libc.inotify_rm_watch(self.fd, wd) < 0 and ctypes.get_errno() != errno.EINVAL:
+            raise _error()
+
+    def read(self) -> bytes:
+        """The events that wait, whole ones, at most `READ_BYTES`; ``b""`` when there are none."""
+        try:
+            return os.read(self.fd, READ_BYTES)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        """Ends all watches."""
+        os.close(self.fd)
+
+
+def _error() -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code))

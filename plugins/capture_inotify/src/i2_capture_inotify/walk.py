@@ -1,0 +1,219 @@
+"""Placing watches on a tree of directories, a bounded number at a time, and keeping account of what has none.
+
+While a walk step runs nothing else touches the table, and events that arise meanwhile wait. So what the walk finds is
+at least as new as all events that were worked off before it, and every later change still has its event to come.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+from i2_capture_inotify.beneath import open_directory
+from i2_capture_inotify.kernel import Inotify
+from i2_capture_inotify.watches import Directory, WatchTable
+from i2core.api import RESERVED_PREFIX, CaptureContext, Place
+
+_GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE))
+"""Removed or replaced since it was listed: the event that says so is on its way."""
+
+LIMIT_MET = "the limit of watches is met"
+_TWICE = "it is seen at two places (nested sources, or a bind mount)"
+
+
+class Spot(NamedTuple):
+    """Where a directory should be looked for: a name in a watched directory, or a root (no parent)."""
+
+    parent: Directory | None
+    name: bytes
+    root: int
+
+
+class Walk:
+    """Directories still to be visited. `distrust`: what is known already is visited too, since events were lost."""
+
+    def __init__(self, *spots: Spot, distrust: bool = False) -> None:
+        self.todo: deque[Spot] = deque(spots)
+        self.distrust = distrust
+        self.surprises: list[Spot] = []
+        """Found by a distrustful walk: directories that were not known, or not there."""
+
+
+class Walker:
+    """Visits directories for walks."""
+
+    def __init__(self, inotify: Inotify, table: WatchTable, context: CaptureContext) -> None:
+        self._inotify = inotify
+        self._table = table
+        self._context = context
+        self.unwatched: dict[Place, str] = {}
+        """Tops of trees that have no watch, and why."""
+        self.root_ids: dict[int, tuple[int, int]] = {}
+        """Device and inode of each root, as it was when its watch was placed."""
+
+    def step(self, walk: Walk, most: int) -> None:
+        """Visits up to `most` directories of the walk, depth first."""
+        root_fds: dict[int, int] = {}
+        try:
+            while walk.todo and most > 0:
+                most -= 1
+                self._visit(walk.todo.pop(), walk, root_fds)
+        finally:
+            for fd in root_fds.values():
+                os.close(fd)
+
+    def _visit(self, spot: Spot, walk: Walk, root_fds: dict[int, int]) -> None:
+        parent, name, root = spot
+        path = b""
+        if parent is not None:
+            prefix = self._table.prefix(parent)
+            if prefix is None:
+                return
+            root, path = parent.root, prefix + name
+            if not self._context.wants_dir(root, path):
+                return
+        try:
+            if root not in root_fds:
+                root_fds[root] = self._open_root(root)
+            fd = open_directory(root_fds[root], path)
+        except OSError as error:
+            if error.errno in _GONE:
+                self.unwatched.pop(Place(root, path), None)
+            else:
+                self.unwatched[Place(root, path)] = error.strerror or str(error)
+            return
+        try:
+            self._visit_open(fd, Spot(parent, name, root), path, walk)
+        finally:
+            os.close(fd)
+
+    def _visit_open(self, fd: int, spot: Spot, path: bytes, walk: Walk) -> None:
+        place = Place(spot.root, path)
+        try:
+            wd = self._inotify.watch(fd)
+        except OSError as error:
+            self.unwatched[place] = LIMIT_MET if error.errno == errno.ENOSPC else error.strerror or str(error)
+            return
+        known = self._table.by_wd.get(wd)
+        if known is not None and self._is_here(known, spot):
+            self.unwatched.pop(place, None)
+            if walk.distrust:
+                self._list(fd, known, place, walk)
+            return
+        if known is not None and self._is_still_at_its_place(known, fd):
+            self.unwatched[place] = _TWICE
+            return
+        self.unwatched.pop(place, None)
+        if walk.distrust:
+            walk.surprises.append(spot)
+        elif spot.parent is None:
+            self.root_ids[spot.root] = _identity(os.fstat(fd))
+            self._list(fd, self._table.add_root(spot.root, wd), place, walk)
+        elif known is not None:
+            self._table.move(known, spot.parent, spot.name)
+        else:
+            self._list(fd, self._table.add(spot.parent, spot.name, wd), place, walk)
+
+    def _is_here(self, known: Directory, spot: Spot) -> bool:
+        if spot.parent is None:
+            return self._table.roots[spot.root] is known
+        return known.parent is spot.parent and known.name == spot.name
+
+    def root_is_there(self, root: int) -> bool:
+        """The root's path still leads to the directory that is watched: no parent was renamed, nothing mounted."""
+        try:
+            return _identity(os.stat(self._context.roots[root])) == self.root_ids.get(root)
+        except OSError:
+            return False
+
+    def _is_still_at_its_place(self, known: Directory, fd: int) -> bool:
+        prefix = self._table.prefix(known)
+        if prefix is None:
+            return False
+        try:
+            root_fd = self._open_root(known.root)
+            try:
+                other = open_directory(root_fd, prefix[:-1])
+            finally:
+                os.close(root_fd)
+        except OSError:
+            return False
+        try:
+            return os.path.sameopenfile(fd, other)
+        finally:
+            os.close(other)
+
+    def _open_root(self, root: int) -> int:
+        return os.open(self._context.roots[root], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _list(self, fd: int, node: Directory, place: Place, walk: Walk) -> None:
+        names = []
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        name = os.fsencode(entry.name)
+                        if not name.startswith(RESERVED_PREFIX):
+                            names.append(name)
+        except OSError as error:
+            self.unwatched[place] = error.strerror or str(error)
+            return
+        if node.children:
+            for gone in node.children.keys() - set(names):
+                self._table.displace(node.children[gone])
+        known = node.children or {}
+        for name in names:
+            spot = Spot(node, name, node.root)
+            if walk.distrust and name not in known:
+                walk.surprises.append(spot)
+            else:
+                walk.todo.append(spot)
+
+    def forget_unwatched(self, place: Place) -> None:
+        """The tree at `place` is gone: nothing in it lacks a watch any more."""
+        for other in [p for p in self.unwatched if _is_beneath(p, place)]:
+            del self.unwatched[other]
+
+    def move_unwatched(self, old: Place, new: Place) -> None:
+        """The tree at `old` is at `new` now."""
+        for other in [p for p in self.unwatched if _is_beneath(p, old)]:
+            reason = self.unwatched.pop(other)
+            self.unwatched[Place(new.root, new.path + other.path[len(old.path) :])] = reason
+
+
+def _identity(entry: os.stat_result) -> tuple[int, int]:
+    return entry.st_dev, entry.st_ino
+
+
+def _is_beneath(place: Place, top: Place) -> bool:
+    return place.root == top.root and (place.path + b"/").startswith(top.path + b"/" if top.path else b"")
+
+
+def directories(root: bytes, wanted: Callable[[bytes], bool]) -> Iterator[bytes]:
+    """Paths of all directories beneath `root` that would get a watch, ``b""`` first."""
+    todo = [b""]
+    while todo:
+        path = todo.pop()
+        yield path
+        with suppress(OSError), os.scandir(os.path.join(root, path)) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(RESERVED_PREFIX):
+                    below = os.path.join(path, entry.name)
+                    if wanted(below):
+                        todo.append(below)
+
+
+def count_directories(context: CaptureContext, most: int | None = None) -> int:
+    """How many watches the roots need; stops counting above `most`."""
+    count = 0
+    for index, root in enumerate(context.roots):
+        for _ in directories(root, partial(context.wants_dir, index)):
+            count += 1
+            if most is not None and count > most:
+                return count
+    return count
