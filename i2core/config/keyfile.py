@@ -21,7 +21,7 @@ def check_key_file(path: bytes) -> None:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise Wrong(Words(f"{name}: {error.strerror}", f"{name}：{error.strerror}")) from None
+        raise Wrong(Words(f"{name} cannot be used: {error.strerror}", f"{name} 无法使用：{error.strerror}")) from None
     if not stat.S_ISREG(found.st_mode):
         raise Wrong(Words(f"{name} is no regular file", f"{name} 不是普通文件"))
     if found.st_mode & OTHERS:

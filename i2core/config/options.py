@@ -49,7 +49,11 @@ class OptionErrors(UsageError):
     def __init__(self, driver: str, mistakes: tuple[OptionMistake, ...]) -> None:
         self.mistakes = mistakes
         lang = language()
-        said = [f"{dotted(m.path)}: {m.message.text(lang)}" if m.path else m.message.text(lang) for m in mistakes]
+        said = []
+        for path, message, allowed in mistakes:
+            key = f"{dotted(path)}: " if path else ""
+            words = f" ({allowed.text(lang)})" if allowed else ""
+            said.append(f"{key}{message.text(lang)}{words}")
         super().__init__("; ".join(said), obj=driver)
 
 
@@ -175,4 +179,4 @@ def _mistakes(error: Exception, path: KeyPath) -> Iterator[OptionMistake]:
         # The class's own validator refused; attrs' validators hand over the attribute as their second argument.
         field = next((arg.name for arg in error.args[1:2] if isinstance(arg, attrs.Attribute)), None)
         said = str(error.args[0]) if error.args else str(error)
-        yield OptionMistake((*path, field) if field else path, both(said), None)
+        yield OptionMistake((*path, field) if field else path, Words(said, f"驱动不接受：{said}"), None)

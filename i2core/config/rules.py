@@ -115,7 +115,7 @@ def _check_source(source: bytes) -> None:
     except FileNotFoundError:
         raise Wrong(Words(f"{name} does not exist", f"{name} 不存在")) from None
     except OSError as error:
-        raise Wrong(Words(f"{name}: {error.strerror}", f"{name}：{error.strerror}")) from None
+        raise Wrong(Words(f"{name} cannot be used: {error.strerror}", f"{name} 无法使用：{error.strerror}")) from None
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise Wrong(Words(f"{name} is neither a directory nor a regular file", f"{name} 既不是目录也不是普通文件"))
 

@@ -148,7 +148,8 @@ def duration(least_s: float = 0.0, *, zero: bool = False) -> Read[float]:
     least = units.format_duration(least_s)
     more = Words(f", at least {least}", f"，不小于 {least}") if least_s else both("")
     none = Words(', or "0"', '，或 "0"') if zero else both("")
-    allowed = Words(f'like "200ms", "30s", "1h"{more.en}{none.en}', f'如 "200ms"、"30s"、"1h"{more.zh}{none.zh}')
+    fits = [f'"{text}"' for text in ("200ms", "30s", "1h", "1d") if units.parse_duration(text) >= least_s]
+    allowed = Words(f"like {', '.join(fits)}{more.en}{none.en}", f"如 {'、'.join(fits)}{more.zh}{none.zh}")
 
     def read(value: object) -> float:
         if isinstance(value, int) and not isinstance(value, bool) and value == 0:
