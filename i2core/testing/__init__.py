@@ -1,10 +1,47 @@
 """Conformance checks and in-memory twins: what a plugin author tests a driver with.
 
-One file for each kind of driver, with its `check_<kind>` and its twin; `CHECKS` finds the check of a kind.
+One file for each kind of driver, with its `check_<kind>` and its twin; `CHECKS` finds the check of a kind. Names are
+imported when they are first used: the test of a codec need not wait for TLS, nor have it.
 """
 
-from i2core.testing.checks import CHECKS, Check
-from i2core.testing.codec import XOR, XorCodec, check_codec
-from i2core.testing.filter import NameFilter, check_filter
+from __future__ import annotations
 
-__all__ = ["CHECKS", "XOR", "Check", "NameFilter", "XorCodec", "check_codec", "check_filter"]
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from i2core.testing.capture import ScriptedCapture as ScriptedCapture
+    from i2core.testing.capture import check_capture as check_capture
+    from i2core.testing.checks import CHECKS as CHECKS
+    from i2core.testing.checks import Check as Check
+    from i2core.testing.codec import XOR as XOR
+    from i2core.testing.codec import XorCodec as XorCodec
+    from i2core.testing.codec import check_codec as check_codec
+    from i2core.testing.filter import NameFilter as NameFilter
+    from i2core.testing.filter import check_filter as check_filter
+    from i2core.testing.memory_net import MemoryNet as MemoryNet
+    from i2core.testing.memory_sink import MemorySink as MemorySink
+    from i2core.testing.sink import check_sink as check_sink
+    from i2core.testing.transport import check_client_transport as check_client_transport
+    from i2core.testing.transport import check_server_transport as check_server_transport
+
+NAMES = {
+    "capture": ("ScriptedCapture", "check_capture"),
+    "checks": ("CHECKS", "Check"),
+    "codec": ("XOR", "XorCodec", "check_codec"),
+    "filter": ("NameFilter", "check_filter"),
+    "memory_net": ("MemoryNet",),
+    "memory_sink": ("MemorySink",),
+    "sink": ("check_sink",),
+    "transport": ("check_client_transport", "check_server_transport"),
+}
+"""Module by module, what can be imported from here."""
+
+
+def __getattr__(name: str) -> object:
+    for module, names in NAMES.items():
+        if name in names:
+            found: object = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
