@@ -61,6 +61,7 @@ class Code(enum.IntEnum):
     SOURCE_GONE = 3607
     ATTRIBUTE_UNSUPPORTED = 3608
     PLUGIN_BROKEN = 3609
+    WORK_FULL = 3610
 
     @property
     def text(self) -> CodeText:
@@ -183,5 +184,8 @@ _TEXTS: dict[Code, CodeText] = {
     ),
     Code.PLUGIN_BROKEN: CodeText(
         _E, "plugin cannot be used", "插件无法使用", "see i2 plugins list", "参见 i2 plugins list"
+    ),
+    Code.WORK_FULL: CodeText(
+        _E, "disk full on the work node", "工作机磁盘已满", "free space, then start the rule", "释放空间后启动规则"
     ),
 }

@@ -1,0 +1,165 @@
+"""How a rule moves between its states: a pure table of what each event means in each state.
+
+::
+
+    stopped ─start→ listing → mirroring → replicating        any ─stop, limit 0, disk full, source gone→ stopped
+                       ↑           ↑           ↑
+                       └───────────┴──link back┴── invalid ←retrying── abnormal ←link lost, held── listing … replicating
+
+A stopped rule remembers why: only a rule that its bandwidth limit stopped starts by itself; what a fault stopped waits
+for a human. A rule whose mirror was done goes back to replicating from the last durable seq; any other lists again.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from i2core.api import Code, I2Error
+from i2core.rule.status import State
+
+
+class Cause(enum.Enum):
+    """Why a rule is stopped or abnormal; `NONE` while it works."""
+
+    NONE = "none"
+    USER = "user"
+    BANDWIDTH = "bandwidth"
+    FAULT = "fault"
+    LINK = "link"
+    HELD = "held"
+
+
+class Event(enum.Enum):
+    """What happens to a rule."""
+
+    START = "start"
+    STOP = "stop"
+    LISTING_BEGUN = "listing begun"
+    """Also from replicating or mirroring: the sides must be compared anew."""
+    MIRROR_BEGUN = "mirror begun"
+    MIRROR_DONE = "mirror done"
+    LINK_LOST = "link lost"
+    LINK_RETRYING = "link retrying"
+    """The first attempt to connect anew failed; the next one waits for its time."""
+    LINK_BACK = "link back"
+    BANDWIDTH_ZERO = "bandwidth zero"
+    BANDWIDTH_NOT_ZERO = "bandwidth not zero"
+    SOURCE_FAILED = "source failed"
+    """A file cannot be read, and the rule says ``on_error = "stop"``."""
+    SOURCE_GONE = "source gone"
+    WORK_DISK_FULL = "work disk full"
+    REPLICA_DISK_FULL = "replica disk full"
+    HELD = "held"
+    RELEASED = "released"
+
+
+class Action(enum.Enum):
+    """What the runner does now."""
+
+    NOTHING = "nothing"
+    START = "start"
+    """Catch changes, list, mirror."""
+    HALT = "halt"
+    """End capture, mirror and connections; what is durable stays."""
+    RECONNECT = "reconnect"
+    """Try the link again, with back-off; changes are caught meanwhile."""
+    RESUME = "resume"
+    """Send again from the last durable seq on."""
+    WAIT = "wait"
+    """Send nothing until released; changes are caught meanwhile."""
+
+
+class Phase(NamedTuple):
+    """Where a rule stands."""
+
+    state: State = State.STOPPED
+    cause: Cause = Cause.USER
+    mirrored: bool = False
+    """The mirror of this run was complete once: a broken link costs no new one."""
+
+
+class Transition(NamedTuple):
+    """The outcome of an event. `code` is to be reported; None: nothing is."""
+
+    phase: Phase
+    code: Code | None = None
+    action: Action = Action.NOTHING
+
+
+class InvalidTransition(I2Error):
+    """The event cannot happen in this state: a defect of the caller, not of the world."""
+
+
+WORKING = frozenset({State.LISTING, State.MIRRORING, State.REPLICATING})
+FAULTS = {
+    Event.SOURCE_FAILED: Code.READ_SOURCE,
+    Event.SOURCE_GONE: Code.SOURCE_GONE,
+    Event.WORK_DISK_FULL: Code.WORK_FULL,
+    Event.REPLICA_DISK_FULL: Code.REPLICA_FULL,
+}
+
+
+def advance(phase: Phase, event: Event) -> Transition:
+    """What the event makes of a rule in this phase.
+
+    Raises:
+        InvalidTransition: it cannot happen there.
+    """
+    found = _stopped(phase, event) if phase.state is State.STOPPED else _running(phase, event)
+    if found is None:
+        raise InvalidTransition(
+            f"{event.value!r} cannot happen to a rule that is {phase.state.value} ({phase.cause.value})"
+        )
+    return found
+
+
+def _stopped(phase: Phase, event: Event) -> Transition | None:
+    match event, phase.cause:
+        case Event.STOP, _:
+            return Transition(Phase(State.STOPPED, Cause.USER))
+        case Event.START, Cause.BANDWIDTH:
+            # The limit is still 0; the rule starts by itself when it is lifted.
+            return Transition(phase)
+        case (Event.START, _) | (Event.BANDWIDTH_NOT_ZERO, Cause.BANDWIDTH):
+            return Transition(Phase(State.LISTING, Cause.NONE), Code.RULE_RESTARTED, Action.START)
+        case (Event.BANDWIDTH_ZERO | Event.BANDWIDTH_NOT_ZERO, _):
+            return Transition(phase)
+    return None
+
+
+def _running(phase: Phase, event: Event) -> Transition | None:
+    if event in FAULTS and (event is not Event.REPLICA_DISK_FULL or phase.cause is not Cause.LINK):
+        return Transition(Phase(State.STOPPED, Cause.FAULT), FAULTS[event], Action.HALT)
+    working = phase.state in WORKING
+    match event:
+        case Event.STOP:
+            return Transition(Phase(State.STOPPED, Cause.USER), None, Action.HALT)
+        case Event.BANDWIDTH_ZERO:
+            return Transition(Phase(State.STOPPED, Cause.BANDWIDTH), None, Action.HALT)
+        case Event.BANDWIDTH_NOT_ZERO:
+            return Transition(phase)
+        case Event.LISTING_BEGUN if working:
+            return Transition(Phase(State.LISTING, Cause.NONE))
+        case Event.MIRROR_BEGUN if phase.state is State.LISTING:
+            return Transition(phase._replace(state=State.MIRRORING))
+        case Event.MIRROR_DONE if phase.state in (State.LISTING, State.MIRRORING):
+            return Transition(Phase(State.REPLICATING, Cause.NONE, mirrored=True), Code.MIRROR_DONE)
+        case Event.LINK_LOST if working or phase.cause is Cause.HELD:
+            return Transition(phase._replace(state=State.ABNORMAL, cause=Cause.LINK), Code.NETWORK, Action.RECONNECT)
+        case Event.LINK_RETRYING if phase.cause is Cause.LINK:
+            return Transition(phase._replace(state=State.INVALID), Code.NETWORK, Action.RECONNECT)
+        case Event.HELD if working or phase.cause is Cause.HELD:
+            held = phase._replace(state=State.ABNORMAL, cause=Cause.HELD)
+            return Transition(held, Code.MASS_DELETE_HELD, Action.WAIT)
+        case Event.LINK_BACK if phase.cause is Cause.LINK:
+            return _resumed(phase)
+        case Event.RELEASED if phase.cause is Cause.HELD:
+            return _resumed(phase)
+    return None
+
+
+def _resumed(phase: Phase) -> Transition:
+    if phase.mirrored:
+        return Transition(Phase(State.REPLICATING, Cause.NONE, mirrored=True), None, Action.RESUME)
+    return Transition(Phase(State.LISTING, Cause.NONE), None, Action.RESUME)
