@@ -57,7 +57,7 @@ class Kind(enum.IntEnum):
     RENAME = 11
     """The object at `path` gets the name `other`, replacing what is there."""
     REMOVE = 12
-    """The object at `path`, with all beneath it, is gone."""
+    """The object at `path`, with all beneath it, is gone. When `staged`: its staging file alone."""
     SETATTR = 13
     """`meta` is set on the object at `path`."""
     BARRIER = 14

@@ -1,0 +1,419 @@
+"""A replica in memory: what a `Sink` is to do, said as plainly as can be; the model for tests of real sinks."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+import xxhash
+
+from i2core.api import (
+    BLOCK_BYTES,
+    RESERVED_PREFIX,
+    Applied,
+    Batch,
+    Code,
+    DriverKind,
+    DriverSpec,
+    Entry,
+    Failure,
+    Kind,
+    Meta,
+    NoConfig,
+    Place,
+    Record,
+    Sink,
+    SinkContext,
+    UsageError,
+    xattr_digest,
+)
+from i2core.api.drivers import Ask, Seen
+
+_NAME_BYTES = 255
+
+
+class _Failed(Exception):
+    """A record that cannot be applied. `path`: the place to compare, where it is not the record's own."""
+
+    def __init__(self, cause: str, code: Code = Code.OPEN_REPLICA, *, repair: bool = True, path: bytes | None = None):
+        super().__init__(cause)
+        self.code, self.repair, self.path = code, repair, path
+
+
+@attrs.define(eq=False)
+class Node:
+    """One object; hard links are one node under several names."""
+
+    ino: int
+    meta: Meta
+    data: bytearray = attrs.field(factory=bytearray)
+    target: bytes = b""
+    rdev: int = 0
+    entries: dict[bytes, Node] = attrs.field(factory=dict)
+    staging: dict[bytes, Node] = attrs.field(factory=dict)
+    """Of a directory: staging files by the name that they will get."""
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.meta.mode)
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.meta.mode)
+
+
+def _walk(node: Node) -> Iterator[Node]:
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += node.entries.values()
+
+
+@attrs.define
+class MemoryDisk:
+    """Root directories by their absolute paths. Survives the sinks that are opened on it, as a disk does."""
+
+    roots: dict[bytes, Node] = attrs.field(factory=dict)
+    last_ino: int = 0
+
+    def node(self, meta: Meta) -> Node:
+        """A new object."""
+        self.last_ino += 1
+        return Node(self.last_ino, meta._replace(xattrs=meta.xattrs or ()))
+
+    def directory(self, path: bytes) -> Node:
+        """The root directory of this path, made when missing."""
+        if path not in self.roots:
+            self.roots[path] = self.node(Meta(stat.S_IFDIR | 0o755, 0, 0, 0))
+        return self.roots[path]
+
+
+class MemorySink(Sink):
+    """A sink on a `MemoryDisk`. All is durable at once, nothing is sparse, every owner and attribute can be set."""
+
+    owns = True
+
+    def __init__(self, context: SinkContext, disk: MemoryDisk) -> None:
+        """Raises UsageError for a root that is not beneath an allowed directory."""
+        for root in context.roots:
+            self._check_allowed(root, context.allowed)
+        self._context = context
+        self._disk = disk
+        self._roots = [disk.directory(root) for root in context.roots]
+        self._staged: set[Place] = set()
+        self._methods: dict[Kind, Callable[[Record], None]] = {
+            Kind.CREATE: self._create,
+            Kind.STAGE: self._stage,
+            Kind.WRITE: self._write,
+            Kind.PUNCH: self._punch,
+            Kind.TRUNCATE: self._truncate,
+            Kind.PUBLISH: self._publish,
+            Kind.MKDIR: self._mkdir,
+            Kind.SYMLINK: self._symlink,
+            Kind.MKNOD: self._mknod,
+            Kind.LINK: self._link,
+            Kind.RENAME: self._rename,
+            Kind.REMOVE: self._remove,
+            Kind.SETATTR: self._setattr,
+            Kind.BARRIER: lambda record: None,
+        }
+
+    @staticmethod
+    def _check_allowed(path: bytes, allowed: Sequence[bytes]) -> None:
+        inside = any(path == base or path.startswith(base.rstrip(b"/") + b"/") for base in allowed)
+        if not inside or b".." in path.split(b"/"):
+            raise UsageError("the path is not beneath an allowed directory", code=Code.ILLEGAL_PATH, obj=repr(path))
+
+    # -------------------------------------------------------------------------------------- the contract
+
+    async def apply(self, batch: Batch) -> Applied:
+        await trio.lowlevel.checkpoint()
+        failures: list[Failure] = []
+        for seq, record in enumerate(batch.records, batch.first_seq):
+            try:
+                self._methods[record.kind](record)
+            except _Failed as failed:
+                path = record.path if failed.path is None else failed.path
+                failures.append(Failure(seq, Place(record.root, path), failed.code, str(failed), failed.repair))
+        return Applied(batch.last_seq, tuple(failures))
+
+    async def flush(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def look(self, asks: Sequence[Ask]) -> list[Seen]:
+        await trio.lowlevel.checkpoint()
+        links: dict[int, int] = {}
+        for root in self._disk.roots.values():
+            for node in _walk(root):
+                for child in node.entries.values():
+                    links[child.ino] = links.get(child.ino, 0) + 1
+        answers: list[Seen] = []
+        for ask in asks:
+            directory = self._find(ask.place)
+            if directory is None or not directory.is_dir:
+                answers.append(Seen(None, [None] * len(ask.names), ()))
+                continue
+            entries = [self._entry(name, directory.entries.get(name), links) for name in ask.names]
+            names = list(directory.entries) if ask.every else []
+            answers.append(Seen(self._entry(b"", directory, links), entries, names))
+        return answers
+
+    @staticmethod
+    def _entry(name: bytes, node: Node | None, links: Mapping[int, int]) -> Entry | None:
+        if node is None:
+            return None
+        mode, uid, gid, mtime_ns, xattrs = node.meta
+        size = len(node.data) or len(node.target)
+        entry = Entry(name, mode, uid, gid, size, mtime_ns, links.get(node.ino, 1), node.ino, rdev=node.rdev)
+        return entry._replace(blocks=-(-size // 512), target=node.target, xattrs=xattr_digest(xattrs or ()))
+
+    async def hashes(self, place: Place, first: int, count: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        above, _, name = place.path.rpartition(b"/")
+        directory = self._find(Place(place.root, above))
+        node = None if directory is None else directory.staging.get(name) or directory.entries.get(name)
+        if node is None or not node.is_file:
+            return b""
+        data = memoryview(node.data)[first * BLOCK_BYTES : (first + count) * BLOCK_BYTES]
+        digest = xxhash.xxh3_128_digest
+        return b"".join(digest(data[at : at + BLOCK_BYTES]) for at in range(0, len(data), BLOCK_BYTES))
+
+    async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
+        return [await self.hashes(place, 0, most) for place in places]
+
+    async def count(self, place: Place, limit: int) -> int:
+        await trio.lowlevel.checkpoint()
+        node = self._find(place)
+        return 0 if node is None else min(limit, sum(not each.is_dir for each in _walk(node)))
+
+    async def set_aside(self, place: Place, destination: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self._check_allowed(destination, self._context.allowed)
+        above, _, name = place.path.rpartition(b"/")
+        directory = self._find(Place(place.root, above))
+        if directory is None or name not in directory.entries:
+            return
+        target = self._disk.directory(destination)
+        model = self._roots[place.root]
+        for part in above.split(b"/") if above else ():
+            model = model.entries[part]
+            target = target.entries.setdefault(part, self._disk.node(model.meta))
+        free, number = name, 0
+        while free in target.entries:
+            number += 1
+            tail = b".%d" % number
+            free = name[: _NAME_BYTES - len(tail)] + tail
+        target.entries[free] = directory.entries.pop(name)
+
+    # -------------------------------------------------------------------------------------- finding
+
+    def _find(self, place: Place) -> Node | None:
+        node = self._roots[place.root]
+        for part in place.path.split(b"/") if place.path else ():
+            below = node.entries.get(part)
+            if below is None:
+                return None
+            node = below
+        return node
+
+    def _locate(self, root: int, path: bytes) -> tuple[Node, bytes]:
+        """The directory that holds `path`, and the name in it."""
+        parts = path.split(b"/")
+        bad = any(part in (b"", b".", b"..") or part.startswith(RESERVED_PREFIX) or b"\0" in part for part in parts)
+        if bad or not 0 <= root < len(self._roots):
+            raise _Failed("no path that can be replicated", Code.ILLEGAL_PATH, repair=False)
+        node = self._roots[root]
+        for part in parts[:-1]:
+            if len(part) > _NAME_BYTES:
+                raise _Failed("name too long", Code.REPLICATE_FILE, repair=False)
+            below = node.entries.get(part)
+            if below is None or not below.is_dir:
+                raise _Failed("its directory is missing")
+            node = below
+        if len(parts[-1]) > _NAME_BYTES:
+            raise _Failed("name too long", Code.REPLICATE_FILE, repair=False)
+        return node, parts[-1]
+
+    def _file(self, record: Record) -> Node:
+        directory, name = self._locate(record.root, record.path)
+        node = directory.staging.get(name) if record.staged else None
+        node = node or directory.entries.get(name)
+        if node is None or not node.is_file:
+            raise _Failed("no regular file is here")
+        return node
+
+    # -------------------------------------------------------------------------------------- the kinds
+
+    def _put(self, record: Record, node: Node) -> None:
+        directory, name = self._locate(record.root, record.path)
+        directory.entries[name] = node
+
+    def _create(self, record: Record) -> None:
+        directory, name = self._locate(record.root, record.path)
+        if name in directory.entries:
+            self._drop_stale_staging(record, directory, name)
+        node = self._disk.node(record.meta or Meta(stat.S_IFREG | 0o600, 0, 0, 0))
+        node.data = bytearray(record.data)
+        directory.entries[name] = node
+
+    def _stage(self, record: Record) -> None:
+        directory, name = self._locate(record.root, record.path)
+        if record.size != 1 or name not in directory.staging:
+            directory.staging[name] = self._disk.node(Meta(stat.S_IFREG | 0o600, 0, 0, 0))
+        self._staged.add(Place(record.root, record.path))
+
+    def _write(self, record: Record) -> None:
+        data = self._file(record).data
+        if record.data:
+            data += bytes(max(0, record.offset - len(data)))
+            data[record.offset : record.offset + len(record.data)] = record.data
+
+    def _punch(self, record: Record) -> None:
+        data = self._file(record).data
+        stop = min(len(data), record.offset + record.size)
+        if record.offset < stop:
+            data[record.offset : stop] = bytes(stop - record.offset)
+
+    def _truncate(self, record: Record) -> None:
+        self._cut(self._file(record), record.size)
+
+    @staticmethod
+    def _cut(node: Node, size: int) -> None:
+        del node.data[size:]
+        node.data += bytes(size - len(node.data))
+
+    def _publish(self, record: Record) -> None:
+        directory, name = self._locate(record.root, record.path)
+        node = directory.staging.pop(name, None) or directory.entries.get(name)
+        if node is None or not node.is_file:
+            raise _Failed("no regular file is here")
+        self._cut(node, record.size)
+        self._set(node, record.meta)
+        directory.entries[name] = node
+        self._staged.discard(Place(record.root, record.path))
+
+    def _drop_stale_staging(self, record: Record, directory: Node, name: bytes) -> None:
+        if Place(record.root, record.path) in self._staged:
+            self._staged.discard(Place(record.root, record.path))
+        else:
+            directory.staging.pop(name, None)
+
+    def _mkdir(self, record: Record) -> None:
+        if not record.path:
+            self._set(self._roots[record.root], record.meta)
+            return
+        directory, name = self._locate(record.root, record.path)
+        node = directory.entries.get(name)
+        if node is None or not node.is_dir:
+            directory.entries[name] = self._disk.node(record.meta or Meta(stat.S_IFDIR | 0o700, 0, 0, 0))
+        else:
+            self._set(node, record.meta)
+
+    def _symlink(self, record: Record) -> None:
+        node = self._disk.node(record.meta or Meta(stat.S_IFLNK | 0o777, 0, 0, 0))
+        node.target = record.other
+        self._put(record, node)
+
+    def _mknod(self, record: Record) -> None:
+        special = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
+        if record.meta is None or stat.S_IFMT(record.meta.mode) not in special:
+            raise _Failed("no type of special file", Code.MESSAGE_TYPE, repair=False)
+        node = self._disk.node(record.meta)
+        if stat.S_IFMT(record.meta.mode) in (stat.S_IFCHR, stat.S_IFBLK):
+            node.rdev = record.size
+        self._put(record, node)
+
+    def _link(self, record: Record) -> None:
+        directory, name = self._locate(record.root, record.path)
+        there = directory.entries.get(name)
+        try:
+            source, source_name = self._locate(record.root, record.other)
+            node = source.entries.get(source_name)
+        except _Failed as failed:
+            if not failed.repair:
+                raise
+            node = None
+        if node is None:
+            if there is None or there.is_dir:
+                raise _Failed("the file to link to is missing")
+        elif node.is_dir:
+            raise _Failed("a directory has one name")
+        else:
+            directory.entries[name] = node
+
+    def _rename(self, record: Record) -> None:
+        old, new = record.path, record.other
+        if old == new:
+            return
+        if old.startswith(new + b"/") or new.startswith(old + b"/"):
+            raise _Failed("a directory cannot move into itself", path=new)
+        try:
+            target, new_name = self._locate(record.root, new)
+        except _Failed as failed:
+            failed.path = new if failed.repair else None
+            raise
+        try:
+            source, old_name = self._locate(record.root, old)
+        except _Failed as failed:
+            if not failed.repair:
+                raise
+            source, old_name = Node(0, Meta(stat.S_IFDIR, 0, 0, 0)), b""
+        node = source.entries.pop(old_name, None)
+        if node is not None:
+            target.entries[new_name] = node
+        elif new_name not in target.entries:
+            raise _Failed("the object to rename is missing", path=new)
+
+    def _remove(self, record: Record) -> None:
+        if not record.path and not record.staged:
+            self._roots[record.root].entries.clear()
+            self._roots[record.root].staging.clear()
+            return
+        try:
+            directory, name = self._locate(record.root, record.path)
+        except _Failed as failed:
+            if failed.repair:
+                return
+            raise
+        if record.staged:
+            directory.staging.pop(name, None)
+            self._staged.discard(Place(record.root, record.path))
+            return
+        directory.entries.pop(name, None)
+        self._drop_stale_staging(record, directory, name)
+
+    def _setattr(self, record: Record) -> None:
+        if record.meta is None:
+            raise _Failed("no attributes", Code.MESSAGE_TYPE, repair=False)
+        if record.path:
+            directory, name = self._locate(record.root, record.path)
+            node = directory.entries.get(name)
+        else:
+            node = self._roots[record.root]
+        if node is None:
+            raise _Failed("the object is missing")
+        self._set(node, record.meta)
+
+    @staticmethod
+    def _set(node: Node, meta: Meta | None) -> None:
+        if meta is None:
+            return
+        if stat.S_IFMT(meta.mode) != stat.S_IFMT(node.meta.mode):
+            raise _Failed("an object of another type is here")
+        xattrs = node.meta.xattrs if meta.xattrs is None else meta.xattrs
+        node.meta = meta._replace(xattrs=xattrs)
+
+
+def memory_sink(disk: MemoryDisk | None = None) -> DriverSpec:
+    """The driver ``"memory"`` on this disk; on a new one when there is none."""
+    kept = MemoryDisk() if disk is None else disk
+
+    @asynccontextmanager
+    async def open_memory(config: NoConfig, context: SinkContext) -> AsyncIterator[Sink]:
+        yield MemorySink(context, kept)
+
+    return DriverSpec(kind=DriverKind.SINK, name="memory", summary="a replica in memory, for tests", open=open_memory)

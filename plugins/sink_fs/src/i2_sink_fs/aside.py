@@ -1,0 +1,92 @@
+"""Moves an object out of the replica into a directory of set-aside objects."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Sequence
+
+from i2_sink_fs.paths import DIRECTORY, Directories, make_directories, open_allowed, split
+from i2core.api import Code, Place, StopRule, UsageError
+
+_NAME_BYTES = 255
+
+
+def set_aside(directories: Directories, allowed: Sequence[bytes], place: Place, destination: bytes) -> int | None:
+    """As `Sink.set_aside`. Directories that it makes on the way get the mode and owner of those in the replica.
+
+    Returns: the device of the file system that changed; None when nothing did.
+
+    Raises:
+        UsageError: the destination is not beneath an allowed directory, or is on another file system.
+        StopRule: the destination cannot be written to.
+    """
+    base, relative = open_allowed(destination, allowed)
+    try:
+        above, name = split(place.path)
+        try:
+            source = directories.find(place.root, above)
+            os.stat(name, dir_fd=source.fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
+        try:
+            fd = make_directories(base, relative)
+            fd = _make_like(fd, directories, place.root, above)
+            try:
+                _move(source.fd, name, fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise UsageError(
+                    "the place for orphans is on another file system than the replica",
+                    code=Code.ILLEGAL_PATH,
+                    obj=os.fsdecode(destination),
+                    next_step="choose a directory on the replica's file system",
+                ) from error
+            raise StopRule(
+                f"cannot set {os.fsdecode(place.path)!r} aside: {error.strerror}",
+                code=Code.REPLICA_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Code.REPLICATE_FILE,
+                obj=os.fsdecode(destination),
+                next_step="check the directory for orphans, then start the rule",
+            ) from error
+    finally:
+        os.close(base)
+    device = source.device
+    directories.forget(place.root, place.path)
+    return device
+
+
+def _make_like(fd: int, directories: Directories, root: int, path: bytes) -> int:
+    """Makes and opens `path` beneath `fd`, each new directory as private as its model in the replica; closes `fd`."""
+    so_far = b""
+    for part in path.split(b"/") if path else ():
+        so_far = so_far + b"/" + part if so_far else part
+        try:
+            try:
+                os.mkdir(part, 0o700, dir_fd=fd)
+                model = os.stat(b"/proc/self/fd/%d" % directories.find(root, so_far).fd)
+                deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                if os.geteuid() == 0:
+                    os.chown(deeper, model.st_uid, model.st_gid)
+                os.chmod(deeper, model.st_mode & 0o7777)
+            except FileExistsError:
+                deeper = os.open(part, DIRECTORY, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = deeper
+    return fd
+
+
+def _move(source_fd: int, name: bytes, target_fd: int) -> None:
+    for number in itertools.count():
+        tail = b".%d" % number if number else b""
+        free = name[: _NAME_BYTES - len(tail)] + tail
+        try:
+            os.stat(free, dir_fd=target_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(name, free, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+            return

@@ -1,0 +1,139 @@
+"""Sets and reads an object's metadata: owner, extended attributes, mode, modification time, in this order.
+
+chown(2) clears setuid, setgid and file capabilities, so it goes first; an access ACL rewrites the group bits, so the
+mode follows it; the time goes last, as everything before may touch it.
+
+A `target` is an open fd, or, for what must not be opened (symlinks, FIFOs, devices), the `proc_path` of an O_PATH fd:
+the functions of `os` take both.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from i2core.api import Code, Meta, Xattrs
+
+_ACL_ACCESS = "system.posix_acl_access"
+_UNSUPPORTED = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL)
+_CAP_CHOWN = 0
+
+
+def can_chown() -> bool:
+    """True when this process may give files away: CAP_CHOWN is effective (capabilities(7))."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) >> _CAP_CHOWN & 1)
+    return os.geteuid() == 0
+
+
+def read_xattrs(path: bytes, *, follow: bool = False) -> Xattrs:
+    """The sorted extended attributes of the object at `path`; empty where the file system has none."""
+    try:
+        names = os.listxattr(path, follow_symlinks=follow)
+        if not names:
+            return ()
+        return tuple(sorted((os.fsencode(name), os.getxattr(path, name, follow_symlinks=follow)) for name in names))
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
+            return ()
+        raise
+
+
+class NoRoomForAttribute(Exception):
+    """One object's attributes exceed what the file system keeps per object; the disk is not full."""
+
+
+class Attributes:
+    """Brings objects to their metadata; says once per kind what this process or file system cannot set."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.owns = can_chown()
+        self._say = say
+        self._said: set[str] = set()
+
+    def unsupported(self, kind: str, place: str) -> None:
+        """Notes that objects of this kind cannot be made or set here; the first one alone is said."""
+        if kind not in self._said:
+            self._said.add(kind)
+            text = Code.ATTRIBUTE_UNSUPPORTED.text
+            self._say(f"{place}: {text.en}: {kind} ({text.next_en}; said once) [{Code.ATTRIBUTE_UNSUPPORTED.value}]")
+
+    def settle(
+        self, target: int | bytes, found: os.stat_result, meta: Meta, place: str, *, fresh: bool, inherits: bool
+    ) -> None:
+        """Makes the metadata of `target`, now `found`, exactly `meta`; calls only for what differs.
+
+        `fresh`: we have just made it, so it has no attributes but those that its directory `inherits` to it.
+
+        Raises:
+            OSError, NoRoomForAttribute: something could not be set for a reason other than this process's rights.
+        """
+        mode = found.st_mode
+        if found.st_uid != meta.uid or found.st_gid != meta.gid:
+            if self.owns:
+                try:
+                    os.chown(target, meta.uid, meta.gid)
+                except OSError as error:
+                    if error.errno not in _UNSUPPORTED:  # EINVAL: an id that this user namespace does not map
+                        raise
+                    self.unsupported("owner", place)
+                mode &= ~(stat.S_ISUID | stat.S_ISGID)
+            else:
+                self.unsupported("owner", place)
+        wanted = meta.xattrs
+        if wanted is None and fresh and inherits:
+            wanted = ()
+        rewritten, late = False, None
+        if wanted is not None and (wanted or inherits or not fresh):
+            rewritten, late = self._set_xattrs(target, wanted, place)
+        if (rewritten or (mode ^ meta.mode) & 0o7777) and not stat.S_ISLNK(mode):
+            os.chmod(target, meta.mode & 0o7777)
+        os.utime(target, ns=(meta.mtime_ns, meta.mtime_ns))
+        if late is not None:
+            raise late
+
+    def _set_xattrs(self, target: int | bytes, wanted: Xattrs, place: str) -> tuple[bool, Exception | None]:
+        """Makes the attributes exactly `wanted`. Returns whether that may have changed the mode, and the first error:
+        one attribute that cannot be set keeps nothing else from being set."""
+        try:
+            present = os.listxattr(target)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            present = []
+        rewritten = False
+        late: Exception | None = None
+        left = set(present)
+        for raw, value in wanted:
+            name = os.fsdecode(raw)
+            try:
+                if name in left:
+                    left.discard(name)
+                    if os.getxattr(target, name) == value:
+                        continue
+                os.setxattr(target, name, value)
+                rewritten |= name == _ACL_ACCESS
+            except OSError as error:
+                late = late or self._judge(error, target, name, place)
+        for name in left:
+            try:
+                os.removexattr(target, name)
+                rewritten |= name == _ACL_ACCESS
+            except OSError as error:
+                if error.errno != errno.ENODATA:
+                    late = late or self._judge(error, target, name, place)
+        return rewritten, late
+
+    def _judge(self, error: OSError, target: int | bytes, name: str, place: str) -> Exception | None:
+        space = name.partition(".")[0]
+        if error.errno in _UNSUPPORTED and not (space == "user" and error.errno == errno.EACCES):
+            self.unsupported(f"extended attributes {name if space == 'system' else space + '.*'}", place)
+            return None
+        if error.errno in (errno.ENOSPC, errno.E2BIG) and os.statvfs(target).f_bavail:
+            # ext4 keeps an object's attributes in one block and says ENOSPC when they do not fit.
+            return NoRoomForAttribute(f"the file system has no room for its attribute {name!r}")
+        return error

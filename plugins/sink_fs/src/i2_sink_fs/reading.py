@@ -1,0 +1,163 @@
+"""Tells what is in the replica: entries, names, counts."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+
+from i2_sink_fs.attributes import read_xattrs
+from i2_sink_fs.paths import (
+    READABLE,
+    Directories,
+    Directory,
+    IllegalPath,
+    is_name,
+    open_directory,
+    proc_path,
+    split,
+    staging_name,
+)
+from i2_sink_fs.system import has_xattrs
+from i2core.api import RESERVED_PREFIX, Entry, Place, xattr_digest
+from i2core.api.drivers import Ask, Seen
+
+_CONTENT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+# What may not be looked at counts as missing, too: the record that is then sent fails with the reason.
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG)
+
+
+def _find(directories: Directories, root: int, path: bytes) -> Directory | None:
+    try:
+        return directories.find(root, path)
+    except IllegalPath:
+        return None
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
+        return None
+
+
+def _locate(directories: Directories, place: Place) -> tuple[Directory | None, bytes]:
+    try:
+        above, name = split(place.path)
+    except IllegalPath:
+        return None, b""
+    return _find(directories, place.root, above), name
+
+
+def open_content(directories: Directories, place: Place) -> int:
+    """The staging file of `place`, else its file, for reading; -1 when neither is a regular file."""
+    directory, name = _locate(directories, place)
+    if directory is None:
+        return -1
+    for candidate in (staging_name(name), name):
+        try:
+            # looked at before it is opened: opening a device can already act on it
+            if stat.S_ISREG(os.stat(candidate, dir_fd=directory.fd, follow_symlinks=False).st_mode):
+                return os.open(candidate, _CONTENT, dir_fd=directory.fd)
+        except OSError as error:
+            if error.errno not in _MISSING:
+                raise
+    return -1
+
+
+def look(directories: Directories, asks: Sequence[Ask]) -> list[Seen]:
+    """As `Sink.look`."""
+    return [_answer(_find(directories, *ask.place), ask) for ask in asks]
+
+
+def _answer(directory: Directory | None, ask: Ask) -> Seen:
+    if directory is None:
+        return Seen(None, [None] * len(ask.names), ())
+    (here,) = _entries(directory.fd, (b".",))
+    names: list[bytes] = []
+    if ask.every:
+        try:
+            names = [n for n in os.listdir(proc_path(directory.fd)) if not n.startswith(RESERVED_PREFIX)]
+        except OSError as error:
+            if error.errno not in _MISSING:
+                raise
+    strange = {n for n in ask.names if n.startswith(RESERVED_PREFIX) or not is_name(n)}
+    if not strange:
+        return Seen(here, _entries(directory.fd, ask.names), names)
+    found = iter(_entries(directory.fd, [n for n in ask.names if n not in strange]))
+    return Seen(here, [None if n in strange else next(found) for n in ask.names], names)
+
+
+def _entries(fd: int, names: Sequence[bytes]) -> list[Entry | None]:
+    here = proc_path(fd) + b"/"
+    lstat, is_link = os.stat, stat.S_ISLNK
+    found: list[Entry | None] = []
+    for name in names:
+        try:
+            s = lstat(name, dir_fd=fd, follow_symlinks=False)
+            mode = s.st_mode
+            target = os.readlink(name, dir_fd=fd) if is_link(mode) else b""
+            digest = xattr_digest(read_xattrs(here + name)) if has_xattrs(fd, name) else 0
+        except OSError as error:
+            if error.errno not in _MISSING:
+                raise
+            found.append(None)
+            continue
+        # positional: one is made for each file of the replica
+        found.append(
+            Entry(
+                name,
+                mode,
+                s.st_uid,
+                s.st_gid,
+                s.st_size,
+                s.st_mtime_ns,
+                s.st_nlink,
+                s.st_ino,
+                s.st_dev,
+                s.st_rdev,
+                s.st_ctime_ns,
+                s.st_blocks,
+                target,
+                digest,
+            )
+        )
+    return found
+
+
+def count(directories: Directories, place: Place, limit: int) -> int:
+    """As `Sink.count`: a walk whose memory grows with the directories that wait, not with the files."""
+    root = _find(directories, place.root, b"")
+    if root is None:
+        return 0
+    if place.path:
+        directory, name = _locate(directories, place)
+        try:
+            mode = 0 if directory is None else os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            mode = 0
+        if not stat.S_ISDIR(mode):
+            return min(limit, 1 if mode else 0)
+    total = 0
+    waiting = [place.path]
+    while waiting and total < limit:
+        path = waiting.pop()
+        try:
+            fd = open_directory(root.fd, path, READABLE)
+        except OSError as error:
+            if error.errno in _MISSING:
+                continue  # gone meanwhile
+            raise
+        try:
+            with os.scandir(proc_path(fd)) as listing:
+                for entry in listing:
+                    if entry.name.startswith(RESERVED_PREFIX):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(path + b"/" + entry.name if path else entry.name)
+                    else:
+                        total += 1
+                        if total >= limit:
+                            break
+        finally:
+            os.close(fd)
+    return min(total, limit)

@@ -1,0 +1,111 @@
+"""The driver: plain files beneath the roots, one worker thread call per method."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import trio
+
+from i2_sink_fs import aside, reading
+from i2_sink_fs.apply import Applier
+from i2_sink_fs.attributes import Attributes
+from i2_sink_fs.content import BlockHasher
+from i2_sink_fs.outcome import stop
+from i2_sink_fs.paths import Directories, Roots
+from i2_sink_fs.volumes import Volumes
+from i2core.api import Applied, Batch, Place, Sink, SinkContext
+from i2core.api.drivers import Ask, Seen
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def open_sink(context: SinkContext) -> AsyncIterator[FsSink]:
+    """The sink for these roots. Leaving it syncs nothing: `flush` is what makes a promise.
+
+    Raises:
+        UsageError: a root is not beneath an allowed directory, or cannot be opened without following a symlink.
+    """
+    roots = await trio.to_thread.run_sync(Roots, context.roots, context.allowed)
+    sink = FsSink(context, roots)
+    try:
+        yield sink
+    finally:
+        sink.close()
+
+
+class FsSink(Sink):
+    """A replica of plain files. See `Sink` for what it owes."""
+
+    def __init__(self, context: SinkContext, roots: Roots) -> None:
+        self._context = context
+        self._roots = roots
+        self._attributes = Attributes(context.say)
+        self._volumes = Volumes()
+        self._staged: set[Place] = set()
+        self._hasher = BlockHasher()
+        self.owns = self._attributes.owns
+
+    def close(self) -> None:
+        """Closes all fds."""
+        self._volumes.close()
+        self._roots.close()
+
+    async def apply(self, batch: Batch) -> Applied:
+        return await trio.to_thread.run_sync(self._apply, batch)
+
+    def _apply(self, batch: Batch) -> Applied:
+        with Applier(Directories(self._roots), self._attributes, self._volumes, self._staged) as applier:
+            return applier.apply(batch)
+
+    async def flush(self) -> None:
+        # Taken now, on this side of the hop: what another thread applies from here on is for the next flush.
+        changed = self._volumes.take()
+        if changed:
+            await trio.to_thread.run_sync(self._volumes.sync, changed)
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def look(self, asks: Sequence[Ask]) -> list[Seen]:
+        return await self._read(asks[0].place if asks else None, lambda open_: reading.look(open_, asks))
+
+    async def count(self, place: Place, limit: int) -> int:
+        return await self._read(place, lambda open_: reading.count(open_, place, limit))
+
+    async def hashes(self, place: Place, first: int, count: int) -> bytes:
+        return await self._read(place, lambda open_: self._digests(open_, place, first, count))
+
+    async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
+        return await self._read(
+            places[0] if places else None, lambda open_: [self._digests(open_, place, 0, most) for place in places]
+        )
+
+    def _digests(self, directories: Directories, place: Place, first: int, count: int) -> bytes:
+        fd = reading.open_content(directories, place)
+        if fd < 0:
+            return b""
+        try:
+            return self._hasher.digests(fd, first, count)
+        finally:
+            os.close(fd)
+
+    async def set_aside(self, place: Place, destination: bytes) -> None:
+        def move(open_: Directories) -> None:
+            device = aside.set_aside(open_, self._context.allowed, place, destination)
+            if device is not None:
+                self._volumes.changed({device})
+
+        await self._read(place, move)
+
+    async def _read(self, place: Place | None, work: Callable[[Directories], T]) -> T:
+        def run() -> T:
+            with Directories(self._roots) as directories:
+                return work(directories)
+
+        try:
+            return await trio.to_thread.run_sync(run)
+        except OSError as error:
+            raise stop(error, "" if place is None else os.fsdecode(place.path)) from error
