@@ -1,0 +1,182 @@
+"""Who this node is: a key made at first start, and the certificate that peers pin by its fingerprint.
+
+Trust hangs on the fingerprint alone. So the certificate needs no authority, its dates do not matter, and its name is
+only there for people; but a key that others may read, or half an identity, is refused and never replaced in silence:
+a new identity means that every peer has to be told.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from i2core.api import UsageError
+
+_DIRECTORY = "identity"
+_UNFINISHED = ".identity.new"
+_NO_END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)  # RFC 5280, 4.1.2.5
+_COMMON_NAME_BYTES = 64
+
+
+@attrs.frozen(kw_only=True)
+class Identity:
+    """The identity of one node, kept in ``<state_dir>/identity`` (0700)."""
+
+    name: str
+    """As in the config; it may differ from the one in the certificate when the node was renamed since."""
+    certificate: Path
+    """PEM, self-signed, ECDSA on P-256: every TLS 1.3 library must support that (RFC 8446, 9.1)."""
+    key: Path
+    """PEM, PKCS #8, 0600."""
+    fingerprint: str
+    """``"sha256:<64 hex digits>"`` of the DER certificate, lower case."""
+
+    @classmethod
+    def load_or_create(cls, state_dir: Path, name: str) -> Identity:
+        """The node's identity; made and durable on disk when there was none. Safe against a crash at any point, and
+        against two starts at once.
+
+        Raises:
+            UsageError: the identity is incomplete or damaged, its key can be read by others or belongs to someone
+                else, or the directory cannot be written. Nothing was changed.
+        """
+        directory = state_dir / _DIRECTORY
+        try:
+            if not directory.exists():
+                _create(state_dir, name)
+            return cls._load(directory, name)
+        except OSError as error:
+            raise UsageError(
+                f"cannot use the node's identity: {error.strerror or error}",
+                obj=str(error.filename or directory),
+                next_step="check state_dir and its permissions",
+            ) from error
+
+    @classmethod
+    def _load(cls, directory: Path, name: str) -> Identity:
+        certificate, key = directory / "certificate.pem", directory / "key.pem"
+        for path in (certificate, key):
+            if not path.exists():
+                raise UsageError("the node's identity is incomplete", obj=str(path), next_step=_RESTORE)
+        try:
+            private = load_pem_private_key(_read_private(key), password=None)
+            shown = x509.load_pem_x509_certificate(certificate.read_bytes())
+            own, theirs = (
+                public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+                for public in (private.public_key(), shown.public_key())
+            )
+        except (ValueError, TypeError) as error:
+            raise UsageError("the node's identity is damaged", obj=str(directory), next_step=_RESTORE) from error
+        if own != theirs:
+            raise UsageError("key and certificate do not belong together", obj=str(directory), next_step=_RESTORE)
+        return cls(name=name, certificate=certificate, key=key, fingerprint=fingerprint_of(shown))
+
+
+_RESTORE = "restore the directory from a backup, or remove it for a new identity that all peers must be told"
+
+
+def fingerprint_of(certificate: x509.Certificate) -> str:
+    """``"sha256:<64 hex digits>"`` over the DER encoding, lower case: what peers pin."""
+    return "sha256:" + hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def _read_private(key: Path) -> bytes:
+    with os.fdopen(os.open(key, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in (0, os.geteuid()):
+            raise UsageError("the node's key is not its own regular file", obj=str(key), next_step=_RESTORE)
+        if found.st_mode & 0o077:
+            raise UsageError(
+                f"others may use the node's key (mode {stat.S_IMODE(found.st_mode):04o})",
+                obj=str(key),
+                next_step="chmod 600 if nobody did; else remove the directory for a new identity",
+            )
+        return file.read()
+
+
+def _create(state_dir: Path, name: str) -> None:
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(state_dir) as held:
+        if (state_dir / _DIRECTORY).exists():
+            return  # another start was quicker
+        unfinished = state_dir / _UNFINISHED
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            unfinished.mkdir(mode=0o700)
+            key = ec.generate_private_key(ec.SECP256R1())
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            _write(unfinished / "key.pem", pem, 0o600)
+            _write(unfinished / "certificate.pem", _self_signed(key, name).public_bytes(Encoding.PEM), 0o644)
+            _sync_directory(unfinished)
+            # Both files get their names at once, or neither does.
+            unfinished.rename(state_dir / _DIRECTORY)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        os.fsync(held)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[int]:
+    held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield held
+    finally:
+        os.close(held)
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey, name: str) -> x509.Certificate:
+    # X.520 limits a common name to 64; a longer node name is cut at a whole character.
+    common = name.encode()[:_COMMON_NAME_BYTES].decode(errors="ignore")
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # A day back: the peer's clock may be behind.
+        .not_valid_before(datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1))
+        .not_valid_after(_NO_END)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,52 @@
+"""Addresses and socket options that client and server share."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+
+import trio
+
+_OPTIONS = (
+    # A dead peer must not look like a quiet one: idle links are probed after 10 s, and given up at about 25 s.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    # Keepalive does not run while sent data waits for its ack; this does (tcp(7)). Milliseconds.
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
+# SO_SNDBUF and SO_RCVBUF are left alone: setting them turns off the kernel's autotuning, which grows to several MiB
+# by the link's real delay.
+
+
+def tune(stream: trio.SocketStream) -> None:
+    """Sets the options of a long-lived bulk connection. TCP_NODELAY is already on: trio sets it."""
+    for level, option, value in _OPTIONS:
+        # A peer that is gone already shows at the first read; an option is no reason to fail here.
+        with contextlib.suppress(OSError):
+            stream.setsockopt(level, option, value)
+
+
+def is_loopback(address: str) -> bool:
+    """True for a numeric address that no other host can reach: 127.0.0.0/8, ::1 and the former mapped into IPv6."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
+
+
+def host_port(host: str, port: int) -> str:
+    """``host:port`` for messages, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The numeric addresses of `host`, each once, in the resolver's order.
+
+    Raises:
+        OSError: the name has none.
+        ValueError: it is no host name at all.
+    """
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
