@@ -220,8 +220,8 @@ class NodeConfig:
 
     @property
     def dormant(self) -> tuple[str, ...]:
-        """Keys that are set and were checked, but that nothing carries out in this version. A node says so at its
-        start, lest somebody counts on them in an emergency."""
+        """Keys that are set and were checked, but that nothing carries out in this version: for the node to say so
+        at its start, lest somebody counts on them in an emergency."""
         found = ["backup.cdp_dir"] if self.backup is not None and self.backup.cdp_dir is not None else []
         for key in ("snapshot", "cdp", "bandwidth", "delete_target_with_rule"):
             if any(getattr(rule, key) for rule in self.rules):
