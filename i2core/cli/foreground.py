@@ -67,7 +67,7 @@ class Foreground:
                 work, backup_dir = place / "work", place / "backup"
 
             def make_handler(say: Say) -> StreamHandler:
-                return BackupService(role, registry=registry, state_dir=backup_dir, say=say).handle
+                return BackupService(role, registry=registry, state_dir=backup_dir, say=say, node=LOCAL).handle
 
             backup = stack.enter_context(backup_process(make_handler))
             peer = Peer(name=LOCAL, host=LOCAL, ports={}, fingerprint=None)

@@ -22,7 +22,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(
     cls=LazyGroup,
     commands_at={
-        "demo": ("i2core.cli.demo:demo", "See it work: two nodes on this host, and a workload to look at."),
+        "demo": ("i2core.cli.demo.command:demo", "See it work: two nodes on this host, and a workload to look at."),
         "replicate": ("i2core.cli.replicate:replicate", "Mirror a directory, then keep the copy current. No config."),
         "node": ("i2core.cli.node:node", "Run the daemon; show its identity, its peers, what this host can do."),
         "rule": ("i2core.cli.rule:rule", "See and steer the rules of the daemon on this host."),

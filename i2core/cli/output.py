@@ -83,9 +83,10 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def error_lines(error: I2Error) -> list[str]:
     """An error for a person, one line for each mistake: what, where, why, next step, code."""
-    mistakes = str(error).splitlines()
-    if len(mistakes) > 1:
-        return [f"i2: {words('error')}: {shown(mistake)}" for mistake in mistakes]
+    from i2core.config.mistakes import ConfigErrors
+
+    if isinstance(error, ConfigErrors):
+        return [f"i2: {words('error')}: {shown(str(mistake))}" for mistake in error.mistakes]
     chinese = language() == "zh"
     text = error.code.text
     where = f"{shown(error.obj)}: " if error.obj else ""

@@ -204,9 +204,15 @@ async def _serve(sockets: dict[Channel, socket.socket], handler: StreamHandler) 
         nursery.start_soon(_cancel_on_sigterm, nursery.cancel_scope)
         async with trio.open_nursery() as streams:
             for channel, end in sockets.items():
-                stream = trio.SocketStream(trio.socket.from_stdlib_socket(end))
-                streams.start_soon(handler, stream, channel, None)
+                streams.start_soon(_serve_one, end, handler, channel)
         nursery.cancel_scope.cancel()
+
+
+async def _serve_one(end: socket.socket, handler: StreamHandler, channel: Channel) -> None:
+    # A handler gives a new stream little time for its greeting; over a network the stream is there only when it is
+    # wanted, here it is from the start.
+    await trio.lowlevel.wait_readable(end)
+    await handler(trio.SocketStream(trio.socket.from_stdlib_socket(end)), channel, None)
 
 
 async def _cancel_on_sigterm(scope: trio.CancelScope) -> None:

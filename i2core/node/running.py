@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -16,7 +16,9 @@ from i2core.node.identity import Identity
 from i2core.node.logbook import Logbook
 from i2core.node.runner import RuleRunner
 from i2core.registry import Registry
-from i2core.rule.backup import BackupRuleStatus, BackupService
+
+if TYPE_CHECKING:
+    from i2core.rule.backup import BackupRuleStatus, BackupService
 
 
 @attrs.define

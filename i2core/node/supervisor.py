@@ -68,7 +68,13 @@ async def _serve_backup(node: RunningNode, role: BackupRole, drivers: AsyncExitS
     spec = node.registry.driver(DriverKind.SERVER_TRANSPORT, role.transport)
     context = _transport_context(node, trusted(role.peers), plaintext=role.plaintext)
     server: ServerTransport = await drivers.enter_async_context(spec.open(structure_options(spec, {}), context))
-    node.backup = BackupService(role, registry=node.registry, state_dir=node.config.state_dir, say=node.logbook.say)
+    node.backup = BackupService(
+        role,
+        registry=node.registry,
+        state_dir=node.config.state_dir,
+        say=node.logbook.say,
+        node=node.config.name,
+    )
     ports = {Channel.MIRROR: role.mirror_port, Channel.REPLICATION: role.replication_port}
     node.ports = await node.nursery.start(server.serve, role.listen, ports, node.backup.handle)
 

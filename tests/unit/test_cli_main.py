@@ -1,0 +1,157 @@
+"""Every ending of `i2` is an exit code and one clear line; looking for help costs next to nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from i2core.api import Code, StopRule, UsageError
+from i2core.cli import main
+from i2core.cli.output import json_option, shown, size
+
+
+def _ending_in(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Puts a command ``i2 fail [--json]`` in place that raises `error`."""
+
+    @click.command()
+    @json_option
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(main.i2, "get_command", lambda ctx, name: fail if name == "fail" else None)
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2_LANG", "en")
+
+
+def test_help_imports_neither_trio_nor_rich_nor_http() -> None:
+    script = (
+        "import sys; from i2core.cli.main import run; run(['--help']);"
+        "print(sorted({'trio', 'rich', 'httpx', 'stevedore', 'hypercorn', 'cryptography'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", script]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    assert out.splitlines()[-1] == "[]"
+    assert "replicate" in out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "demo",
+        "replicate",
+        *(f"node {name}" for name in ("run", "id", "peers", "doctor")),
+        *(f"rule {name}" for name in ("list", "status", "start", "stop", "release")),
+        *(f"plugins {name}" for name in ("list", "check")),
+    ],
+)
+def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run([*command.split(), "--help"]) == 0
+    assert "Usage: i2 " + command in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("i2 ")
+
+
+def test_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["rplicate"]) == 2
+    assert "rplicate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (StopRule("no space left", code=Code.REPLICA_FULL, obj="/r/a"), 1),
+        (UsageError("is a file", obj="/r"), 2),
+        (PermissionError(13, "Permission denied", "/var/lib/i2"), 1),
+        (KeyboardInterrupt(), 130),
+        (ExceptionGroup("", [ExceptionGroup("", [UsageError("is a file")])]), 2),
+        (BaseExceptionGroup("", [KeyboardInterrupt()]), 130),
+    ],
+)
+def test_exit_codes_without_a_traceback(
+    error: BaseException, exit_code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _ending_in(monkeypatch, error)
+    assert main.run(["fail"]) == exit_code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
+
+
+def test_error_line_says_what_where_why_next_and_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _ending_in(monkeypatch, StopRule("No space left on device", code=Code.REPLICA_FULL, obj="/r/a\nb"))
+    main.run(["fail"])
+    line = capsys.readouterr().err
+    for part in ("3606", "disk full", "/r/a\\nb", "No space left on device", "free space"):
+        assert part in line
+
+
+def test_error_line_in_chinese(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("I2_LANG", "zh")
+    _ending_in(monkeypatch, StopRule("No space left on device", code=Code.REPLICA_FULL, obj="/r/a"))
+    main.run(["fail"])
+    line = capsys.readouterr().err
+    assert "灾备机磁盘已满" in line
+    assert "下一步" in line
+
+
+def test_json_error_is_one_document(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _ending_in(monkeypatch, StopRule("full", code=Code.REPLICA_FULL, obj="/r/\udcff"))
+    assert main.run(["fail", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {
+        "state": "failed",
+        "code": 3606,
+        "object": "/r/\udcff",
+        "message": "full",
+        "next": Code.REPLICA_FULL.text.next_en,
+        "exit_code": 1,
+    }
+    assert "\\udcff" in err
+
+
+def test_each_mistake_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from i2core.config.mistakes import ConfigErrors, Mistake
+    from i2core.config.words import both
+
+    mistakes = [Mistake("f.toml", 3, "rule.name", both("bad")), Mistake("f.toml", 5, "node", both("worse"))]
+    _ending_in(monkeypatch, ConfigErrors(mistakes))
+    assert main.run(["fail"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert ["f.toml:3: rule.name: bad" in lines[0], "f.toml:5: node: worse" in lines[1]] == [True, True]
+
+
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    _ending_in(monkeypatch, ZeroDivisionError("ours"))
+    with pytest.raises(ZeroDivisionError):
+        main.run(["fail"])
+
+
+def test_closed_output_is_no_traceback(tmp_path: Path) -> None:
+    config = tmp_path / "n.toml"
+    config.write_text(f'[node]\nname = "a"\nstate_dir = "{tmp_path}/s"\n')
+    command = f"{sys.executable} -m i2core.cli node id --config {config} | true"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)  # noqa: S603
+    assert "Traceback" not in done.stderr
+
+
+def test_shown_escapes_what_could_fool_a_terminal() -> None:
+    assert shown("a\nb\x1b[31m\udcffü") == "a\\nb\\x1b[31m\\udcffü"
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB")])
+def test_sizes_for_people(count: int, text: str) -> None:
+    assert size(count) == text

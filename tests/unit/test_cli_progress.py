@@ -1,0 +1,76 @@
+"""Rates, estimates and plain lines of a running rule."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import trio
+import trio.testing
+
+from i2core.api import Code
+from i2core.cli import words as module
+from i2core.cli.progress import Progress, Rate, clock, eta_seconds
+from i2core.rule.status import RuleStatus, State
+
+
+def test_a_rate_looks_back_a_few_seconds_only() -> None:
+    rate = Rate()
+    assert rate.feed(0.0, 0) == 0.0
+    assert rate.feed(1.0, 100) == 100.0
+    for second in range(2, 10):
+        last = rate.feed(float(second), 100)
+    assert last == 0.0
+
+
+def test_no_estimate_before_the_listing_is_done() -> None:
+    status = RuleStatus(name="a", listed_bytes=1000, listed_files=10)
+    assert eta_seconds(status, 10.0, 1.0) is None
+    status.listing_done = True
+    assert eta_seconds(status, 10.0, 1.0) == 100.0
+    assert eta_seconds(status, 10.0, 0.01) == 1000.0
+    assert eta_seconds(status, 0.0, 0.0) is None
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (61, "1:01"), (3725, "1:02:05")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_plain_lines_on_a_stream_that_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2_LANG", "en")
+    out = io.StringIO()
+    status = RuleStatus(name="a", state=State.MIRRORING, listed_files=1200, listed_bytes=10_000, checked_bytes=5000)
+    progress = Progress(status, once=False, stream=out)
+    progress._draw(None)
+    progress.say("a", None, "only for the logbook")
+    progress.say("a", Code.CAPTURE_LOST, "queue overflow\nforged line")
+    progress._draw(None)
+    status.state, status.mirrored = State.REPLICATING, True
+    progress._draw(None)
+    progress._draw(None)
+    first, lost, live = out.getvalue().splitlines()
+    assert first.startswith("i2: mirroring 50%, listed 1,200 files (10.0 kB)")
+    assert lost == "i2: [3604] queue overflow\\nforged line"
+    assert "replicating changes as they happen" in live
+
+
+async def test_the_last_lines_are_shown_at_the_end() -> None:
+    out = io.StringIO()
+    progress = Progress(RuleStatus(name="a"), once=True, stream=out)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(progress.run)
+        await trio.testing.wait_all_tasks_blocked()
+        progress.say("a", Code.NETWORK, "last words")
+        nursery.cancel_scope.cancel()
+    assert "last words" in out.getvalue()
+
+
+def test_every_line_has_the_same_fields_in_both_languages() -> None:
+    from string import Formatter
+
+    for key, (en, zh) in module._WORDS.items():
+        fields = [sorted(field for _, field, _, _ in Formatter().parse(text) if field) for text in (en, zh)]
+        assert fields[0] == fields[1], key
+        assert en
+        assert zh

@@ -1,0 +1,155 @@
+"""`i2 replicate` refuses what cannot work before it touches anything, and makes the rule that was meant."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from i2core.api import UsageError
+from i2core.cli.main import run
+from i2core.config.model import DriverChoice, OrphanAction
+from i2core.node.single import Single, Wish, inside, single_rule, split_destination
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "file").write_text("x")
+    return tmp_path / "src"
+
+
+def _rule(source: Path | str, destination: Path | str, **wish: object) -> Single:
+    return single_rule(Wish(source=str(source), destination=str(destination), **wish))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("src", "dst"),
+    [
+        ("missing", "dst"),
+        ("src", "src"),
+        ("src", "src/deep/er"),
+        ("src", "."),
+        ("src", "file"),
+        ("src", "file/beneath"),
+        ("src", "link-to-src"),
+        ("src/file", "src"),
+        ("fifo", "dst"),
+    ],
+)
+def test_refused_with_nothing_created(
+    src: str, dst: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link-to-src").symlink_to("src")
+    os.mkfifo(tmp_path / "fifo")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    assert run(["replicate", src, dst, "--once", "--state-dir", str(tmp_path / "state")]) == 2
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--exclude", "/elsewhere"],
+        ["--exclude", "."],
+        ["--orphans", "burn"],
+        ["--orphans", "delete:x"],
+        ["--orphans", "move:"],
+        ["--orphans", "move:dst/aside"],
+        ["--orphans", "move:src/aside"],
+        ["--key-file", "missing.key"],
+        ["--verify", "maybe"],
+    ],
+)
+def test_refused_options(option: list[str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["replicate", "src", "dst", "--once", *option]) == 2
+    assert sorted(os.listdir(tmp_path)) == ["src"]
+
+
+def test_another_node_needs_a_config(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["replicate", str(source), "bak1:/backup/x"]) == 2
+    assert "--config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "split"),
+    [
+        ("bak1:/backup/x", ("bak1", "/backup/x")),
+        ("192.168.1.2:/b", ("192.168.1.2", "/b")),
+        ("./bak1:/b", (None, "./bak1:/b")),
+        ("/plain", (None, "/plain")),
+        ("bak1:relative", (None, "bak1:relative")),
+        ("n:/with\nnewline", ("n", "/with\nnewline")),
+    ],
+)
+def test_destinations(given: str, split: tuple[str | None, str]) -> None:
+    assert split_destination(given) == split
+
+
+def test_directory_rule(source: Path, tmp_path: Path) -> None:
+    made = _rule(source, tmp_path / "dst", exclude=["tmp", str(source / "cache")], include_types=["*.doc"])
+    pair = made.rule.pairs[0]
+    assert (pair.source, pair.target) == (os.fsencode(source), os.fsencode(tmp_path / "dst"))
+    assert made.rule.filters == (
+        DriverChoice(
+            name="glob",
+            options={
+                "exclude": [str(source / "tmp"), str(source / "cache")],
+                "include_types": ["*.doc"],
+                "exclude_types": [],
+            },
+        ),
+    )
+    assert made.rule.codecs == ()
+    assert made.role is not None
+    assert made.role.allow_roots == (pair.target,)
+
+
+def test_single_file_goes_into_the_directory_under_its_name(source: Path, tmp_path: Path) -> None:
+    made = _rule(source / "file", tmp_path / "dst")
+    assert made.rule.pairs[0].target == os.fsencode(tmp_path / "dst" / "file")
+    assert made.role is not None
+    assert made.role.allow_roots == (os.fsencode(tmp_path / "dst"),)
+
+
+def test_remote_rule_compresses_by_default_and_has_no_role(source: Path) -> None:
+    made = _rule(source, "bak1:/backup/x/")
+    assert made.role is None
+    assert (made.rule.backup, made.rule.pairs[0].target) == ("bak1", b"/backup/x")
+    assert [codec.options for codec in made.rule.codecs] == [{"level": "low"}]
+
+
+def test_encryption_stands_behind_compression_and_both_ends_have_the_key(source: Path, tmp_path: Path) -> None:
+    made = _rule(source, tmp_path / "dst", compress="high", key_file=str(tmp_path / "k"))
+    assert [codec.name for codec in made.rule.codecs] == ["zstd", "aesgcm"]
+    assert made.role is not None
+    assert made.role.keys == {made.rule.name: made.rule.codecs[1]}
+
+
+def test_orphans_may_move_beside_the_replica(source: Path, tmp_path: Path) -> None:
+    made = _rule(source, tmp_path / "dst", orphans=f"move:{tmp_path}/aside")
+    assert (made.rule.orphans.action, made.rule.orphans.to) == (OrphanAction.MOVE, os.fsencode(tmp_path / "aside"))
+    assert made.role is not None
+    assert os.fsencode(tmp_path / "aside") in made.role.allow_roots
+
+
+def test_names_differ_by_pair_and_are_stable(source: Path, tmp_path: Path) -> None:
+    one, again = _rule(source, tmp_path / "a"), _rule(f"{source}/../src", tmp_path / "a")
+    assert one.rule.name == again.rule.name
+    assert one.rule.name != _rule(source, tmp_path / "b").rule.name
+
+
+def test_symlinked_parents_are_seen_through(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "way").symlink_to(source)
+    with pytest.raises(UsageError, match="inside the source"):
+        _rule(source, tmp_path / "way" / "copy")
+
+
+def test_inside_is_by_component() -> None:
+    assert inside(b"/a/b", b"/a")
+    assert inside(b"/a", b"/")
+    assert not inside(b"/ab", b"/a")

@@ -1,0 +1,203 @@
+"""The control API and its client over a real socket: what `i2 rule` sees of a daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import pytest
+import trio
+
+from i2core.api import Code, I2Error, UsageError
+from i2core.cli.main import run
+from i2core.config.model import NodeConfig, Pair, Rule
+from i2core.node.client import ControlClient, control_client
+from i2core.node.control import serve_control
+from i2core.node.identity import Identity
+from i2core.node.logbook import Logbook
+from i2core.node.runner import RuleRunner
+from i2core.node.running import RunningNode
+from i2core.node.socket_path import SOCKET, short_path
+from i2core.registry import Registry
+from i2core.rule.status import RuleStatus, State
+
+RULE = "data/1 ü"
+"""A name that needs quoting in a URL."""
+
+
+class FakeBackup:
+    """A backup role with one received rule whose delete is held."""
+
+    def __init__(self) -> None:
+        self.held = True
+
+    def statuses(self) -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(
+                name="received",
+                peer="web1",
+                applied_seq=7,
+                durable_seq=5,
+                applied_records=7,
+                applied_bytes=100,
+                held=self.held,
+                held_reason="900 of 1000 files" if self.held else "",
+                orphans=2,
+            )
+        ]
+
+    def release(self, rule: str) -> bool:
+        held, self.held = self.held, False
+        return held
+
+
+async def _replicate(status: RuleStatus) -> None:
+    status.state, status.capture, status.seq = State.REPLICATING, "fanotify", 12
+    await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def _node(state_dir: Path) -> AsyncIterator[RunningNode]:
+    state_dir.mkdir(parents=True, exist_ok=True)
+    rule = Rule(name=RULE, backup="bak1", pairs=(Pair(source=b"/s", target=b"/t"),))
+    config = NodeConfig(path=Path("n.toml"), name="web1", state_dir=state_dir, rules=(rule,))
+    identity = cast(Identity, SimpleNamespace(fingerprint="sha256:00"))
+    registry = cast(Registry, SimpleNamespace(problems=()))
+    async with trio.open_nursery() as nursery:
+        node = RunningNode(config, registry, Logbook(None), identity, nursery)
+        node.runners[RULE] = RuleRunner(RULE, _replicate, lambda *line: None)
+        node.backup = cast(Any, FakeBackup())
+        await nursery.start(serve_control, node, state_dir)
+        yield node
+        nursery.cancel_scope.cancel()
+
+
+async def _ask(state_dir: Path, question: Callable[[ControlClient], Any]) -> Any:
+    def ask() -> Any:
+        with control_client(state_dir) as client:
+            return question(client)
+
+    return await trio.to_thread.run_sync(ask)
+
+
+async def test_rules_sent_and_received_have_the_promised_keys(tmp_path: Path) -> None:
+    async with _node(tmp_path):
+        sent, received = await _ask(tmp_path, lambda client: client.rules())
+    promised = {"name", "state", "percent", "code", "seq", "durable_seq", "lag_seconds", "lag_bytes", "spool_bytes"}
+    assert promised | {"capture", "held", "role"} <= set(sent)
+    assert promised | {"capture", "held", "role"} <= set(received)
+    assert (sent["name"], sent["role"], sent["state"]) == (RULE, "work", "stopped")
+    assert (received["role"], received["state"], received["code"], received["seq"]) == ("backup", "held", 3603, 7)
+
+
+async def test_start_stop_release(tmp_path: Path) -> None:
+    async with _node(tmp_path) as node:
+        assert await _ask(tmp_path, lambda client: client.act(RULE, "start"))
+        assert not await _ask(tmp_path, lambda client: client.act(RULE, "start"))
+        assert node.runners[RULE].running
+        assert await _ask(tmp_path, lambda client: client.act(RULE, "stop"))
+        assert not await _ask(tmp_path, lambda client: client.act(RULE, "stop"))
+        assert await _ask(tmp_path, lambda client: client.act("received", "release"))
+        assert not await _ask(tmp_path, lambda client: client.act("received", "release"))
+
+
+async def test_errors_come_back_as_they_were_raised(tmp_path: Path) -> None:
+    async with _node(tmp_path):
+        with pytest.raises(UsageError) as unknown:
+            await _ask(tmp_path, lambda client: client.act("no such rule", "stop"))
+        with pytest.raises(UsageError, match="bak1"):
+            await _ask(tmp_path, lambda client: client.act(RULE, "release"))
+    assert (unknown.value.code, unknown.value.obj) == (Code.RULE_UNKNOWN, "no such rule")
+
+
+async def test_a_broken_handler_answers_with_an_error_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: FakeBackup) -> list[SimpleNamespace]:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(FakeBackup, "statuses", broken)
+    async with _node(tmp_path):
+        with pytest.raises(I2Error, match="ours") as failed:
+            await _ask(tmp_path, lambda client: client.rules())
+        assert failed.value.code is Code.INTERNAL
+
+
+async def test_status_tells_who_the_node_is(tmp_path: Path) -> None:
+    async with _node(tmp_path):
+        status = await _ask(tmp_path, lambda client: client.status())
+    assert (status["name"], status["fingerprint"], status["pid"]) == ("web1", "sha256:00", os.getpid())
+
+
+async def test_the_socket_is_the_owners_alone_and_goes_with_the_daemon(tmp_path: Path) -> None:
+    async with _node(tmp_path):
+        assert stat.S_IMODE((tmp_path / SOCKET).stat().st_mode) == 0o600
+    assert not (tmp_path / SOCKET).exists()
+
+
+async def test_a_socket_left_by_a_killed_daemon_is_replaced(tmp_path: Path) -> None:
+    left = socket.socket(socket.AF_UNIX)
+    with short_path(tmp_path) as directory:
+        left.bind(f"{directory}/{SOCKET}")
+    left.close()
+    async with _node(tmp_path):
+        assert await _ask(tmp_path, lambda client: client.rules())
+
+
+async def test_a_path_longer_than_a_socket_address(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120)
+    async with _node(deep):
+        assert await _ask(deep, lambda client: client.rules())
+
+
+async def test_unknown_addresses_and_methods_are_refused(tmp_path: Path) -> None:
+    def ask() -> list[int]:
+        with short_path(tmp_path) as directory:
+            transport = httpx.HTTPTransport(uds=f"{directory}/{SOCKET}")
+            with httpx.Client(transport=transport, base_url="http://i2") as http:
+                return [http.get("/v1/other").status_code, http.get(f"/v1/rules/{RULE}/stop").status_code]
+
+    async with _node(tmp_path):
+        assert await trio.to_thread.run_sync(ask) == [404, 405]
+
+
+async def _i2(*arguments: str) -> int:
+    return await trio.to_thread.run_sync(run, arguments)
+
+
+async def test_rule_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("I2_LANG", "en")
+    place = ["--state-dir", str(tmp_path)]
+    async with _node(tmp_path):
+        assert await _i2("rule", "start", RULE, *place) == 0
+        assert "started" in capsys.readouterr().out
+        assert await _i2("rule", "status", *place) == 0
+        table = capsys.readouterr().out
+        assert RULE in table
+        assert "fanotify" in table
+        assert await _i2("rule", "status", RULE, "--json", *place) == 0
+        (status,) = json.loads(capsys.readouterr().out)
+        assert (status["state"], status["seq"]) == ("replicating", 12)
+        assert await _i2("rule", "list", "--json", *place) == 0
+        assert [item["name"] for item in json.loads(capsys.readouterr().out)] == [RULE, "received"]
+        assert await _i2("rule", "status", "nobody", *place) == 2
+        assert await _i2("rule", "stop", "nobody", *place) == 2
+        assert await _i2("rule", "release", "received", *place) == 0
+        assert "released" in capsys.readouterr().out
+        assert await _i2("rule", "release", "received", "--json", *place) == 0
+        assert json.loads(capsys.readouterr().out) == {"name": "received", "action": "release", "done": False}
+
+
+@pytest.mark.parametrize("place", ["", "missing"])
+def test_no_daemon_is_one_clear_error(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["rule", "status", "--state-dir", str(tmp_path / place)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "i2 node run" in line
