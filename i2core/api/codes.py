@@ -37,6 +37,7 @@ class Code(enum.IntEnum):
     RULE_UNKNOWN = 3529
     FILE_CHECKSUM = 3530
     VERSION_MISMATCH = 3546
+    SEQUENCE = 3554
     REPLICATE_FILE = 3555
     OPEN_SOURCE = 3559
     READ_SOURCE = 3560
@@ -92,6 +93,9 @@ _TEXTS: dict[Code, CodeText] = {
         "工作机和灾备机软件版本不兼容",
         "install the same version on both",
         "两端安装相同版本",
+    ),
+    Code.SEQUENCE: CodeText(
+        _I, "records arrived out of sequence", "灾备机收到的数据包序号不对", "it resumes by itself", "系统可以自我恢复"
     ),
     Code.REPLICATE_FILE: CodeText(
         _E, "file could not be replicated", "复制文件错误", "check the replica's file system", "检查灾备机文件系统"

@@ -142,6 +142,23 @@ class Applied(NamedTuple):
     failures: tuple[Failure, ...] = ()
 
 
+class Ask(NamedTuple):
+    """A question about one directory of the replica: these names, and (`every`) all names that are there."""
+
+    place: Place
+    names: Sequence[bytes]
+    every: bool = False
+
+
+class Seen(NamedTuple):
+    """The answer. `here` is the directory itself, None when it is missing or is no directory; `entries` has None where
+    there is nothing; `names` is empty unless asked for."""
+
+    here: Entry | None
+    entries: Sequence[Entry | None]
+    names: Sequence[bytes]
+
+
 class Sink(ABC):
     """Keeps replicas: applies records beneath its roots, and tells what is there.
 
@@ -149,8 +166,9 @@ class Sink(ABC):
     (symlinks are data; every path is resolved beneath its root without following any). `apply` may be repeated from any
     earlier seq on, in order, with the same end: also after a crash in the middle. Whole files and published staging
     files replace atomically. After `flush` returned, all that was applied before survives a power cut.
-    Names with `RESERVED_PREFIX` are the sink's own: `names` and `stat` leave them out.
-    Methods are called one at a time.
+    Names with `RESERVED_PREFIX` are the sink's own: `look` leaves them out.
+    Methods are called one at a time; only `flush` may run while another is at work, and then vouches for what was
+    applied before it was called.
     """
 
     owns: bool
@@ -175,19 +193,18 @@ class Sink(ABC):
         """
 
     @abstractmethod
-    async def stat(self, place: Place, names: Sequence[bytes]) -> list[Entry | None]:
-        """Entries of these names in the directory at `place`, None where there is nothing; all None when the
-        directory is missing or is no directory. `Entry.name` may be left empty."""
-
-    @abstractmethod
-    async def names(self, place: Place) -> list[bytes]:
-        """All names in the directory at `place`; empty when it is missing or is no directory."""
+    async def look(self, asks: Sequence[Ask]) -> list[Seen]:
+        """What the replica has at these directories; one answer per question, in order."""
 
     @abstractmethod
     async def hashes(self, place: Place, first: int, count: int) -> bytes:
         """xxh3-128 digests (16 bytes each, big-endian as `xxh3_128_digest` gives them) of up to `count` blocks of
         `BLOCK_BYTES` from block `first` on; shorter at the file's end. Of the staging file if there is one, else of
         the file; empty when there is neither."""
+
+    @abstractmethod
+    async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
+        """Like `hashes` from block 0 on, for many small files at once: up to `most` digests of each."""
 
     @abstractmethod
     async def count(self, place: Place, limit: int) -> int:

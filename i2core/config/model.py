@@ -92,7 +92,7 @@ class Orphans:
 @attrs.frozen(kw_only=True)
 class Brake:
     """`brake = { share, window, least }`: a delete of more than `share` of a rule's files and at least `least`
-    within `window_s` seconds is held at the backup node until released."""
+    within `window_s` seconds is held at the backup node until released. A share of 1 turns the brake off."""
 
     share: float = 0.5
     window_s: float = 60.0

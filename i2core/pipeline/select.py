@@ -1,0 +1,54 @@
+"""Choosing a capture: the one the config names, or for ``"auto"`` the best whose probe says that it works here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Protocol
+
+from i2core.api import CaptureContext, Code, DriverKind, DriverSpec, Probe, UsageError
+
+
+class Drivers(Protocol):
+    """What is needed of the registry."""
+
+    def driver(self, kind: DriverKind, name: str, /) -> DriverSpec:
+        """The driver of that name; `UsageError` when there is none."""
+
+    def drivers(self, kind: DriverKind, /) -> Mapping[str, DriverSpec]:
+        """All drivers of that kind."""
+
+
+def probe(spec: DriverSpec, context: CaptureContext) -> Probe:
+    """Whether a capture works for these roots here, and why (not)."""
+    if not sys.platform.startswith(spec.platforms):
+        return Probe(False, f"needs {', '.join(spec.platforms)}")
+    return spec.probe(context) if spec.probe is not None else Probe(True, "needs nothing")
+
+
+def choose_capture(registry: Drivers, name: str, context: CaptureContext) -> DriverSpec:
+    """The capture to open; says which and why.
+
+    Raises:
+        UsageError: the one that was asked for, or every one, does not work here.
+    """
+    if name != "auto":
+        spec = registry.driver(DriverKind.CAPTURE, name)
+        found = probe(spec, context)
+        if not found.works:
+            raise UsageError(found.why, code=Code.CAPTURE_UNFIT, obj=f"capture {name}", next_step='or "auto"')
+        context.say(f"capture {name}: {found.why}")
+        return spec
+    refused: list[str] = []
+    for spec in sorted(registry.drivers(DriverKind.CAPTURE).values(), key=lambda spec: -spec.rank):
+        found = probe(spec, context)
+        if found.works:
+            context.say("; ".join([f"capture {spec.name}: {found.why}", *refused]))
+            return spec
+        refused.append(f"not {spec.name}: {found.why}")
+    raise UsageError(
+        "; ".join(refused) or "no capture is installed",
+        code=Code.CAPTURE_UNFIT,
+        obj="capture auto",
+        next_step="see i2 node doctor",
+    )

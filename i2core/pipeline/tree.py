@@ -1,0 +1,207 @@
+"""Reading a source tree: every path is resolved beneath its root, and a symlink is data, never a way.
+
+All calls block and belong into worker threads. Directories are opened with openat2(2) and RESOLVE_BENEATH |
+RESOLVE_NO_SYMLINKS, so a directory that an application swaps for a symlink while we look can lead nowhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from i2core.api import RESERVED_PREFIX, Entry, Xattrs, xattr_digest
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_SYS_OPENAT2 = 437
+_RESOLVE = 0x08 | 0x04 | 0x02  # BENEATH | NO_SYMLINKS | NO_MAGICLINKS, linux/openat2.h
+_HOW = struct.Struct("<QQQ")
+_DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""errno values that mean: the path does not lead to an object of the tree (any more)."""
+
+
+def _openat2(dir_fd: int, path: bytes, flags: int) -> int:
+    how = _HOW.pack(flags, 0, _RESOLVE)
+    while True:
+        fd = _libc.syscall(_SYS_OPENAT2, dir_fd, path, how, len(how))
+        if fd >= 0:
+            return int(fd)
+        error = ctypes.get_errno()
+        # EAGAIN: a rename elsewhere raced with the lookup; openat2(2) says to try again.
+        if error not in (errno.EINTR, errno.EAGAIN):
+            raise OSError(error, os.strerror(error), path)
+
+
+def _walk_open(dir_fd: int, path: bytes) -> int:
+    """The same promise without openat2 (kernels before 5.6, some sandboxes): one component at a time."""
+    fd = os.dup(dir_fd)
+    for part in path.split(b"/"):
+        try:
+            child = os.open(part, _DIR_FLAGS, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = child
+    return fd
+
+
+class SourceTree:
+    """One source directory, open for reading. `only` limits a root that is a single file to that name."""
+
+    def __init__(self, path: bytes, only: bytes | None = None) -> None:
+        self.path = path
+        self.only = only
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        status = os.fstat(self._fd)
+        self._identity = (status.st_dev, status.st_ino)
+        self._has_openat2 = True
+
+    def close(self) -> None:
+        """Closes the root; further calls fail."""
+        os.close(self._fd)
+
+    def is_present(self) -> bool:
+        """False when the root's path no longer names the directory that was opened (deleted, moved, unmounted)."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def open_dir(self, path: bytes) -> int:
+        """A descriptor of the directory at `path`; the caller closes it.
+
+        Raises:
+            OSError: with an errno in `GONE` when there is no such directory beneath the root.
+        """
+        if not path:
+            return os.open(b".", _DIR_FLAGS, dir_fd=self._fd)
+        if self._has_openat2:
+            try:
+                return _openat2(self._fd, path, _DIR_FLAGS)
+            except OSError as error:
+                if error.errno not in (errno.ENOSYS, errno.EPERM):
+                    raise
+                self._has_openat2 = False
+        return _walk_open(self._fd, path)
+
+    @contextmanager
+    def directory(self, path: bytes) -> Iterator[int]:
+        """`open_dir` that closes."""
+        fd = self.open_dir(path)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def here(self, dir_fd: int) -> Entry:
+        """An open directory itself, with an empty name."""
+        return entry_of(b"", os.fstat(dir_fd), digest=_digest_at(dir_fd, b"."))
+
+    def entry(self, dir_fd: int, name: bytes) -> Entry | None:
+        """What `name` in an open directory is now; None when there is nothing."""
+        try:
+            status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+            return _complete(dir_fd, name, status)
+        except OSError as error:
+            if error.errno in GONE:
+                return None
+            raise
+
+    def lookup(self, path: bytes) -> Entry | None:
+        """What is at `path` now; None when nothing is. The root's own entry for ``b""``."""
+        if not path:
+            return self.here(self._fd) if self.is_present() else None
+        parent, _, name = path.rpartition(b"/")
+        try:
+            with self.directory(parent) as fd:
+                return self.entry(fd, name)
+        except OSError as error:
+            if error.errno in GONE:
+                return None
+            raise
+
+    def entries(self, dir_fd: int, *, at_root: bool) -> Iterator[Entry]:
+        """The entries of an open directory, in the file system's order, as a stream. Ours are left out."""
+        only = self.only if at_root else None
+        with os.scandir(dir_fd) as scan:
+            for item in scan:
+                name = os.fsencode(item.name)
+                if name.startswith(RESERVED_PREFIX) or (only is not None and name != only):
+                    continue
+                entry = self.entry(dir_fd, name)
+                if entry is not None:
+                    yield entry
+
+
+def entry_of(name: bytes, status: os.stat_result, *, target: bytes = b"", digest: int = 0) -> Entry:
+    """An `Entry` from an lstat result."""
+    return Entry(
+        name,
+        status.st_mode,
+        status.st_uid,
+        status.st_gid,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_nlink,
+        status.st_ino,
+        status.st_dev,
+        status.st_rdev,
+        status.st_ctime_ns,
+        status.st_blocks,
+        target,
+        digest,
+    )
+
+
+def _complete(dir_fd: int, name: bytes, status: os.stat_result) -> Entry:
+    target = os.readlink(name, dir_fd=dir_fd) if stat.S_ISLNK(status.st_mode) else b""
+    return entry_of(name, status, target=target, digest=_digest_at(dir_fd, name))
+
+
+def _digest_at(dir_fd: int, name: bytes) -> int:
+    # There is no listxattrat(2) before Linux 6.13; /proc/self/fd/N/name resolves from the open directory alike.
+    path = b"/proc/self/fd/%d/%s" % (dir_fd, name)
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError:
+        return 0
+    return xattr_digest(_values(path, names)) if names else 0
+
+
+def _values(target: int | bytes, names: list[str]) -> list[tuple[bytes, bytes]]:
+    pairs = []
+    for name in names:
+        try:
+            if isinstance(target, int):
+                value = os.getxattr(target, name)
+            else:
+                value = os.getxattr(target, name, follow_symlinks=False)
+        except OSError:
+            continue  # removed between the two calls, or not ours to read: then it is not ours to copy
+        pairs.append((os.fsencode(name), value))
+    return pairs
+
+
+def xattrs_of_fd(fd: int) -> Xattrs:
+    """The extended attributes of an open file, sorted; empty where the file system has none."""
+    try:
+        names = os.listxattr(fd)
+    except OSError:
+        return ()
+    return tuple(sorted(_values(fd, names))) if names else ()
+
+
+def xattrs_at(dir_fd: int, name: bytes) -> Xattrs:
+    """The extended attributes of a name in an open directory, without following it."""
+    path = b"/proc/self/fd/%d/%s" % (dir_fd, name or b".")
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError:
+        return ()
+    return tuple(sorted(_values(path, names))) if names else ()

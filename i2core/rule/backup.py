@@ -1,0 +1,234 @@
+"""The backup role: greets work nodes, checks what they may write, and runs one receiver per session."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import trio
+
+from i2core import __version__
+from i2core.api import (
+    Channel,
+    Code,
+    CodecContext,
+    DriverKind,
+    I2Error,
+    LinkError,
+    ProtocolError,
+    Sink,
+    SinkContext,
+    StopRule,
+)
+from i2core.config.model import BackupRole, DriverChoice
+from i2core.config.options import structure_options
+from i2core.pipeline.chain import CodecChain
+from i2core.pipeline.select import Drivers
+from i2core.rule.brake import DeleteWindow
+from i2core.rule.receive import Receiver
+from i2core.rule.replica import PositionFile, Replica
+from i2core.rule.source import Say
+from i2core.wire.frame import FrameStream, FrameType
+from i2core.wire.messages import PROTOCOL_VERSION, Fault, Hello, Welcome, dump, parse
+from i2core.wire.session import GREETING_S
+
+
+@attrs.frozen(kw_only=True)
+class BackupRuleStatus:
+    """Live figures of one received rule."""
+
+    name: str
+    peer: str
+    applied_seq: int
+    durable_seq: int
+    applied_records: int
+    applied_bytes: int
+    held: bool
+    held_reason: str
+    orphans: int
+
+
+@asynccontextmanager
+async def open_codecs(drivers: Drivers, choices: tuple[DriverChoice, ...], rule: str) -> AsyncIterator[CodecChain]:
+    """The chain of the chosen codecs, in encode order."""
+    async with contextlib.AsyncExitStack() as stack:
+        opened = []
+        for choice in choices:
+            spec = drivers.driver(DriverKind.CODEC, choice.name)
+            config = structure_options(spec, choice.options)
+            opened.append(await stack.enter_async_context(spec.open(config, CodecContext(rule=rule))))
+        yield CodecChain(opened)
+
+
+class BackupService:
+    """Receives rules. `handle` serves one accepted stream and is given to the transport."""
+
+    def __init__(self, role: BackupRole, *, registry: Drivers, state_dir: Path, say: Say, node: str = "backup") -> None:
+        self._role = role
+        self._drivers = registry
+        self._positions = state_dir / "positions"
+        self._say = say
+        self._node = node
+        self._replicas: dict[tuple[str, str], Replica] = {}
+        self._sessions: dict[tuple[str, str, str], trio.CancelScope] = {}
+
+    def statuses(self) -> list[BackupRuleStatus]:
+        """One entry per rule that was received since the start."""
+        return [
+            BackupRuleStatus(
+                name=replica.rule,
+                peer=replica.peer,
+                applied_seq=replica.applied_seq,
+                durable_seq=replica.durable_seq,
+                applied_records=replica.applied_records,
+                applied_bytes=replica.applied_bytes,
+                held=bool(replica.held_reason),
+                held_reason=replica.held_reason,
+                orphans=replica.orphans,
+            )
+            for replica in self._replicas.values()
+        ]
+
+    def release(self, rule: str) -> bool:
+        """Lets a held mass delete through; False when none is held for that rule."""
+        released = [replica.release() for replica in self._replicas.values() if replica.rule == rule]
+        return any(released)
+
+    async def handle(self, stream: trio.abc.Stream, channel: Channel, peer: str | None) -> None:
+        """Serves one stream until the peer ends it. Errors are told to the peer and the logbook, and end here."""
+        frames = FrameStream(stream)
+        who = peer or "local"
+        try:
+            hello = await self._greet(frames, channel)
+            try:
+                await self._serve(frames, hello, who)
+            except I2Error as error:
+                if isinstance(error, LinkError):
+                    self._say(hello.rule, error.code, f"session of {who} ended: {error}")
+                else:
+                    self._say(hello.rule, error.code, f"session of {who} stopped: {error}")
+        except I2Error as error:
+            self._say("", error.code, f"{who}: {error}")
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
+                await frames.aclose()
+
+    async def _greet(self, frames: FrameStream, channel: Channel) -> Hello:
+        with trio.move_on_after(GREETING_S) as patience:
+            frame = await frames.receive()
+        if patience.cancelled_caught or frame is None:
+            raise LinkError("no greeting came")
+        if frame.type is not FrameType.HELLO:
+            raise ProtocolError(f"expected a greeting, got {frame.type.name}")
+        hello = parse(frame.payload, Hello)
+        if hello.channel != channel.value:
+            raise ProtocolError(f"a greeting for {hello.channel} on the {channel.value} port")
+        return hello
+
+    async def _serve(self, frames: FrameStream, hello: Hello, who: str) -> None:
+        welcomed = False
+        try:
+            async with self._entered(hello, who) as (replica, sink, codecs):
+                welcome = Welcome(
+                    version=__version__,
+                    node=self._node,
+                    applied_seq=replica.applied_seq,
+                    durable_seq=replica.durable_seq,
+                    owns=sink.owns,
+                )
+                await frames.send(FrameType.WELCOME, dump(welcome))
+                welcomed = True
+                await Receiver(frames, hello, codecs, sink, replica).run()
+        except I2Error as error:
+            if not welcomed:
+                with trio.move_on_after(2):
+                    await frames.send(FrameType.REFUSE, dump(Fault.of(error)))
+            raise
+
+    @asynccontextmanager
+    async def _entered(self, hello: Hello, who: str) -> AsyncIterator[tuple[Replica, Sink, CodecChain]]:
+        """The rule's replica with its sink and codecs open, as the only session on its channel.
+
+        Raises:
+            StopRule, UsageError: the session may not be.
+        """
+        if hello.protocol != PROTOCOL_VERSION:
+            raise StopRule(
+                f"work node speaks protocol {hello.protocol} ({hello.version}), this node {PROTOCOL_VERSION}",
+                code=Code.VERSION_MISMATCH,
+                obj=hello.rule,
+                next_step="install the same version on both",
+            )
+        targets = tuple(target.encode("latin-1") for target in hello.targets)
+        key = (who, hello.rule)
+        self._refuse_overlap(key, targets)
+        replica = self._replicas.get(key)
+        if replica is None:
+            store = PositionFile(self._positions, who, hello.rule)
+            replica = self._replicas[key] = Replica(
+                hello.rule, who, store, lambda code, line: self._say(hello.rule, code, line)
+            )
+        session = (*key, hello.channel)
+        earlier = self._sessions.get(session)
+        if earlier is not None:
+            earlier.cancel()  # the work node came back before the broken link was noticed here
+        with trio.CancelScope() as scope:
+            self._sessions[session] = scope
+            try:
+                async with replica.lane:
+                    replica.begin(hello.epoch)
+                    if replica.targets != targets:
+                        replica.window = DeleteWindow(hello.brake)
+                    replica.targets = targets
+                spec = self._drivers.driver(DriverKind.SINK, self._role.sink.name)
+                context = SinkContext(
+                    roots=targets,
+                    allowed=self._role.allow_roots,
+                    say=lambda line: self._say(hello.rule, None, line),
+                )
+                config = structure_options(spec, self._role.sink.options)
+                async with (
+                    open_codecs(self._drivers, self._codecs(hello), hello.rule) as codecs,
+                    spec.open(config, context) as sink,
+                ):
+                    yield replica, sink, codecs
+            finally:
+                if self._sessions.get(session) is scope:
+                    del self._sessions[session]
+
+    def _codecs(self, hello: Hello) -> tuple[DriverChoice, ...]:
+        """The codecs that the work node names; secrets come from this node's own config."""
+        key = self._role.keys.get(hello.rule)
+        chosen = []
+        for codec in hello.codecs:
+            if key is not None and codec.name == key.name:
+                chosen.append(key)
+            else:
+                chosen.append(DriverChoice(name=codec.name, options=codec.options))
+        if key is not None and key not in chosen:
+            raise StopRule(
+                "this node requires encryption for the rule, the work node sends without",
+                code=Code.DECRYPT,
+                obj=hello.rule,
+                next_step="set encrypt in the rule",
+            )
+        return tuple(chosen)
+
+    def _refuse_overlap(self, key: tuple[str, str], targets: tuple[bytes, ...]) -> None:
+        """No two rules that are being received may write one place."""
+        busy = {(who, rule) for who, rule, _ in self._sessions}
+        for other, replica in self._replicas.items():
+            if other == key or other not in busy:
+                continue
+            for theirs in replica.targets:
+                for mine in targets:
+                    if (mine + b"/").startswith(theirs + b"/") or (theirs + b"/").startswith(mine + b"/"):
+                        raise StopRule(
+                            f"rule {replica.rule} of {replica.peer} writes {theirs!r} already",
+                            code=Code.DUPLICATE_TASK,
+                            obj=key[1],
+                            next_step="give each rule a target of its own",
+                        )

@@ -1,0 +1,326 @@
+"""The catalog: what the replica holds, as last sent. On disk, so memory does not grow with the tree.
+
+One row per object, linked to its directory's row: renaming a tree changes one row. Looked up by name (what did we send
+for this path?) and by inode (where did we send this object?), which turns a changed tree into renames and links without
+trusting the order of any events. Block digests of large files lie beside it. The catalog belongs to one rule; its calls
+block and are made by one worker at a time.
+"""
+
+# ruff: noqa: S608 (the statements are put together from constants of this module alone)
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from i2core.api import BLOCK_BYTES, Entry, Place
+from i2core.pipeline.blocks import DIGEST_BYTES
+
+CHUNK_BLOCKS = 1024
+"""Digests of so many blocks (64 MiB of content) make one row."""
+_PATHS = 8192
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS node (
+    id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name BLOB NOT NULL,
+    mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    ino INTEGER NOT NULL, dev INTEGER NOT NULL, rdev INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    xattrs INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS node_name ON node (parent, name);
+CREATE INDEX IF NOT EXISTS node_ino ON node (ino);
+CREATE TABLE IF NOT EXISTS blocks (
+    node INTEGER NOT NULL, chunk INTEGER NOT NULL, digests BLOB NOT NULL, PRIMARY KEY (node, chunk)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_COLUMNS = "id, parent, name, mode, uid, gid, size, mtime_ns, ino, dev, rdev, ctime_ns, xattrs"
+_SUBTREE = "WITH RECURSIVE sub(id) AS (SELECT ? UNION ALL SELECT node.id FROM node JOIN sub ON node.parent = sub.id)"
+
+
+class Row(NamedTuple):
+    """What was last sent for one object."""
+
+    id: int
+    parent: int
+    name: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    ino: int
+    dev: int
+    rdev: int
+    ctime_ns: int
+    xattrs: int
+
+    def is_object(self, entry: Entry) -> bool:
+        """True when `entry` is the very object that this row was made from: same inode, same kind."""
+        same_inode = self.ino == _signed(entry.ino) and self.dev == _signed(entry.dev)
+        return same_inode and stat.S_IFMT(self.mode) == stat.S_IFMT(entry.mode)
+
+    def same_content(self, entry: Entry) -> bool:
+        """True when size and mtime say that the content is what was sent."""
+        return self.size == entry.size and self.mtime_ns == entry.mtime_ns
+
+    def same_meta(self, entry: Entry) -> bool:
+        """True when mode, owner, mtime and extended attributes are what was sent."""
+        mine = (self.mode, self.uid, self.gid, self.mtime_ns, self.xattrs)
+        return mine == (entry.mode, entry.uid, entry.gid, entry.mtime_ns, _signed(entry.xattrs))
+
+    def untouched(self, entry: Entry) -> bool:
+        """True when nothing, not even the inode's change time, is newer than what was sent."""
+        return self.ctime_ns == entry.ctime_ns and self.is_object(entry) and self.same_content(entry)
+
+
+def _signed(value: int) -> int:
+    """SQLite's integers are signed; inode numbers and digests use all 64 bits."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+class Catalog:
+    """The catalog of one rule in the file `path`; None keeps it in a temporary file that is gone at close."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._db = sqlite3.connect(path or "", check_same_thread=False, isolation_level=None)
+        # Losing the last transactions in a crash only means that a little is compared once more.
+        self._db.execute("PRAGMA journal_mode = WAL" if path else "PRAGMA journal_mode = OFF")
+        self._db.execute("PRAGMA synchronous = OFF")
+        self._db.execute("PRAGMA cache_size = -16000")
+        self._db.execute("PRAGMA temp_store = FILE")
+        self._db.executescript(_SCHEMA)
+        self._db.execute("BEGIN")
+        self._next_id = int(self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM node").fetchone()[0])
+        self._paths: OrderedDict[Place, int] = OrderedDict()
+
+    def close(self) -> None:
+        """Writes out and closes."""
+        self._db.execute("COMMIT")
+        self._db.close()
+
+    def commit(self) -> None:
+        """Ends the unit of work: a crash later keeps what was done so far."""
+        self._db.execute("COMMIT")
+        self._db.execute("BEGIN")
+
+    def fact(self, key: str) -> int | None:
+        """A number kept beside the rows."""
+        found = self._db.execute("SELECT value FROM fact WHERE key = ?", (key,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def set_fact(self, key: str, value: int) -> None:
+        """Keeps a number."""
+        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (key, value))
+
+    def get(self, place: Place) -> Row | None:
+        """The row at `place`; None when nothing was sent for it."""
+        if not place.path:
+            return self._child(0, b"%d" % place.root)
+        parent, _, name = place.path.rpartition(b"/")
+        directory = self._dir_id(Place(place.root, parent))
+        return None if directory is None else self._child(directory, name)
+
+    def _child(self, parent: int, name: bytes) -> Row | None:
+        sql = f"SELECT {_COLUMNS} FROM node WHERE parent = ? AND name = ?"
+        found = self._db.execute(sql, (parent, name)).fetchone()
+        return None if found is None else Row(*found)
+
+    def _dir_id(self, place: Place) -> int | None:
+        known = self._paths.get(place)
+        if known is not None:
+            self._paths.move_to_end(place)
+            return known
+        row = self.get(place)
+        if row is None:
+            return None
+        self._paths[place] = row.id
+        if len(self._paths) > _PATHS:
+            self._paths.popitem(last=False)
+        return row.id
+
+    def place(self, row: Row) -> Place:
+        """Where the row's object is on the replica."""
+        parts: list[bytes] = []
+        parent, name = row.parent, row.name
+        while parent:
+            parts.append(name)
+            parent, name = self._db.execute("SELECT parent, name FROM node WHERE id = ?", (parent,)).fetchone()
+        return Place(int(name), b"/".join(reversed(parts)))
+
+    def children(self, row: Row) -> dict[bytes, Row]:
+        """The rows of a directory, by name."""
+        sql = f"SELECT {_COLUMNS} FROM node WHERE parent = ?"
+        return {found[2]: Row(*found) for found in self._db.execute(sql, (row.id,))}
+
+    def by_inode(self, entry: Entry) -> list[Row]:
+        """Rows that were made from the same object: more than one for hard links."""
+        sql = f"SELECT {_COLUMNS} FROM node WHERE ino = ? AND dev = ?"
+        rows = (Row(*found) for found in self._db.execute(sql, (_signed(entry.ino), _signed(entry.dev))))
+        return [row for row in rows if row.is_object(entry)]
+
+    def row(self, ident: int) -> Row | None:
+        """The row of that id; None when it was forgotten."""
+        found = self._db.execute(f"SELECT {_COLUMNS} FROM node WHERE id = ?", (ident,)).fetchone()
+        return None if found is None else Row(*found)
+
+    def reserve(self) -> Row:
+        """An id for an object that is not on the replica yet: digests may gather under it until `put` takes it."""
+        return self._row(self._new_id(), -1, b"", Entry(b"", stat.S_IFREG, 0, 0, 0, 0))
+
+    def put(self, place: Place, entry: Entry, reserved: Row | None = None) -> Row:
+        """Notes that `entry` was sent for `place`; its directory has a row already. A row of another object that was
+        there goes, with all beneath it. With `reserved` the object is new and takes that row's id."""
+        parent = 0
+        name = b"%d" % place.root
+        if place.path:
+            above, _, name = place.path.rpartition(b"/")
+            directory = self._dir_id(Place(place.root, above))
+            if directory is None:
+                raise KeyError(place)
+            parent = directory
+        old = self._child(parent, name)
+        if old is not None and (reserved is not None or not old.is_object(entry)):
+            self.remove(old)
+            old = None
+        kept = reserved or old
+        row = self._row(kept.id if kept else self._new_id(), parent, name, entry)
+        self._write([row])
+        return row
+
+    def put_all(self, directory: Row, entries: Iterable[tuple[Entry, Row | None]]) -> None:
+        """Notes entries of one directory at once, each with the row it had."""
+        rows = []
+        for entry, old in entries:
+            kept = old if old is not None and old.is_object(entry) else None
+            if old is not None and kept is None:
+                self.remove(old)
+            rows.append(self._row(kept.id if kept else self._new_id(), directory.id, entry.name, entry))
+        self._write(rows)
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+    @staticmethod
+    def _row(ident: int, parent: int, name: bytes, entry: Entry) -> Row:
+        return Row(
+            ident,
+            parent,
+            name,
+            entry.mode,
+            entry.uid,
+            entry.gid,
+            entry.size,
+            entry.mtime_ns,
+            _signed(entry.ino),
+            _signed(entry.dev),
+            entry.rdev,
+            entry.ctime_ns,
+            _signed(entry.xattrs),
+        )
+
+    def _write(self, rows: list[Row]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def move(self, row: Row, to: Place) -> Row:
+        """The object is at `to` now, with all beneath it; what was there is forgotten."""
+        old = self.get(to)
+        if old is not None and old.id != row.id:
+            self.remove(old)
+        above, _, name = to.path.rpartition(b"/")
+        parent = self._dir_id(Place(to.root, above))
+        if parent is None:
+            raise KeyError(to)
+        self._db.execute("UPDATE node SET parent = ?, name = ? WHERE id = ?", (parent, name, row.id))
+        self._paths.clear()
+        return row._replace(parent=parent, name=name)
+
+    def remove(self, row: Row) -> None:
+        """Forgets the object and all beneath it."""
+        if stat.S_ISDIR(row.mode):
+            self._db.execute(f"DELETE FROM blocks WHERE node IN ({_SUBTREE} SELECT id FROM sub)", (row.id,))
+            self._db.execute(f"DELETE FROM node WHERE id IN ({_SUBTREE} SELECT id FROM sub)", (row.id,))
+            self._paths.clear()
+        else:
+            self._db.execute("DELETE FROM blocks WHERE node = ?", (row.id,))
+            self._db.execute("DELETE FROM node WHERE id = ?", (row.id,))
+
+    def count_files(self, row: Row) -> int:
+        """How many non-directories are at or beneath the row."""
+        if not stat.S_ISDIR(row.mode):
+            return 1
+        sql = f"{_SUBTREE} SELECT count(*) FROM node JOIN sub USING (id) WHERE mode & ? != ?"
+        return int(self._db.execute(sql, (row.id, 0o170000, stat.S_IFDIR)).fetchone()[0])
+
+    def digests(self, row: Row, first: int, count: int) -> bytes | None:
+        """Digests of up to `count` blocks from `first` on; None when the first of them is not known."""
+        found = bytearray()
+        for chunk in range(first // CHUNK_BLOCKS, (first + count - 1) // CHUNK_BLOCKS + 1):
+            sql = "SELECT digests FROM blocks WHERE node = ? AND chunk = ?"
+            kept = self._db.execute(sql, (row.id, chunk)).fetchone()
+            if kept is None:
+                break
+            skip = max(0, first - chunk * CHUNK_BLOCKS) * DIGEST_BYTES
+            found += kept[0][skip:]
+            if len(kept[0]) < CHUNK_BLOCKS * DIGEST_BYTES:
+                break
+        return bytes(found[: count * DIGEST_BYTES]) or None
+
+    def set_digests(self, row: Row, first: int, digests: bytes) -> None:
+        """Keeps the digests of the blocks from `first` on; a gap in front of them must not exist."""
+        for chunk, start, part in _by_chunk(first, digests):
+            sql = "SELECT digests FROM blocks WHERE node = ? AND chunk = ?"
+            kept = self._db.execute(sql, (row.id, chunk)).fetchone()
+            whole = bytearray(kept[0] if kept else b"")
+            whole[start * DIGEST_BYTES : start * DIGEST_BYTES + len(part)] = part
+            self._db.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", (row.id, chunk, bytes(whole)))
+
+    def cut_digests(self, row: Row, size: int) -> None:
+        """Forgets the digests of blocks that do not lie whole within the first `size` bytes."""
+        blocks = size // BLOCK_BYTES
+        chunk, rest = divmod(blocks, CHUNK_BLOCKS)
+        self._db.execute("DELETE FROM blocks WHERE node = ? AND chunk > ?", (row.id, chunk))
+        sql = "UPDATE blocks SET digests = substr(digests, 1, ?) WHERE node = ? AND chunk = ?"
+        self._db.execute(sql, (rest * DIGEST_BYTES, row.id, chunk))
+
+    def drop_digests(self, row: Row) -> None:
+        """Forgets all digests of the file."""
+        self._db.execute("DELETE FROM blocks WHERE node = ?", (row.id,))
+
+
+def _by_chunk(first: int, digests: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Digests from block `first` on, cut at chunk borders: (chunk, first block within it, digests)."""
+    at = 0
+    while at < len(digests):
+        chunk, start = divmod(first + at // DIGEST_BYTES, CHUNK_BLOCKS)
+        size = (CHUNK_BLOCKS - start) * DIGEST_BYTES
+        yield chunk, start, digests[at : at + size]
+        at += size
+
+
+class LinkTable:
+    """First listed names of files with several names, during one mirror; on disk for the same reason."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute(
+            "CREATE TABLE link (root INT, dev INT, ino INT, path BLOB, PRIMARY KEY (root, dev, ino)) WITHOUT ROWID"
+        )
+
+    def close(self) -> None:
+        """Forgets all."""
+        self._db.close()
+
+    def first(self, root: int, entry: Entry, path: bytes) -> bytes | None:
+        """The earlier listed name of the same file; None makes `path` that name."""
+        key = (root, _signed(entry.dev), _signed(entry.ino))
+        found = self._db.execute("SELECT path FROM link WHERE root = ? AND dev = ? AND ino = ?", key).fetchone()
+        if found is None:
+            self._db.execute("INSERT INTO link VALUES (?, ?, ?, ?)", (*key, path))
+            return None
+        return bytes(found[0]) if found[0] != path else None

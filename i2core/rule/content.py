@@ -1,0 +1,226 @@
+"""Large files, slice by slice: compared with what the replica has, and only differing blocks sent.
+
+A `Transfer` goes on across slices while other work runs between them. It follows its file through renames of a
+directory above it by asking the catalog where the directory is now, and gives up when the name has become another
+object: whatever happened there has a hint of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from i2core.api import BLOCK_BYTES, Entry, Kind, Place, Record
+from i2core.pipeline.blocks import DIGEST_BYTES, Scan, scan
+from i2core.pipeline.tree import entry_of, xattrs_of_fd
+from i2core.rule.catalog import Row
+from i2core.rule.drafting import content_bytes, meta_of, open_file, piece_records
+from i2core.rule.source import Source
+from i2core.wire.frame import FrameType
+from i2core.wire.listing import HashQuery
+from i2core.wire.session import Packed, Session
+
+SLICE_BLOCKS = 512
+"""Blocks compared at a time: 32 MiB."""
+SLICE_BYTES = SLICE_BLOCKS * BLOCK_BYTES
+SEND_BYTES = 2 * 1024 * 1024
+"""A slice ends early when it has found so much to send, so that batches stay small."""
+RESUME_BYTES = 64 * 1024 * 1024
+"""From this size on a whole file first asks for what an interrupted run left in the staging file: asking costs a round
+trip, sending a smaller file again costs less."""
+
+
+class Transfer:
+    """One large file on its way.
+
+    `whole` builds a staging file and publishes it; else the replica's file is patched in place. `first`, `end` limit
+    the compare (bytes; `end` None: to the file's end). `trust` takes base digests from the catalog where it has them;
+    else the backup node is asked.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        session: Session,
+        place: Place,
+        *,
+        whole: bool,
+        trust: bool,
+        first: int = 0,
+        end: int | None = None,
+    ) -> None:
+        self._source = source
+        self._session = session
+        self._root = place.root
+        self._name = place.path.rpartition(b"/")[2]
+        self._place = place
+        self._whole = whole
+        self._trust = trust
+        self._end = end
+        self._at = first // BLOCK_BYTES * BLOCK_BYTES
+        self._fd = -1
+        self._entry: Entry | None = None
+        self._row: Row | None = None
+        self._reserved = False
+        self._directory: Row | None = None
+        self._begun = False
+        self._asks = not (whole and self._at == 0)
+        self._ahead: tuple[int, Callable[[], Awaitable[bytes]]] | None = None
+        self.done = False
+
+    @property
+    def place(self) -> Place:
+        """Where the file was when last looked at."""
+        return self._place
+
+    def close(self) -> None:
+        """Lets the file go."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    async def run(self) -> None:
+        """All slices, one after the other."""
+        try:
+            while not self.done:
+                await self.step()
+        finally:
+            self.close()
+
+    async def step(self) -> None:
+        """One slice: at most `SLICE_BYTES` compared, about `SEND_BYTES` sent. Sets `done` behind the last.
+
+        Raises:
+            LinkError: the link broke; the transfer is void.
+            OSError: the file cannot be read.
+        """
+        if not self._begun and not await trio.to_thread.run_sync(self._begin):
+            self.done = True
+            return
+        if not self._begun:
+            await self._greet()
+        base = await self._base(self._at)
+        packed = await trio.to_thread.run_sync(self._slice, base)
+        if packed is not None:
+            await self._session.send(packed)
+
+    async def _greet(self) -> None:
+        """Finds out whether an interrupted run left a staging file worth going on with."""
+        self._begun = True
+        assert self._entry is not None
+        if self._whole and self._entry.size >= RESUME_BYTES:
+            self._asks = bool(await self._ask(0))
+        if self._whole:
+            stage = Record(Kind.STAGE, self._root, self._place.path, size=1 if self._asks else 0)
+            await self._session.send_records([stage])
+
+    def _begin(self) -> bool:
+        """Opens the file; False when it is gone."""
+        tree, catalog = self._source.trees[self._root], self._source.catalog
+        above = self._place.path.rpartition(b"/")[0]
+        try:
+            with tree.directory(above) as dir_fd:
+                self._fd = open_file(dir_fd, self._name)
+                self._entry = tree.entry(dir_fd, self._name)
+        except FileNotFoundError:
+            return False
+        self._directory = catalog.get(Place(self._root, above))
+        if self._entry is None or self._directory is None:
+            return False
+        self._row = catalog.get(self._place)
+        if self._whole or self._row is None or not self._row.is_object(self._entry):
+            self._row, self._reserved = catalog.reserve(), True
+        return True
+
+    async def _base(self, at: int) -> bytes:
+        """Digests of the slice at `at`, with the next slice's already on their way."""
+        if not self._asks:
+            return b""
+        first = at // BLOCK_BYTES
+        row = self._row
+        if self._trust and row is not None and not self._reserved:
+            kept = await trio.to_thread.run_sync(self._source.catalog.digests, row, first, SLICE_BLOCKS)
+            if kept is not None:
+                return kept
+        if self._ahead is not None and self._ahead[0] == first:
+            base = await self._ahead[1]()
+        else:
+            base = await self._ask(first)
+        self._ahead = None
+        if len(base) == SLICE_BLOCKS * DIGEST_BYTES:
+            self._ahead = (first + SLICE_BLOCKS, await self._post(first + SLICE_BLOCKS))
+        return base
+
+    async def _post(self, first: int) -> Callable[[], Awaitable[bytes]]:
+        query = HashQuery(self._root, self._place.path, first, SLICE_BLOCKS)
+        wait = await self._session.post(FrameType.HASHES, query.encode())
+
+        async def answer() -> bytes:
+            return bytes(await wait())
+
+        return answer
+
+    async def _ask(self, first: int) -> bytes:
+        return await (await self._post(first))()
+
+    def _still_there(self) -> bool:
+        """Follows the directory; False when the name is no longer this file."""
+        assert self._directory is not None
+        directory = self._source.catalog.row(self._directory.id)
+        if directory is None:
+            return False
+        above = self._source.catalog.place(directory).path
+        self._place = Place(self._root, above + b"/" + self._name if above else self._name)
+        now = self._source.trees[self._root].lookup(self._place.path)
+        status = os.fstat(self._fd)
+        return now is not None and (now.dev, now.ino) == (status.st_dev, status.st_ino)
+
+    def _slice(self, base: bytes) -> Packed | None:
+        if not self._still_there():
+            self.done = True
+            if self._whole:
+                abandon = Record(Kind.REMOVE, self._root, self._place.path, staged=True)
+                return self._session.pack([abandon])
+            return None
+        size = os.fstat(self._fd).st_size
+        end = size if self._end is None else min(self._end, size)
+        stop = min(self._at + SLICE_BYTES, end)
+        found = scan(self._fd, self._at, stop, base, SEND_BYTES)
+        records = piece_records(self._place, found, staged=self._whole)
+        if self._whole:
+            # A fresh staging file is all hole: punching one is of use only on what an earlier run left.
+            records = [r for r in records if self._asks or r.kind is not Kind.PUNCH]
+        self._keep(found)
+        short = found.end < stop and found.end - self._at < SEND_BYTES
+        self._at = found.end
+        if self._at >= end or short:
+            records += self._finish()
+        self._source.status.sent_bytes += content_bytes(records)
+        return self._session.pack(records) if records else None
+
+    def _keep(self, found: Scan) -> None:
+        assert self._row is not None
+        first = self._at // BLOCK_BYTES
+        if not first or self._source.catalog.digests(self._row, first - 1, 1) is not None:
+            self._source.catalog.set_digests(self._row, first, found.hashes)
+
+    def _finish(self) -> list[Record]:
+        self.done = True
+        status = os.fstat(self._fd)
+        assert self._entry is not None
+        now = entry_of(self._name, status, digest=self._entry.xattrs)
+        meta = meta_of(now, xattrs_of_fd(self._fd))
+        root, path = self._place
+        # The catalog keeps the times from before the reading: a write that came in between shows as newer.
+        seen = self._entry._replace(size=status.st_size)
+        assert self._row is not None
+        self._source.catalog.cut_digests(self._row, status.st_size)
+        self._source.catalog.put(self._place, seen, reserved=self._row if self._reserved else None)
+        if self._whole:
+            return [Record(Kind.PUBLISH, root, path, meta=meta, size=status.st_size)]
+        return [
+            Record(Kind.TRUNCATE, root, path, size=status.st_size),
+            Record(Kind.SETATTR, root, path, meta=meta),
+        ]

@@ -1,0 +1,126 @@
+"""From an object on disk to the records that make it on the replica. All calls block; for worker threads."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple
+
+from i2core.api import BLOCK_BYTES, Entry, Kind, Meta, Place, Record, Xattrs
+from i2core.pipeline.blocks import PIECE_BYTES, Scan, digests, extents, read_range
+from i2core.pipeline.tree import entry_of, xattrs_at, xattrs_of_fd
+
+WHOLE_BYTES = 4 * 1024 * 1024
+"""Files with no more data than this are read in one go; larger ones are sent in slices (`rule.content`)."""
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Root may read without touching atime; others may only do so for their own files, and would get EPERM.
+_NOATIME = os.O_NOATIME if os.geteuid() == 0 else 0
+
+
+class Large(NamedTuple):
+    """A file that is too large for one go. `whole`: there is no base on the replica that could be patched."""
+
+    place: Place
+    entry: Entry
+    whole: bool
+
+
+class Drafted(NamedTuple):
+    """Records for one object, what it was when they were made, and its block digests when it has several blocks."""
+
+    records: list[Record]
+    entry: Entry
+    digests: bytes = b""
+
+
+def open_file(dir_fd: int, name: bytes) -> int:
+    """A regular file in an open directory, for reading; never follows, never blocks on a FIFO.
+
+    Raises:
+        OSError: it cannot be opened.
+        FileNotFoundError: there is no regular file of that name (any more).
+    """
+    fd = os.open(name, _READ | _NOATIME, dir_fd=dir_fd)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileNotFoundError(2, "no longer a regular file", name)
+    return fd
+
+
+def meta_of(entry: Entry, xattrs: Xattrs | None) -> Meta:
+    """The metadata of an entry, for a record."""
+    return Meta(entry.mode, entry.uid, entry.gid, entry.mtime_ns, xattrs)
+
+
+def setattr_record(dir_fd: int, place: Place, entry: Entry) -> Record:
+    """SETATTR with all metadata of a name in an open directory (the directory itself when the name is empty)."""
+    return Record(Kind.SETATTR, place.root, place.path, meta=meta_of(entry, xattrs_at(dir_fd, entry.name)))
+
+
+def draft(dir_fd: int, place: Place, entry: Entry) -> Drafted | Large:
+    """The records that make the object `entry`, found in the open directory, at `place`: created, or put in the place
+    of whatever is there.
+
+    Raises:
+        OSError: it cannot be read, or is gone.
+    """
+    root, path = place
+    kind = stat.S_IFMT(entry.mode)
+    if kind == stat.S_IFREG:
+        return _draft_file(dir_fd, place, entry)
+    meta = meta_of(entry, xattrs_at(dir_fd, entry.name) if entry.xattrs else ())
+    if kind == stat.S_IFDIR:
+        return Drafted([Record(Kind.MKDIR, root, path, meta=meta)], entry)
+    if kind == stat.S_IFLNK:
+        return Drafted([Record(Kind.SYMLINK, root, path, other=entry.target, meta=meta)], entry)
+    return Drafted([Record(Kind.MKNOD, root, path, meta=meta, size=entry.rdev)], entry)
+
+
+def _draft_file(dir_fd: int, place: Place, entry: Entry) -> Drafted | Large:
+    root, path = place
+    fd = open_file(dir_fd, entry.name)
+    try:
+        # What is sent is what this descriptor shows; the listing may be older.
+        status = os.fstat(fd)
+        size = status.st_size
+        xattrs = xattrs_of_fd(fd)
+        now = entry_of(entry.name, status, digest=entry.xattrs)
+        meta = meta_of(now, xattrs)
+        if status.st_blocks * 512 >= size:
+            if size > WHOLE_BYTES:
+                return Large(place, now, whole=True)
+            if size <= PIECE_BYTES:
+                data = os.read(fd, size) if size else b""
+                if len(data) < size:
+                    data += os.read(fd, size - len(data))
+                kept = b"".join(digests(memoryview(data))) if size > BLOCK_BYTES else b""
+                return Drafted([Record(Kind.CREATE, root, path, meta=meta, data=data)], now, kept)
+        elif status.st_blocks * 512 > WHOLE_BYTES:
+            return Large(place, now, whole=True)
+        records = [Record(Kind.STAGE, root, path)]
+        for extent in extents(fd, 0, size):
+            if extent.data:
+                for at in range(extent.start, extent.end, PIECE_BYTES):
+                    piece = read_range(fd, at, min(PIECE_BYTES, extent.end - at))
+                    records.append(Record(Kind.WRITE, root, path, offset=at, data=piece, staged=True))
+        records.append(Record(Kind.PUBLISH, root, path, meta=meta, size=size))
+        return Drafted(records, now)
+    finally:
+        os.close(fd)
+
+
+def piece_records(place: Place, found: Scan, *, staged: bool) -> list[Record]:
+    """The records that bring the differing pieces of a scan to the replica."""
+    root, path = place
+    records = []
+    for offset, length, data in found.pieces:
+        if data is None:
+            records.append(Record(Kind.PUNCH, root, path, offset=offset, size=length, staged=staged))
+        else:
+            records.append(Record(Kind.WRITE, root, path, offset=offset, data=data, staged=staged))
+    return records
+
+
+def content_bytes(records: list[Record]) -> int:
+    """Bytes of content that the records carry."""
+    return sum(len(record.data) for record in records)

@@ -1,0 +1,373 @@
+"""The mirror: brings the replica to the source's state. Listing, comparing and sending overlap.
+
+    lister ──SURVEY──▶ backup node ──VERDICTS──▶ builder ──BATCH──▶ backup node
+
+The lister walks the source a few frames ahead; the backup node answers each listing with what it lacks; the builder
+reads just that and makes records; a directory's own times are set behind its last entry. Memory holds a few frames,
+whatever the size of the tree. Interrupted anywhere, a mirror is simply run again: what is there already compares equal,
+also inside a large file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import trio
+
+from i2core.api import BLOCK_BYTES, Code, Entry, Kind, Place, ProtocolError, Record
+from i2core.api.records import Buffer
+from i2core.pipeline.blocks import scan
+from i2core.pipeline.tree import GONE, entry_of, xattrs_of_fd
+from i2core.rule.catalog import LinkTable, Row
+from i2core.rule.content import Transfer
+from i2core.rule.drafting import (
+    Drafted,
+    Large,
+    content_bytes,
+    draft,
+    meta_of,
+    open_file,
+    piece_records,
+    setattr_record,
+)
+from i2core.rule.source import Source
+from i2core.tasks import background
+from i2core.wire.frame import FrameType
+from i2core.wire.listing import Chunk, Judged, Listed, OrphanList, Verdict, decode_verdicts, encode_survey
+from i2core.wire.session import Packed, Session
+
+CHUNK_ENTRIES = 1000
+FIRST_FRAME_ENTRIES = 64
+"""The first listing is short, so that the first bytes leave at once."""
+FRAME_ENTRIES = 2000
+FRAMES_AHEAD = 4
+BATCH_BYTES = 1024 * 1024
+BATCH_RECORDS = 1000
+EVERYTHING = 1 << 62
+
+
+class Scope(NamedTuple):
+    """A directory to be mirrored; with all beneath it when `deep`."""
+
+    place: Place
+    deep: bool = True
+
+
+class _Asked(NamedTuple):
+    """Chunks that were sent, and their answer to come."""
+
+    chunks: list[Chunk]
+    answer: Callable[[], Awaitable[Buffer]]
+
+
+_Step = list[Record] | Large | OrphanList
+
+
+class _Filled(NamedTuple):
+    """What one worker job made: a batch, and what must be sent behind it by other means."""
+
+    packed: Packed | None
+    special: Large | OrphanList | None
+    exhausted: bool
+
+
+class Mirror:
+    """One mirror run over a session.
+
+    `orphans` sends the names that only the replica has to the backup node, which then acts as the rule says.
+    """
+
+    def __init__(self, source: Source, session: Session, *, orphans: bool, strict: bool) -> None:
+        self._source = source
+        self._session = session
+        self._orphans = orphans
+        self._strict = strict
+        self._links = LinkTable()
+        self._pending: Packed | None = None
+        self._shallow: set[Place] = set()
+        self._deeper: list[Scope] = []
+
+    async def run(self, scopes: Iterable[Scope]) -> None:
+        """Mirrors the scopes; returns when all records are sent (not yet durable).
+
+        Raises:
+            LinkError: the link broke; run again.
+            StopRule: an unreadable file, and the rule says to stop.
+        """
+        try:
+            todo = list(scopes)
+            while todo:
+                self._shallow = {scope.place for scope in todo if not scope.deep}
+                await self._run_once(todo)
+                # Directories that a shallow scope found missing on the replica need all that is beneath them.
+                todo, self._deeper = self._deeper, []
+        finally:
+            self._links.close()
+
+    async def _run_once(self, scopes: list[Scope]) -> None:
+        asked_out, asked_in = trio.open_memory_channel[_Asked](FRAMES_AHEAD)
+        async with background() as nursery:
+            nursery.start_soon(self._list, scopes, asked_out)
+            async for asked in asked_in:
+                judged = decode_verdicts(await asked.answer())
+                if len(judged) != len(asked.chunks):
+                    raise ProtocolError("an answer does not fit its listing")
+                await self._bring(self._steps(asked.chunks, judged))
+            await self._send_pending()
+
+    # ------------------------------------------------------------------------------------------ listing
+
+    async def _list(self, scopes: list[Scope], out: trio.MemorySendChannel[_Asked]) -> None:
+        chunks = self._chunks(scopes)
+        limit = FIRST_FRAME_ENTRIES
+        async with out:
+            while True:
+                frame = await trio.to_thread.run_sync(_take_frame, chunks, limit)
+                if not frame:
+                    break
+                limit = FRAME_ENTRIES
+                answer = await self._session.post(FrameType.SURVEY, encode_survey(frame))
+                await out.send(_Asked(frame, answer))
+        self._source.status.listing_done = True
+
+    def _chunks(self, scopes: list[Scope]) -> Iterator[Chunk]:
+        """The directories of the scopes, each in chunks, parents before children."""
+        stack = list(reversed(scopes))
+        while stack:
+            place, deep = stack.pop()
+            below: list[Scope] = []
+            try:
+                with self._source.trees[place.root].directory(place.path) as fd:
+                    yield from self._directory(fd, place, below)
+            except OSError as error:
+                if error.errno not in GONE:
+                    self._source.unreadable(place, error)
+            if deep:
+                stack += reversed(below)
+
+    def _directory(self, fd: int, place: Place, below: list[Scope]) -> Iterator[Chunk]:
+        source, tree, status = self._source, self._source.trees[place.root], self._source.status
+        here = tree.here(fd)
+        first = True
+        listed: list[Listed] = []
+        for entry in tree.entries(fd, at_root=not place.path):
+            path = place.path + b"/" + entry.name if place.path else entry.name
+            is_dir = stat.S_ISDIR(entry.mode)
+            if not source.wants(Place(place.root, path), is_dir):
+                continue
+            link = None
+            if is_dir:
+                below.append(Scope(Place(place.root, path)))
+            else:
+                status.listed_files += 1
+                if stat.S_ISREG(entry.mode):
+                    status.listed_bytes += entry.size
+                    if entry.nlink > 1:
+                        link = self._links.first(place.root, entry, path)
+            listed.append(Listed(entry, link))
+            if len(listed) == CHUNK_ENTRIES:
+                yield Chunk(place.root, place.path, here, first, False, self._strict, listed)
+                first, listed = False, []
+        yield Chunk(place.root, place.path, here, first, True, self._strict, listed)
+
+    # ------------------------------------------------------------------------------------------ building
+
+    async def _bring(self, steps: Iterator[_Step]) -> None:
+        """Carries the steps out: the next batch is built while the one before is being sent."""
+        while True:
+            async with background() as nursery:
+                sent = trio.Event()
+                nursery.start_soon(self._send_and_tell, sent)
+                filled = await trio.to_thread.run_sync(self._fill, steps)
+                await sent.wait()
+            self._pending = filled.packed
+            if isinstance(filled.special, Large):
+                await self._send_pending()
+                await self._send_large(filled.special)
+            elif filled.special is not None:
+                await self._send_pending()
+                await self._session.ask(FrameType.ORPHANS, filled.special.encode())
+            if filled.exhausted:
+                return
+
+    async def _send_and_tell(self, sent: trio.Event) -> None:
+        await self._send_pending()
+        sent.set()
+
+    async def _send_pending(self) -> None:
+        packed, self._pending = self._pending, None
+        if packed is not None:
+            await self._session.send(packed)
+
+    async def _send_large(self, large: Large) -> None:
+        source = self._source
+        try:
+            await Transfer(source, self._session, large.place, whole=large.whole, trust=False).run()
+        except OSError as error:
+            if error.errno not in GONE:
+                source.unreadable(large.place, error)
+        source.status.sent_files += 1
+        source.status.checked_bytes += large.entry.size
+
+    def _fill(self, steps: Iterator[_Step]) -> _Filled:
+        """Pulls steps until a batch is full; for worker threads."""
+        records: list[Record] = []
+        size = 0
+        special: Large | OrphanList | None = None
+        exhausted = True
+        for step in steps:
+            if not isinstance(step, list):
+                special, exhausted = step, False
+                break
+            records += step
+            size += content_bytes(step)
+            if size >= BATCH_BYTES or len(records) >= BATCH_RECORDS:
+                exhausted = False
+                break
+        self._source.status.sent_bytes += size
+        self._source.catalog.commit()
+        return _Filled(self._session.pack(records) if records else None, special, exhausted)
+
+    def _steps(self, chunks: list[Chunk], judged: list[Judged]) -> Iterator[_Step]:
+        for chunk, answer in zip(chunks, judged, strict=True):
+            if len(answer.verdicts) != len(chunk.listed):
+                raise ProtocolError("an answer does not fit its listing")
+            place = Place(chunk.root, chunk.path)
+            try:
+                with self._source.trees[chunk.root].directory(chunk.path) as fd:
+                    yield from self._chunk_steps(fd, place, chunk, answer)
+            except OSError as error:
+                if error.errno not in GONE:
+                    self._source.unreadable(place, error)
+
+    def _chunk_steps(self, fd: int, place: Place, chunk: Chunk, answer: Judged) -> Iterator[_Step]:
+        source = self._source
+        here = source.catalog.get(place)
+        if here is None or (chunk.first and not place.path):
+            try:
+                here = source.catalog.put(place, chunk.here)
+            except KeyError:  # the directory above was renamed meanwhile; that has a hint of its own
+                return
+        rows = source.catalog.children(here)
+        kept: list[tuple[Entry, Row | None]] = []
+        touched = bool(answer.here)
+        for index, (entry, link) in enumerate(chunk.listed):
+            at = Place(place.root, place.path + b"/" + entry.name if place.path else entry.name)
+            row = rows.pop(entry.name, None)
+            verdict = Verdict(answer.verdicts[index])
+            if row is not None and not (row.is_object(entry) and row.same_content(entry)):
+                source.catalog.drop_digests(row)
+            if verdict is Verdict.SAME:
+                kept.append((entry, row))
+                self._count(entry)
+                continue
+            try:
+                step = self._entry_step(fd, at, entry, link, verdict, answer.digests.get(index))
+            except OSError as error:
+                if error.errno not in GONE:
+                    source.unreadable(at, error, Code.OPEN_SOURCE)
+                self._count(entry)
+                continue
+            if isinstance(step, Large):
+                touched |= step.whole
+                source.status.checked_files += 1
+                yield step
+                continue
+            kept.append((step.entry, row))
+            source.status.sent_files += bool(step.records) and not stat.S_ISDIR(entry.mode)
+            self._count(entry)
+            if step.digests:
+                source.catalog.put_all(here, [kept.pop()])
+                fresh = source.catalog.get(at)
+                if fresh is not None:
+                    source.catalog.set_digests(fresh, 0, step.digests)
+            if step.records:
+                touched = True
+                yield step.records
+        source.catalog.put_all(here, kept)
+        if chunk.first and chunk.last:
+            for row in rows.values():  # sent once, gone from the source since
+                source.catalog.remove(row)
+        orphans = self._confirmed(fd, place, answer.orphans)
+        if orphans and self._orphans:
+            touched = True
+            yield OrphanList(place.root, place.path, orphans)
+        if touched:
+            # Entries made or removed above changed the directory's times on the replica.
+            now = source.trees[place.root].here(fd)
+            source.catalog.put(place, now)
+            yield [setattr_record(fd, place, now)]
+
+    def _entry_step(
+        self, fd: int, at: Place, entry: Entry, link: bytes | None, verdict: Verdict, base: bytes | None
+    ) -> Drafted | Large:
+        """What one entry needs.
+
+        Raises:
+            OSError: it cannot be read, or is gone.
+        """
+        if stat.S_ISDIR(entry.mode):
+            # An existing directory's own metadata is set behind its own entries.
+            if verdict & Verdict.WHOLE:
+                if at._replace(path=at.path.rpartition(b"/")[0]) in self._shallow:
+                    self._deeper.append(Scope(at))
+                return draft(fd, at, entry)
+            return Drafted([], entry)
+        if verdict & Verdict.LINK and link is not None:
+            return Drafted([Record(Kind.LINK, at.root, at.path, other=link)], entry)
+        if verdict & Verdict.BLOCKS and stat.S_ISREG(entry.mode):
+            return Large(at, entry, whole=False) if base is None else _patch(fd, at, entry, verdict, base)
+        if verdict & Verdict.WHOLE:
+            return draft(fd, at, entry)
+        return Drafted([setattr_record(fd, at, entry)], entry)
+
+    def _confirmed(self, fd: int, place: Place, names: list[bytes]) -> list[bytes]:
+        """The names among the replica's extra ones that the source really lacks, and that the rule protects."""
+        tree, source = self._source.trees[place.root], self._source
+        found = []
+        for name in names:
+            if tree.entry(fd, name) is not None or (not place.path and tree.only not in (None, name)):
+                continue
+            at = Place(place.root, place.path + b"/" + name if place.path else name)
+            # What it is on the replica is not known here: what any kind of exclusion covers is left alone.
+            if source.wants(at, is_dir=False) and source.wants(at, is_dir=True):
+                found.append(name)
+        return found
+
+    def _count(self, entry: Entry) -> None:
+        if not stat.S_ISDIR(entry.mode):
+            self._source.status.checked_files += 1
+            if stat.S_ISREG(entry.mode):
+                self._source.status.checked_bytes += entry.size
+
+
+def _patch(fd: int, at: Place, entry: Entry, verdict: Verdict, base: bytes) -> Drafted:
+    """Compares a file of a few blocks with the replica's digests; records for what differs."""
+    file = open_file(fd, entry.name)
+    try:
+        status = os.fstat(file)
+        found = scan(file, 0, status.st_size, base, EVERYTHING)
+        now = entry_of(entry.name, status, digest=entry.xattrs)
+        records = piece_records(at, found, staged=False)
+        if records or verdict & Verdict.META:
+            records.append(Record(Kind.TRUNCATE, at.root, at.path, size=status.st_size))
+            meta = meta_of(now, xattrs_of_fd(file))
+            records.append(Record(Kind.SETATTR, at.root, at.path, meta=meta))
+        return Drafted(records, now, found.hashes if status.st_size > BLOCK_BYTES else b"")
+    finally:
+        os.close(file)
+
+
+def _take_frame(chunks: Iterator[Chunk], limit: int) -> list[Chunk]:
+    """Chunks for one frame: up to about `limit` entries."""
+    frame: list[Chunk] = []
+    entries = 0
+    for chunk in chunks:
+        frame.append(chunk)
+        entries += len(chunk.listed) + 1
+        if entries >= limit:
+            break
+    return frame

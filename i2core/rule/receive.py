@@ -1,0 +1,332 @@
+"""The backup node's end of one session: applies batches and answers questions, strictly in the order they arrive.
+
+    frames ──▶ lane (one at a time) ──▶ brake ──▶ sink            ACK: applied
+                                     flusher ──▶ sink.flush       ACK: durable
+
+The flusher makes everything durable per window, not per file, and runs beside the lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import trio
+
+from i2core.api import (
+    BLOCK_BYTES,
+    Ask,
+    Batch,
+    Channel,
+    Code,
+    Codec,
+    Entry,
+    Failure,
+    I2Error,
+    Kind,
+    LinkError,
+    Place,
+    ProtocolError,
+    Record,
+    Seen,
+    Sink,
+    decode_records,
+)
+from i2core.rule.compare import Comparison, Path, same_meta
+from i2core.rule.replica import Replica
+from i2core.tasks import background
+from i2core.wire.frame import FRAME_LIMIT, Frame, FrameStream, FrameType, aad
+from i2core.wire.listing import (
+    INLINE_BLOCKS,
+    Chunk,
+    HashQuery,
+    Judged,
+    OrphanList,
+    Verdict,
+    decode_survey,
+    encode_verdicts,
+)
+from i2core.wire.messages import Ack, FailedRecord, Fault, Hello, Hold, dump
+from i2core.wire.session import SILENCE_S
+
+INBOX_FRAMES = 4
+SMALL_BYTES = 16 * 1024
+"""Payloads up to this size are decoded at once; a hop to a worker thread would cost more."""
+WINDOW_S = {Channel.REPLICATION: 0.2, Channel.MIRROR: 2.0}
+WINDOW_BYTES = {Channel.REPLICATION: 8 << 20, Channel.MIRROR: 256 << 20}
+"""Data is made durable when either is reached. A mirror that is cut off is compared again, so its window is wide."""
+
+
+class Receiver:
+    """One session of one rule on one channel."""
+
+    def __init__(self, frames: FrameStream, hello: Hello, codecs: Codec, sink: Sink, replica: Replica) -> None:
+        self._frames = frames
+        self._hello = hello
+        self._codecs = codecs
+        self._sink = sink
+        self._replica = replica
+        self._channel = Channel(hello.channel)
+        self._next_seq: int | None = None
+        self._comparison = Comparison(owns=sink.owns)
+        self._listed: tuple[Place, set[bytes]] = (Place(0, b""), set())
+        self._unflushed_bytes = 0
+        self._dirty = trio.Event()
+        self._full = trio.Event()
+
+    async def run(self) -> None:
+        """Serves the session until the peer ends it.
+
+        Raises:
+            LinkError, ProtocolError: the session broke.
+            StopRule: nothing more can be applied; the peer was told.
+        """
+        inbox_out, inbox_in = trio.open_memory_channel[Frame](INBOX_FRAMES)
+        try:
+            async with background() as nursery:
+                nursery.start_soon(self._flush_by_window)
+                nursery.start_soon(self._receive_all, inbox_out)
+                async for frame in inbox_in:
+                    async with self._replica.lane:
+                        await self._handle(frame)
+        except I2Error as error:
+            if not isinstance(error, LinkError):
+                with trio.move_on_after(2):
+                    await self._frames.send(FrameType.FAULT, dump(Fault.of(error)))
+            raise
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._flush(tell=False)
+
+    async def _receive_all(self, out: trio.MemorySendChannel[Frame]) -> None:
+        async with out:
+            while True:
+                with trio.move_on_after(SILENCE_S) as patience:
+                    frame = await self._frames.receive()
+                if patience.cancelled_caught:
+                    raise LinkError(f"the work node has said nothing for {SILENCE_S:.0f} s")
+                if frame is None:
+                    return
+                if frame.type is FrameType.PING:
+                    await self._frames.send(FrameType.PONG)
+                    continue
+                await out.send(frame)
+
+    async def _handle(self, frame: Frame) -> None:
+        if frame.type is FrameType.FLUSH:
+            await self._flush(tell=True)
+            return
+        decode = self._decode
+        small = len(frame.payload) <= SMALL_BYTES
+        payload = decode(frame) if small else await trio.to_thread.run_sync(decode, frame)
+        if frame.type is FrameType.BATCH:
+            await self._batch(frame.seq, payload)
+        elif frame.type is FrameType.SURVEY:
+            judged = await self._survey(decode_survey(payload))
+            await self._answer(FrameType.VERDICTS, frame.ident, encode_verdicts(judged))
+        elif frame.type is FrameType.HASHES:
+            query = HashQuery.decode(payload)
+            place = self._checked(Place(query.root, query.path))
+            digests = await self._sink.hashes(place, query.first, query.blocks)
+            await self._answer(FrameType.DIGESTS, frame.ident, digests)
+        elif frame.type is FrameType.ORPHANS:
+            await self._orphans(OrphanList.decode(payload))
+            await self._answer(FrameType.DONE, frame.ident, b"")
+        else:
+            raise ProtocolError(f"unexpected {frame.type.name} from the work node")
+
+    def _decode(self, frame: Frame) -> bytes:
+        raw = self._codecs.decode(frame.payload, seq=frame.seq, header=frame.aad, limit=FRAME_LIMIT)
+        return raw if isinstance(raw, bytes) else bytes(raw)
+
+    async def _answer(self, frame_type: FrameType, ident: int, payload: bytes) -> None:
+        encoded = self._codecs.encode(payload, seq=0, header=aad(frame_type, ident, 0))
+        await self._frames.send(frame_type, encoded, ident=ident)
+
+    def _checked(self, place: Place) -> Place:
+        if place.root >= len(self._hello.targets):
+            raise ProtocolError(f"root {place.root} does not exist")
+        return place
+
+    # ------------------------------------------------------------------------------------------ records
+
+    async def _batch(self, first_seq: int, payload: bytes) -> None:
+        # A session may leave out seqs that an earlier one used up in vain, but none within itself.
+        expected = self._next_seq or max(first_seq, self._replica.applied_seq + 1)
+        if first_seq != expected:
+            raise ProtocolError(f"expected seq {expected}, got {first_seq}", code=Code.SEQUENCE)
+        records = decode_records(payload)
+        for record in records:
+            self._checked(Place(record.root, record.path))
+        removed = sum(max(1, r.size) for r in records if r.kind is Kind.REMOVE and not r.staged)
+        if removed:
+            await self._hold_mass_delete(records, removed)
+        failures = await self._apply(Batch(first_seq, records))
+        self._next_seq = first_seq + len(records)
+        self._replica.applied(first_seq, records, len(payload))
+        self._unflushed_bytes += len(payload)
+        self._dirty.set()
+        if self._unflushed_bytes >= WINDOW_BYTES[self._channel]:
+            self._full.set()
+        await self._ack([FailedRecord.of(failure) for failure in failures])
+
+    async def _apply(self, batch: Batch) -> Sequence[Failure]:
+        policy = self._hello.orphans
+        if not (policy.archive and policy.to) or self._channel is Channel.MIRROR:
+            return (await self._sink.apply(batch)).failures
+        # Archive: what the source removes while replicating is set aside instead.
+        failures: list[Failure] = []
+        start = 0
+        for index, record in enumerate([*batch.records, None]):
+            if record is None or (record.kind is Kind.REMOVE and not record.staged):
+                part = Batch(batch.first_seq + start, batch.records[start:index])
+                failures += (await self._sink.apply(part)).failures
+                start = index + 1
+                if record is not None:
+                    place = Place(record.root, record.path)
+                    await self._sink.set_aside(place, policy.to.encode("latin-1"))
+        return failures
+
+    async def _hold_mass_delete(self, records: Sequence[Record], removed: int) -> None:
+        """Waits for a release when the records would remove too much."""
+        window, now = self._replica.window, trio.current_time()
+        reason = ""
+        if window.suspicious(removed, now):
+            remaining = 0
+            for root in range(len(self._hello.targets)):
+                remaining += await self._sink.count(Place(root, b""), 2 * removed + 2 * window.removed(now) + 1)
+            if window.tripped(removed, remaining, now):
+                reason = f"{removed + window.removed(now)} of {remaining + window.removed(now)} files would be removed"
+        if not reason:
+            reason = await self._emptied(records, removed)
+        if reason:
+            await self._hold(reason)
+        window.note(removed, trio.current_time())
+
+    async def _emptied(self, records: Sequence[Record], removed: int) -> str:
+        """Why the removals leave a root without anything; empty when they do not."""
+        tops: dict[int, set[bytes]] = {}
+        for record in records:
+            if record.kind is Kind.REMOVE and b"/" not in record.path:
+                tops.setdefault(record.root, set()).add(record.path)
+        for root, names in tops.items():
+            if b"" in names:
+                return "the source root itself is gone"
+            (seen,) = await self._sink.look([Ask(Place(root, b""), (), every=True)])
+            left = set(seen.names) - names
+            kept = any(r.root == root and r.kind is not Kind.REMOVE for r in records)
+            if not left and not kept and self._replica.window.emptied(removed, trio.current_time()):
+                return "the source root would be emptied"
+        return ""
+
+    async def _hold(self, reason: str) -> None:
+        await self._frames.send(FrameType.HOLD, dump(Hold(on=True, reason=reason)))
+        await self._replica.hold(reason)
+        await self._frames.send(FrameType.HOLD, dump(Hold(on=False)))
+
+    # ------------------------------------------------------------------------------------------ durability
+
+    async def _flush_by_window(self) -> None:
+        while True:
+            await self._dirty.wait()
+            with trio.move_on_after(WINDOW_S[self._channel]):
+                await self._full.wait()
+            await self._flush(tell=True)
+
+    async def _flush(self, *, tell: bool) -> None:
+        async with self._replica.flushing:
+            if self._dirty.is_set():
+                self._dirty, self._full, self._unflushed_bytes = trio.Event(), trio.Event(), 0
+                goal = self._replica.applied_seq
+                await self._sink.flush()
+                await self._replica.durable(goal)
+        if tell:
+            await self._ack([])
+
+    async def _ack(self, failures: list[FailedRecord]) -> None:
+        ack = Ack(applied_seq=self._replica.applied_seq, durable_seq=self._replica.durable_seq, failures=failures)
+        await self._frames.send(FrameType.ACK, dump(ack))
+
+    # ------------------------------------------------------------------------------------------ mirror
+
+    async def _survey(self, chunks: Sequence[Chunk]) -> list[Judged]:
+        """What each chunk needs; the replica is looked at in as few calls as there are kinds of questions."""
+        asks = []
+        for chunk in chunks:
+            place = self._checked(Place(chunk.root, chunk.path))
+            asks.append(Ask(place, [entry.name for entry, _ in chunk.listed], every=chunk.last))
+        seen = await self._sink.look(asks)
+        heads = await self._heads(chunks)
+        judged = [self._judge(chunk, there, heads) for chunk, there in zip(chunks, seen, strict=True)]
+        small = [
+            (number, index)
+            for number, (chunk, answer) in enumerate(zip(chunks, judged, strict=True))
+            for index, verdict in enumerate(answer.verdicts)
+            if verdict & Verdict.BLOCKS and chunk.listed[index].entry.size <= INLINE_BLOCKS * BLOCK_BYTES
+        ]
+        if small:
+            names = [(chunks[number], chunks[number].listed[index].entry.name) for number, index in small]
+            places = [Place(chunk.root, _join(chunk.path, name)) for chunk, name in names]
+            found = await self._sink.hashes_of(places, INLINE_BLOCKS)
+            for (number, index), digests in zip(small, found, strict=True):
+                judged[number].digests[index] = digests
+        return judged
+
+    async def _heads(self, chunks: Sequence[Chunk]) -> dict[Path, Entry | None]:
+        """The replica's entries at the first names of hard links."""
+        places = {(chunk.root, link) for chunk in chunks for _, link in chunk.listed if link is not None}
+        if not places:
+            return {}
+        wanted = sorted(places)
+        asks = []
+        for root, link in wanted:
+            above, _, name = link.rpartition(b"/")
+            asks.append(Ask(Place(root, above), [name]))
+        seen = await self._sink.look(asks)
+        return {path: answer.entries[0] for path, answer in zip(wanted, seen, strict=True)}
+
+    def _judge(self, chunk: Chunk, seen: Seen, heads: Mapping[Path, Entry | None]) -> Judged:
+        verdicts = bytearray()
+        for listed, there in zip(chunk.listed, seen.entries, strict=True):
+            at: Path = (chunk.root, _join(chunk.path, listed.entry.name))
+            head = None if listed.link is None else heads[chunk.root, listed.link]
+            verdicts.append(self._comparison.judge(at, listed, there, head, strict=chunk.strict))
+        here = Verdict.WHOLE
+        if seen.here is not None:
+            same = same_meta(chunk.here, seen.here, owns=self._sink.owns)
+            here = Verdict.SAME if same else Verdict.META
+        return Judged(here, bytes(verdicts), {}, self._extra(chunk, seen.names))
+
+    def _extra(self, chunk: Chunk, names: Sequence[bytes]) -> list[bytes]:
+        """With a directory's last chunk: the names that only the replica has."""
+        place = Place(chunk.root, chunk.path)
+        if chunk.first:
+            self._listed = (place, set())
+        before, listed = self._listed
+        if before != place:
+            raise ProtocolError("a listing goes on that never began")
+        listed.update(entry.name for entry, _ in chunk.listed)
+        return [name for name in names if name not in listed] if chunk.last else []
+
+    async def _orphans(self, orphans: OrphanList) -> None:
+        """Does with confirmed orphans what the rule says."""
+        policy = self._hello.orphans
+        places = [self._checked(Place(orphans.root, _join(orphans.path, name))) for name in orphans.names]
+        self._replica.orphans += len(places)
+        if policy.action == "keep":
+            return
+        records = [
+            Record(Kind.REMOVE, place.root, place.path, size=await self._sink.count(place, 1 << 40)) for place in places
+        ]
+        await self._hold_mass_delete(records, sum(record.size for record in records))
+        if policy.action == "delete":
+            done = await self._sink.apply(Batch(1, records))
+            for failure in done.failures:
+                self._replica.say(failure.code, failure.message)
+        elif policy.to:
+            for place in places:
+                await self._sink.set_aside(place, policy.to.encode("latin-1"))
+        self._dirty.set()
+
+
+def _join(path: bytes, name: bytes) -> bytes:
+    return path + b"/" + name if path else name

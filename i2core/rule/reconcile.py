@@ -1,0 +1,399 @@
+"""From "this place may have changed" to the records that bring the replica there.
+
+What is on disk now, compared with what the catalog says was sent, decides; what the capture said only tells where to
+look. So duplicates, merged and reordered hints do no harm, and an object that turns up under another name crosses as a
+rename or a link. The one thing that hints are believed in is a removal: a name that merely vanished may be on its way
+to another name, and its contents with it.
+
+Everything here blocks and runs in one worker thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+
+import attrs
+
+from i2core.api import BLOCK_BYTES, RESERVED_PREFIX, Code, Entry, Kind, Place, Record
+from i2core.pipeline.blocks import scan
+from i2core.pipeline.tree import GONE, entry_of, xattrs_of_fd
+from i2core.rule.catalog import Row
+from i2core.rule.content import SLICE_BYTES
+from i2core.rule.dirty import Mark
+from i2core.rule.drafting import Large, content_bytes, draft, meta_of, open_file, piece_records, setattr_record
+from i2core.rule.source import Source
+
+JOB_BYTES = 1024 * 1024
+JOB_RECORDS = 1000
+WALK_S = 0.02
+"""A job ends when a walk has gone on for so long, so that live changes come in between."""
+VANISHED = 10_000
+EVERYTHING = 1 << 62
+
+
+@attrs.define
+class Outcome:
+    """What a job made: records in order, the files that must go in slices behind them, and marks left for later."""
+
+    records: list[Record] = attrs.field(factory=list)
+    places: list[Place] = attrs.field(factory=list)
+    """What the records are about, in case the link breaks before they are durable."""
+    large: list[Large] = attrs.field(factory=list)
+    content_bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        """True when it is time to send."""
+        return self.content_bytes >= JOB_BYTES or len(self.records) >= JOB_RECORDS or bool(self.large)
+
+
+class Reconciler:
+    """Turns marks into records, and keeps the catalog in step with what it makes."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._walks: deque[Iterator[None]] = deque()
+        self._vanished: OrderedDict[Place, bool] = OrderedDict()
+        self._touched: OrderedDict[Place, None] = OrderedDict()
+        self._gone_roots: set[int] = set()
+        self._out = Outcome()
+
+    @property
+    def walking(self) -> bool:
+        """True while subtrees are being compared with the catalog."""
+        return bool(self._walks)
+
+    def job(self, marks: deque[Mark]) -> Outcome:
+        """Works off `marks` from the left until there is enough to send, then goes on with the walks.
+
+        Raises:
+            StopRule: something cannot be read, and the rule says to stop.
+        """
+        self._out = Outcome()
+        while marks and not self._out.full:
+            mark = marks.popleft()
+            self._guarded(mark.place, self._settle, mark)
+        if not marks:
+            until = time.monotonic() + WALK_S
+            while self._walks and not self._out.full and time.monotonic() < until:
+                walk = self._walks[0]
+                try:
+                    next(walk)
+                except StopIteration:
+                    self._walks.popleft()
+        self._set_directories()
+        self._source.catalog.commit()
+        return self._out
+
+    def _guarded(self, place: Place, step: object, *args: object) -> None:
+        try:
+            step(*args)  # type: ignore[operator]
+        except OSError as error:
+            if error.errno not in GONE:
+                self._source.unreadable(place, error)
+
+    # ------------------------------------------------------------------------------------------ one mark
+
+    def _settle(self, mark: Mark) -> None:
+        place = mark.place
+        name = place.path.rpartition(b"/")[2]
+        only = self._source.trees[place.root].only
+        if name.startswith(RESERVED_PREFIX) or (only is not None and place.path not in (b"", only)):
+            return
+        if mark.records:
+            self._pass_on(mark)
+            return
+        content = mark.content
+        if mark.moved_from is not None:
+            content |= self._move(mark.moved_from, place)
+        self._check(place, content=content, removed=mark.removed, tree=mark.tree, ranges=mark.ranges)
+
+    def _pass_on(self, mark: Mark) -> None:
+        """Records that a capture brought with their bytes go out as they are; digests they outdate are dropped."""
+        row = self._source.catalog.get(mark.place)
+        if row is not None:
+            self._source.catalog.drop_digests(row)
+        self._emit(mark.place, *mark.records)
+
+    def _move(self, old: Place, new: Place) -> bool:
+        """Repeats a rename on the replica, if what was sent for the old name is what moved. True when the content was
+        said to have changed while the object had no name that we knew."""
+        catalog = self._source.catalog
+        changed = self._vanished.pop(old, False)
+        row = catalog.get(old)
+        if row is None or old.root != new.root:
+            return changed
+        now = self._source.trees[new.root].lookup(new.path)
+        if not self._source.wants(new, stat.S_ISDIR(row.mode)):
+            self._check(old, removed=True)
+        elif now is None or row.is_object(now):
+            # Without an object at the new name it has moved on, and the next rename will find it there.
+            self._rename(old, new, row)
+        return changed
+
+    def _rename(self, old: Place, new: Place, row: Row) -> bool:
+        if not self._has_parent(new):
+            return False
+        self._emit(new, Record(Kind.RENAME, old.root, old.path, other=new.path))
+        self._touch(old)
+        self._touch(new)
+        moved = self._source.catalog.move(row, new)
+        if stat.S_ISDIR(moved.mode):
+            # Hints from before the rename may have named the old path or, resolved late, the new one.
+            self._walks.append(self._walk(new))
+        return True
+
+    def _check(
+        self,
+        place: Place,
+        *,
+        content: bool = False,
+        removed: bool = False,
+        tree: bool = False,
+        ranges: list[tuple[int, int]] | None = None,
+    ) -> None:
+        """Brings one place in step."""
+        source, catalog = self._source, self._source.catalog
+        if not place.path:
+            self._check_root(place, tree)
+            return
+        source_tree = source.trees[place.root]
+        above, _, name = place.path.rpartition(b"/")
+        try:
+            with source_tree.directory(above) as fd:
+                entry = source_tree.entry(fd, name)
+                if entry is not None:
+                    if source.wants(place, stat.S_ISDIR(entry.mode)) and self._has_parent(place):
+                        self._bring(fd, place, entry, catalog.get(place), content, tree, ranges)
+                    return
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+        row = catalog.get(place)
+        if row is not None and removed:
+            self._remove(place, row)
+        elif row is not None and content:
+            self._vanished[place] = True
+            if len(self._vanished) > VANISHED:
+                self._vanished.popitem(last=False)
+
+    def _check_root(self, place: Place, tree: bool) -> None:
+        source_tree = self._source.trees[place.root]
+        if not source_tree.is_present():
+            if place.root not in self._gone_roots:
+                self._gone_roots.add(place.root)
+                self._source.say(self._source.rule, Code.SOURCE_GONE, f"{self._source.show(place)} is gone")
+                row = self._source.catalog.get(place)
+                files = self._source.catalog.count_files(row) if row else 0
+                self._emit(place, Record(Kind.REMOVE, place.root, b"", size=files))
+            return
+        self._gone_roots.discard(place.root)
+        self._touch(Place(place.root, b"-"))
+        if tree:
+            self._walks.append(self._walk(place))
+
+    def _has_parent(self, place: Place) -> bool:
+        """True when the replica has the directory of `place`; else the highest missing one is brought in, with all that
+        is beneath it."""
+        path = place.path
+        missing: Place | None = None
+        while path:
+            path = path.rpartition(b"/")[0]
+            if self._source.catalog.get(Place(place.root, path)) is not None:
+                break
+            missing = Place(place.root, path)
+        if missing is None:
+            return True
+        self._check(missing, tree=True)
+        above = Place(place.root, place.path.rpartition(b"/")[0])
+        return self._source.catalog.get(above) is not None
+
+    # ------------------------------------------------------------------------------------------ one object
+
+    def _bring(
+        self,
+        fd: int,
+        place: Place,
+        entry: Entry,
+        row: Row | None,
+        content: bool,
+        tree: bool,
+        ranges: list[tuple[int, int]] | None = None,
+    ) -> None:
+        """Brings the replica to what `entry` is now."""
+        if row is not None and row.is_object(entry):
+            self._update(fd, place, entry, row, content, ranges)
+            if tree and stat.S_ISDIR(entry.mode):
+                self._walks.append(self._walk(place))
+        elif not self._from_elsewhere(fd, place, entry):
+            self._make(fd, place, entry)
+
+    def _update(
+        self, fd: int, place: Place, entry: Entry, row: Row, content: bool, ranges: list[tuple[int, int]] | None
+    ) -> None:
+        if stat.S_ISREG(entry.mode) and (content or not row.same_content(entry)):
+            self._patch(fd, place, entry, row, ranges if content else None)
+        elif not row.same_meta(entry):
+            self._emit(place, setattr_record(fd, place, entry))
+            self._source.catalog.put(place, entry)
+        elif row.ctime_ns != entry.ctime_ns:
+            self._source.catalog.put(place, entry)
+
+    def _from_elsewhere(self, fd: int, place: Place, entry: Entry) -> bool:
+        """An object that the replica has under another name crosses as a rename, or as a link."""
+        catalog, tree = self._source.catalog, self._source.trees[place.root]
+        for row in catalog.by_inode(entry):
+            other = catalog.place(row)
+            if other == place or other.root != place.root:
+                continue
+            now = tree.lookup(other.path)
+            if now is None or (now.dev, now.ino) != (entry.dev, entry.ino):
+                if self._rename(other, place, row):
+                    moved = catalog.get(place)
+                    assert moved is not None
+                    # No event vouches for this rename: the inode number may have been used anew. Content decides.
+                    self._update(fd, place, entry, moved, stat.S_ISREG(entry.mode), None)
+                    return True
+            elif stat.S_ISREG(entry.mode):
+                self._emit(place, Record(Kind.LINK, place.root, place.path, other=other.path))
+                self._touch(place)
+                catalog.put(place, entry)
+                self._update(fd, place, entry, row, False, None)
+                return True
+        return False
+
+    def _make(self, fd: int, place: Place, entry: Entry) -> None:
+        """A new object, in the place of whatever the replica has there."""
+        drafted = draft(fd, place, entry)
+        self._touch(place)
+        if isinstance(drafted, Large):
+            self._out.large.append(drafted)
+            return
+        self._emit(place, *drafted.records)
+        self._source.status.sent_files += not stat.S_ISDIR(entry.mode)
+        row = self._source.catalog.put(place, drafted.entry)
+        self._source.catalog.drop_digests(row)
+        if drafted.digests:
+            self._source.catalog.set_digests(row, 0, drafted.digests)
+        if stat.S_ISDIR(entry.mode):
+            self._walks.append(self._walk(place))
+
+    def _patch(self, fd: int, place: Place, entry: Entry, row: Row, ranges: list[tuple[int, int]] | None) -> None:
+        """A regular file whose content may have changed."""
+        source = self._source
+        if entry.size <= BLOCK_BYTES and entry.nlink == 1:
+            self._make(fd, place, entry)
+            return
+        if entry.size > SLICE_BYTES and ranges is None:
+            self._out.large.append(Large(place, entry, whole=False))
+            return
+        file = open_file(fd, entry.name)
+        try:
+            status = os.fstat(file)
+            now = entry_of(entry.name, status, digest=entry.xattrs)
+            records: list[Record] = []
+            for first, end in ranges or [(0, status.st_size)]:
+                start = first // BLOCK_BYTES * BLOCK_BYTES
+                stop = min(-(-end // BLOCK_BYTES) * BLOCK_BYTES, status.st_size)
+                block = start // BLOCK_BYTES
+                base = source.catalog.digests(row, block, max(1, (stop - start) // BLOCK_BYTES + 1)) or b""
+                found = scan(file, start, stop, base, EVERYTHING)
+                records += piece_records(place, found, staged=False)
+                if not block or source.catalog.digests(row, block - 1, 1) is not None:
+                    source.catalog.set_digests(row, block, found.hashes)
+            source.catalog.cut_digests(row, status.st_size)
+            if records or status.st_size != row.size:
+                records.append(Record(Kind.TRUNCATE, place.root, place.path, size=status.st_size))
+            if records or not row.same_meta(now):
+                meta = meta_of(now, xattrs_of_fd(file))
+                records.append(Record(Kind.SETATTR, place.root, place.path, meta=meta))
+                self._emit(place, *records)
+                source.status.sent_files += 1
+            source.catalog.put(place, now)
+        finally:
+            os.close(file)
+
+    def _remove(self, place: Place, row: Row) -> None:
+        files = self._source.catalog.count_files(row)
+        self._emit(place, Record(Kind.REMOVE, place.root, place.path, size=files))
+        self._touch(place)
+        self._source.catalog.remove(row)
+
+    # ------------------------------------------------------------------------------------------ subtrees
+
+    def _walk(self, top: Place) -> Iterator[None]:
+        """Compares a subtree with the catalog, in small steps. What vanished is only removed at the end: by then it has
+        been found wherever it may have moved within the subtree."""
+        source, tree = self._source, self._source.trees[top.root]
+        if not top.path and not tree.is_present():
+            self._check_root(top, tree=False)
+            return
+        missing: list[Place] = []
+        todo = [top]
+        while todo:
+            place = todo.pop()
+            here = source.catalog.get(place)
+            if here is None:
+                continue
+            rows = source.catalog.children(here)
+            try:
+                with tree.directory(place.path) as fd:
+                    self._touch_if_stale(place, here, tree.here(fd))
+                    for entry in tree.entries(fd, at_root=not place.path):
+                        at = Place(place.root, place.path + b"/" + entry.name if place.path else entry.name)
+                        row = rows.pop(entry.name, None)
+                        if not source.wants(at, stat.S_ISDIR(entry.mode)):
+                            continue
+                        if row is not None and stat.S_ISDIR(entry.mode) and row.is_object(entry):
+                            todo.append(at)
+                        if row is None or not row.untouched(entry):
+                            changed = row is not None and stat.S_ISREG(entry.mode)
+                            self._guarded(at, self._bring, fd, at, entry, row, changed, False)
+                            yield
+            except OSError as error:
+                if error.errno not in GONE:
+                    source.unreadable(place, error)
+                continue
+            missing += [Place(place.root, place.path + b"/" + name if place.path else name) for name in rows]
+            yield
+        for place in missing:
+            self._guarded(place, self._remove_missing, place)
+            yield
+
+    def _remove_missing(self, place: Place) -> None:
+        row = self._source.catalog.get(place)
+        if row is not None and self._source.trees[place.root].lookup(place.path) is None:
+            self._remove(place, row)
+
+    def _touch_if_stale(self, place: Place, row: Row, now: Entry) -> None:
+        if not row.same_meta(now):
+            self._touched[place] = None
+
+    # ------------------------------------------------------------------------------------------ outbox
+
+    def _emit(self, place: Place, *records: Record) -> None:
+        self._out.records += records
+        self._out.places.append(place)
+        self._out.content_bytes += content_bytes(list(records))
+
+    def _touch(self, place: Place) -> None:
+        """The directory of `place` got other times on the replica than on the source: they are set behind it all."""
+        above = Place(place.root, place.path.rpartition(b"/")[0])
+        self._touched[above] = None
+
+    def _set_directories(self) -> None:
+        touched, self._touched = self._touched, OrderedDict()
+        for place in touched:
+            if self._source.catalog.get(place) is not None:
+                self._guarded(place, self._set_directory, place)
+
+    def _set_directory(self, place: Place) -> None:
+        tree = self._source.trees[place.root]
+        with tree.directory(place.path) as fd:
+            now = tree.here(fd)
+            self._emit(place, setattr_record(fd, place, now))
+            self._source.catalog.put(place, now)

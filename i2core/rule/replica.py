@@ -1,0 +1,150 @@
+"""What the backup node knows of one rule's replica: how far it is, who owns it, and whether it is held.
+
+The position lies in a small file that is replaced atomically after each flush: `durable_seq` is never ahead of the
+data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+import trio
+
+from i2core.api import Code, Record, StopRule
+from i2core.rule.brake import DeleteWindow
+from i2core.wire.messages import BrakeLimits
+
+
+@attrs.define
+class Position:
+    """What survives a restart of the backup node."""
+
+    rule: str
+    peer: str
+    epoch: int = 0
+    durable_seq: int = 0
+
+
+class PositionFile:
+    """A `Position` on disk."""
+
+    def __init__(self, directory: Path, peer: str, rule: str) -> None:
+        key = hashlib.sha256(f"{peer}\0{rule}".encode()).hexdigest()[:32]
+        self._path = directory / f"{key}.json"
+        self._empty = Position(rule, peer)
+
+    def load(self) -> Position:
+        """The position; a new one when there is none.
+
+        Raises:
+            StopRule: the file is damaged: guessing a position could lose data.
+        """
+        try:
+            return Position(**json.loads(self._path.read_text()))
+        except FileNotFoundError:
+            return self._empty
+        except (ValueError, TypeError) as error:
+            raise StopRule(
+                "the position file is damaged", obj=str(self._path), next_step="remove it: the rule compares all again"
+            ) from error
+
+    def save(self, position: Position) -> None:
+        """Replaces the file so that a power cut leaves the old or the new one.
+
+        Raises:
+            StopRule: it cannot be written.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fresh = self._path.with_suffix(".new")
+            with fresh.open("w") as file:
+                json.dump(attrs.asdict(position), file)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self._path)
+            directory = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise StopRule(f"cannot keep the position: {error.strerror}", obj=str(self._path)) from error
+
+
+class Replica:
+    """One rule's replica on this node, shared by its sessions: `lane` and `flushing` keep them apart."""
+
+    def __init__(self, rule: str, peer: str, store: PositionFile, say: Callable[[Code | None, str], None]) -> None:
+        self.rule = rule
+        self.peer = peer
+        self._store = store
+        self.say = say
+        self.position = store.load()
+        self.applied_seq = self.position.durable_seq
+        self.applied_records = 0
+        self.applied_bytes = 0
+        self.orphans = 0
+        self.held_reason = ""
+        self.targets: tuple[bytes, ...] = ()
+        self.window = DeleteWindow(BrakeLimits(share=0.5, window_s=60, least=1000))
+        self.lane = trio.Lock()
+        self.flushing = trio.Lock()
+        self._released = trio.Event()
+
+    @property
+    def durable_seq(self) -> int:
+        """The last seq that would survive a power cut."""
+        return self.position.durable_seq
+
+    def begin(self, epoch: int) -> None:
+        """A session begins.
+
+        Raises:
+            StopRule: its epoch is older than the replica's owner (3588).
+        """
+        if epoch < self.position.epoch:
+            raise StopRule(
+                f"epoch {epoch} is older than {self.position.epoch}: another node owns the replica",
+                code=Code.LOCKED,
+                obj=self.rule,
+            )
+        self.position.epoch = epoch
+
+    def applied(self, first_seq: int, records: Sequence[Record], size: int) -> None:
+        """A batch was applied."""
+        self.applied_seq = first_seq + len(records) - 1
+        self.applied_records += len(records)
+        self.applied_bytes += size
+
+    async def durable(self, seq: int) -> None:
+        """Everything up to `seq` is durable now.
+
+        Raises:
+            StopRule: the position cannot be kept.
+        """
+        self.position.durable_seq = seq
+        await trio.to_thread.run_sync(self._store.save, self.position)
+
+    async def hold(self, reason: str) -> None:
+        """Waits until someone releases the held records."""
+        self.held_reason = reason
+        self._released = trio.Event()
+        self.say(Code.MASS_DELETE_HELD, f"held: {reason}; nothing more is applied until released")
+        try:
+            await self._released.wait()
+        finally:
+            self.held_reason = ""
+        self.window.release(trio.current_time())
+        self.say(Code.MASS_DELETE_HELD, "released")
+
+    def release(self) -> bool:
+        """Lets held records through; False when none are held."""
+        if not self.held_reason:
+            return False
+        self._released.set()
+        return True

@@ -1,0 +1,52 @@
+"""What the work side of a rule works with: its trees, its filter, its catalog, and where failures are noted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from i2core.api import Code, Place, StopRule
+from i2core.config.model import OnError
+from i2core.pipeline.chain import FilterChain
+from i2core.pipeline.tree import SourceTree
+from i2core.rule.catalog import Catalog
+from i2core.rule.status import RuleStatus
+
+Say = Callable[[str, Code | None, str], None]
+"""The logbook: (rule name, code, line)."""
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """The work side's means, shared by mirror and live replication."""
+
+    rule: str
+    trees: Sequence[SourceTree]
+    filter: FilterChain
+    catalog: Catalog
+    status: RuleStatus
+    on_error: OnError
+    say: Say
+
+    def wants(self, place: Place, is_dir: bool) -> bool:
+        """True when the rule protects the object."""
+        return self.filter.empty or self.filter.wants(place, is_dir)
+
+    def show(self, place: Place) -> str:
+        """The place as an absolute path for people; bytes that are no text are escaped."""
+        path = self.trees[place.root].path + (b"/" + place.path if place.path else b"")
+        return os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
+
+    def unreadable(self, place: Place, error: OSError, code: Code = Code.READ_SOURCE) -> None:
+        """Notes an object that could not be read.
+
+        Raises:
+            StopRule: the rule says `on_error = "stop"`.
+        """
+        message = error.strerror or str(error)
+        if self.on_error is OnError.STOP:
+            raise StopRule(message, code=code, obj=self.show(place), next_step='or set on_error = "log"')
+        self.status.skip(self.show(place), code, message)
+        self.say(self.rule, code, f"{self.show(place)}: {message}; skipped")

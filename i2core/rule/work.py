@@ -1,0 +1,376 @@
+"""The work side of a rule, from start to stop: catch changes, mirror, replicate; when the link breaks, resume.
+
+Changes are caught from before the mirror begins until the rule stops, whatever the link does meanwhile. The mirror and
+the live records have a connection each, and share one row of seqs: the mirror ends before live records begin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import trio
+
+from i2core import __version__
+from i2core.api import (
+    Capture,
+    CaptureContext,
+    Channel,
+    ClientTransport,
+    Code,
+    DriverKind,
+    FilterContext,
+    LinkError,
+    Peer,
+    PeerRefused,
+    Place,
+    ProtocolError,
+    StopRule,
+)
+from i2core.config.model import DriverChoice, Rule, Verify
+from i2core.config.options import structure_options
+from i2core.pipeline.chain import CodecChain, FilterChain
+from i2core.pipeline.select import Drivers, choose_capture
+from i2core.pipeline.tree import SourceTree
+from i2core.rule.backup import open_codecs
+from i2core.rule.catalog import Catalog
+from i2core.rule.dirty import DirtySet
+from i2core.rule.live import Live, Suspects, compare_places
+from i2core.rule.mirror import Mirror, Scope
+from i2core.rule.reconcile import Reconciler
+from i2core.rule.source import Say, Source
+from i2core.rule.states import Event, Phase, advance
+from i2core.rule.status import RuleStatus
+from i2core.tasks import background
+from i2core.wire.messages import Ack, BrakeLimits, CodecName, Hello, Hold, OrphanPolicy
+from i2core.wire.session import SeqCounter, Session, open_session
+
+BACKOFF_S = (0.5, 30.0)
+"""First and longest wait before connecting anew; each wait doubles, with jitter so that nodes do not come in step."""
+ONCE_ATTEMPTS = 3
+TICK_S = 0.2
+
+
+@attrs.frozen(kw_only=True)
+class WorkRule:
+    """A rule with the peer that receives it."""
+
+    rule: Rule
+    peer: Peer
+    epoch: int = 1
+
+
+async def run_rule(
+    work: WorkRule,
+    *,
+    registry: Drivers,
+    transport: ClientTransport,
+    status: RuleStatus,
+    state_dir: Path | None,
+    once: bool,
+    say: Say,
+) -> None:
+    """Runs a rule until cancelled. With `once` it returns when the mirror, and what changed meanwhile, is durable on
+    the replica. Without `state_dir` the catalog is temporary.
+
+    Raises:
+        StopRule, UsageError, PeerRefused: it needs a human.
+        LinkError: with `once`, when the link broke too often.
+    """
+    async with _open_source(work.rule, registry, status, state_dir, say) as source:
+        runner = _Runner(work, registry, transport, source, once)
+        async with _open_capture(work.rule, registry, source) as capture, background() as nursery:
+            nursery.start_soon(runner.catch, capture)
+            nursery.start_soon(runner.rescan)
+            nursery.start_soon(runner.tell)
+            await runner.run()
+            runner.tell_now()
+
+
+class _Runner:
+    """One run of one rule."""
+
+    def __init__(
+        self, work: WorkRule, registry: Drivers, transport: ClientTransport, source: Source, once: bool
+    ) -> None:
+        self._work = work
+        self._registry = registry
+        self._transport = transport
+        self._source = source
+        self._status = source.status
+        self._once = once
+        self._seqs = SeqCounter(source.catalog.fact("next_seq") or 1)
+        self._dirty = DirtySet()
+        self._reconciler = Reconciler(source)
+        self._suspects = Suspects()
+        self._phase = Phase()
+        self._live: Live | None = None
+        self._session: Session | None = None
+        self._wire_bytes = 0
+        self._fruitful = False
+
+    # ------------------------------------------------------------------------------------------ beside the session
+
+    async def catch(self, capture: Capture) -> None:
+        """Feeds the dirty set."""
+        async for changes in capture.changes():
+            self._dirty.add(changes)
+
+    async def rescan(self) -> None:
+        """Looks, now and then, for what no event tells."""
+        every = self._work.rule.rescan_s
+        while every > 0:
+            await trio.sleep(every)
+            roots = [Place(root, b"") for root in range(len(self._source.trees))]
+            self._dirty.add_places(roots, tree=True)
+
+    async def tell(self) -> None:
+        """Keeps the status fresh."""
+        while True:
+            self.tell_now()
+            await trio.sleep(TICK_S)
+
+    def tell_now(self) -> None:
+        """Figures that follow from others."""
+        status, session = self._status, self._session
+        status.captured = self._dirty.captured
+        waiting = [at for at in (self._suspects.oldest_ns, self._dirty.oldest_ns) if at is not None]
+        status.oldest_pending_ns = min(waiting, default=None)
+        status.wire_bytes = self._wire_bytes + (session.wire_bytes if session else 0)
+        status.lag_bytes = session.flying_bytes if session else 0
+        status.seq = self._seqs.next - 1
+
+    # ------------------------------------------------------------------------------------------ the life
+
+    async def run(self) -> None:
+        """Connects and works, again and again until told to stop."""
+        self._advance(Event.START)
+        wait_s, attempts = BACKOFF_S[0], 0
+        while True:
+            self._fruitful = False
+            try:
+                await self._attempt()
+                return
+            except PeerRefused:
+                raise
+            except (LinkError, ProtocolError) as error:
+                attempts = 0 if self._fruitful else attempts + 1
+                if self._once and attempts >= ONCE_ATTEMPTS:
+                    raise
+                self._lost(error)
+            wait_s = BACKOFF_S[0] if self._fruitful else min(wait_s * 2, BACKOFF_S[1])
+            await trio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, not a secret)
+
+    async def _attempt(self) -> None:
+        async with self._open(Channel.REPLICATION) as session:
+            self._back()
+            if not self._phase.mirrored or self._suspects.everything:
+                await self._mirror()
+            live = self._live = Live(self._source, session, self._dirty, self._reconciler, self._suspects)
+            self._session = session
+            try:
+                await compare_places(self._source, session, self._suspects.take())
+                await live.run(until_quiet=self._once)
+            finally:
+                self._live = None
+            await session.settle()
+
+    async def _mirror(self) -> None:
+        """Compares all with the replica. Marks that came before are covered by it."""
+        rule = self._work.rule
+        self._advance(Event.LISTING_BEGUN)
+        async with self._open(Channel.MIRROR) as session:
+            self._advance(Event.MIRROR_BEGUN)
+            mirror = Mirror(self._source, session, orphans=True, strict=rule.mirror.verify is Verify.STRICT)
+            scopes = [Scope(Place(root, b"")) for root in range(len(self._source.trees))]
+            await mirror.run(scopes)
+            await session.settle()
+        self._suspects.everything = False
+        self._suspects.take()
+        self._status.mirrored = True
+        self._advance(Event.MIRROR_DONE)
+
+    # ------------------------------------------------------------------------------------------ sessions
+
+    @asynccontextmanager
+    async def _open(self, channel: Channel) -> AsyncIterator[Session]:
+        rule = self._work.rule
+        hello = Hello(
+            version=__version__,
+            rule=rule.name,
+            channel=channel.value,
+            epoch=self._work.epoch,
+            targets=[pair.target.decode("latin-1") for pair in _directories(rule)],
+            codecs=[CodecName(name=codec.name, options=_public(codec)) for codec in rule.codecs],
+            orphans=OrphanPolicy(
+                action=rule.orphans.action.value,
+                to=rule.orphans.to.decode("latin-1") if rule.orphans.to else None,
+                archive=rule.orphans.archive,
+            ),
+            brake=BrakeLimits(
+                share=rule.brake.share, window_s=rule.brake.window_s, least=rule.brake.least, on=rule.brake.share < 1
+            ),
+        )
+        stream = await self._transport.connect(self._work.peer, channel)
+        async with contextlib.AsyncExitStack() as stack:
+            codecs: CodecChain = await stack.enter_async_context(open_codecs(self._registry, rule.codecs, rule.name))
+            session = await stack.enter_async_context(
+                open_session(stream, hello, codecs, self._seqs, on_ack=self._acked, on_hold=self._held)
+            )
+            before, self._session = self._session, session
+            try:
+                yield session
+            finally:
+                self._session = before
+                self._wire_bytes += session.wire_bytes
+                self._source.catalog.set_fact("next_seq", self._seqs.next)
+
+    def _acked(self, ack: Ack) -> None:
+        self._fruitful = True
+        self._status.applied_seq = max(self._status.applied_seq, ack.applied_seq)
+        self._status.durable_seq = max(self._status.durable_seq, ack.durable_seq)
+        self._suspects.durable(ack.durable_seq)
+        failures = [record.failure() for record in ack.failures]
+        if not failures:
+            return
+        if self._live is not None:
+            self._live.failed(failures)
+            return
+        for (
+            failure
+        ) in failures:  # the mirror: what cannot be applied is left out, what can be mended is looked at again
+            if failure.repair:
+                self._dirty.add_places([failure.place], content=True)
+            else:
+                shown = self._source.show(failure.place)
+                self._status.skip(shown, failure.code, failure.message)
+                self._source.say(self._source.rule, failure.code, f"{shown}: {failure.message}")
+
+    def _held(self, hold: Hold) -> None:
+        self._status.held = hold.on
+        self._advance(Event.HELD if hold.on else Event.RELEASED)
+        line = f"held by the backup node: {hold.reason}" if hold.on else "released by the backup node"
+        self._source.say(self._source.rule, Code.MASS_DELETE_HELD, line)
+
+    # ------------------------------------------------------------------------------------------ states
+
+    def _advance(self, event: Event) -> None:
+        transition = advance(self._phase, event)
+        self._phase = transition.phase
+        self._status.state = transition.phase.state
+        self._status.code = transition.code if transition.code is not None else self._status.code
+        if event in (Event.MIRROR_DONE, Event.RELEASED, Event.LINK_BACK):
+            self._status.code, self._status.cause = None, ""
+
+    def _lost(self, error: Exception) -> None:
+        self._status.cause = str(error)
+        first = self._status.code is not Code.NETWORK
+        if self._phase.state.value in ("listing", "mirroring", "replicating"):
+            self._advance(Event.LINK_LOST)
+        else:
+            self._advance(Event.LINK_RETRYING)
+        if first:
+            self._source.say(self._source.rule, Code.NETWORK, str(error))
+
+    def _back(self) -> None:
+        if self._phase.state.value in ("abnormal", "invalid"):
+            self._advance(Event.LINK_BACK)
+            self._source.say(self._source.rule, Code.NETWORK, "the link is back")
+
+
+# ---------------------------------------------------------------------------------------------- opening
+
+
+@attrs.frozen
+class _Directory:
+    source: bytes
+    target: bytes
+    only: bytes | None
+
+
+def _directories(rule: Rule) -> Sequence[_Directory]:
+    """The rule's pairs as directories; a pair of single files is its directory, limited to that name."""
+    found = []
+    for pair in rule.pairs:
+        if os.path.isdir(pair.source) or not os.path.lexists(pair.source):
+            found.append(_Directory(pair.source, pair.target, None))
+        else:
+            above, name = os.path.split(pair.source)
+            found.append(_Directory(above, os.path.dirname(pair.target), name))
+    return found
+
+
+def _public(codec: DriverChoice) -> dict[str, object]:
+    """A codec's options that the backup node may see: never where a secret lies."""
+    secret = ("key", "pass")
+    return {name: value for name, value in codec.options.items() if not name.startswith(secret)}
+
+
+@asynccontextmanager
+async def _open_source(
+    rule: Rule, registry: Drivers, status: RuleStatus, state_dir: Path | None, say: Say
+) -> AsyncIterator[Source]:
+    async with contextlib.AsyncExitStack() as stack:
+        directories = _directories(rule)
+        trees = []
+        for directory in directories:
+            try:
+                tree = SourceTree(directory.source, directory.only)
+            except OSError as error:
+                shown = os.fsdecode(directory.source)
+                raise StopRule(error.strerror or "", code=Code.SOURCE_GONE, obj=shown) from error
+            stack.callback(tree.close)
+            trees.append(tree)
+        filters = []
+        context = FilterContext(roots=tuple(tree.path for tree in trees))
+        for choice in rule.filters:
+            spec = registry.driver(DriverKind.FILTER, choice.name)
+            opened = spec.open(structure_options(spec, choice.options), context)
+            filters.append(await stack.enter_async_context(opened))
+        path = None
+        if state_dir is not None:
+            await trio.Path(state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
+            pairs = [pair.source + b"\0" + pair.target for pair in rule.pairs]
+            key = hashlib.sha256(b"\0".join([rule.name.encode(), *pairs])).hexdigest()[:32]
+            path = state_dir / f"{key}.catalog"
+        catalog = Catalog(path)
+        stack.callback(catalog.close)
+        yield Source(
+            rule=rule.name,
+            trees=trees,
+            filter=FilterChain(filters),
+            catalog=catalog,
+            status=status,
+            on_error=rule.mirror.on_error,
+            say=say,
+        )
+
+
+@asynccontextmanager
+async def _open_capture(rule: Rule, registry: Drivers, source: Source) -> AsyncIterator[Capture]:
+    def wants_dir(root: int, path: bytes) -> bool:
+        return source.wants(Place(root, path), True)
+
+    context = CaptureContext(
+        roots=tuple(tree.path for tree in source.trees),
+        wants_dir=wants_dir,
+        say=_line_sayer(source),
+    )
+    spec = choose_capture(registry, rule.capture.name, context)
+    source.status.capture = spec.name
+    options = rule.capture.options if rule.capture.name == spec.name else {}
+    async with spec.open(structure_options(spec, options), context) as capture:
+        yield capture
+
+
+def _line_sayer(source: Source) -> Callable[[str], None]:
+    def line(text: str) -> None:
+        source.say(source.rule, None, text)
+
+    return line

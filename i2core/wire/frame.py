@@ -1,0 +1,141 @@
+"""Frames: the unit on a stream. docs/wire-format.md is the reference.
+
+    length u32 | type u8 | flags u8 | ident u16 | seq u64 | payload[length]      (little-endian)
+
+`ident` joins an answer to its question, `seq` is the first seq of a batch. `aad` is what authenticating codecs bind.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import NamedTuple
+
+import trio
+
+from i2core.api import LinkError, ProtocolError
+from i2core.api.records import Buffer
+
+FRAME_LIMIT = 8 * 1024 * 1024
+"""Longest payload, before and behind the codecs. A peer that announces more is cut off."""
+
+_HEADER = struct.Struct("<IBBHQ")
+_AAD = struct.Struct("<BHQ")
+_RECEIVE_BYTES = 1024 * 1024
+
+
+class FrameType(enum.IntEnum):
+    """What a frame's payload is; the value is its code on the wire."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSE = 3
+    BATCH = 4
+    ACK = 5
+    SURVEY = 6
+    VERDICTS = 7
+    HASHES = 8
+    DIGESTS = 9
+    ORPHANS = 10
+    DONE = 11
+    FLUSH = 12
+    PING = 13
+    PONG = 14
+    HOLD = 15
+    FAULT = 16
+
+
+_TYPES = {int(t): t for t in FrameType}
+
+
+class Frame(NamedTuple):
+    """One frame, its payload as it crossed the link."""
+
+    type: FrameType
+    ident: int
+    seq: int
+    payload: Buffer
+
+    @property
+    def aad(self) -> bytes:
+        """The header fields that codecs authenticate."""
+        return aad(self.type, self.ident, self.seq)
+
+
+def aad(frame_type: FrameType, ident: int, seq: int) -> bytes:
+    """The header fields that codecs authenticate."""
+    return _AAD.pack(frame_type, ident, seq)
+
+
+class FrameStream:
+    """Frames over a trio stream. One task receives; any number send. Counts bytes both ways."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._sending = trio.Lock()
+        self._buffer = bytearray()
+        self.wire_bytes = 0
+        self.heard_at = trio.current_time()
+        """trio's monotonic clock when bytes last arrived."""
+
+    async def send(self, frame_type: FrameType, payload: Buffer = b"", *, ident: int = 0, seq: int = 0) -> None:
+        """Sends one frame.
+
+        Cancellation: the stream may hold half a frame; only closing it is left.
+
+        Raises:
+            LinkError: the link broke.
+        """
+        header = _HEADER.pack(len(payload), frame_type, 0, ident, seq)
+        async with self._sending:
+            try:
+                if len(payload) < 65536:
+                    await self._stream.send_all(header + bytes(payload))
+                else:
+                    await self._stream.send_all(header)
+                    await self._stream.send_all(payload)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise LinkError("the connection broke while sending") from error
+        self.wire_bytes += len(header) + len(payload)
+
+    async def receive(self) -> Frame | None:
+        """The next frame; None when the peer closed the stream between two frames.
+
+        Raises:
+            LinkError: the link broke, or ended within a frame.
+            ProtocolError: not a frame.
+        """
+        if not await self._fill(_HEADER.size):
+            return None
+        length, code, flags, ident, seq = _HEADER.unpack_from(self._buffer)
+        frame_type = _TYPES.get(code)
+        if frame_type is None or flags:
+            raise ProtocolError(f"unknown frame type {code}")
+        if length > FRAME_LIMIT:
+            raise ProtocolError(f"frame of {length} bytes exceeds the limit of {FRAME_LIMIT}")
+        total = _HEADER.size + length
+        if not await self._fill(total):
+            raise LinkError("the connection ended within a message")
+        with memoryview(self._buffer) as view:
+            payload = bytes(view[_HEADER.size : total])
+        del self._buffer[:total]
+        return Frame(frame_type, ident, seq, payload)
+
+    async def _fill(self, count: int) -> bool:
+        while len(self._buffer) < count:
+            try:
+                chunk = await self._stream.receive_some(max(65536, min(_RECEIVE_BYTES, count - len(self._buffer))))
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise LinkError("the connection broke while receiving") from error
+            if not chunk:
+                if self._buffer:
+                    raise LinkError("the connection ended within a message")
+                return False
+            self.heard_at = trio.current_time()
+            self.wire_bytes += len(chunk)
+            self._buffer += chunk
+        return True
+
+    async def aclose(self) -> None:
+        """Closes the stream."""
+        await self._stream.aclose()
