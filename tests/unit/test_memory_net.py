@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
 import pytest
 import trio
+import trio.testing
 
-from i2core.api import Channel, LinkError, NoConfig, Peer, TransportContext
+from i2core.api import (
+    Channel,
+    ClientTransport,
+    DriverSpec,
+    LinkError,
+    NoConfig,
+    Peer,
+    PeerRefused,
+    ServerTransport,
+    StreamHandler,
+    TransportContext,
+)
 from i2core.testing.memory_net import MemoryNet
 from i2core.testing.transport import check_client_transport, check_server_transport
 
@@ -20,6 +37,69 @@ async def test_client_passes_the_check() -> None:
 async def test_server_passes_the_check() -> None:
     net = MemoryNet()
     await check_server_transport(net.server_spec(), client=net.client_spec())
+
+
+def _spoiled(
+    spec: DriverSpec,
+    context: Callable[[TransportContext], TransportContext] = lambda context: context,
+    driver: Callable[[Any], Any] = lambda driver: driver,
+) -> DriverSpec:
+    """The driver with another context, or wrapped."""
+
+    @asynccontextmanager
+    async def open_spoiled(config: NoConfig, given: TransportContext) -> AsyncIterator[Any]:
+        async with spec.open(config, context(given)) as opened:
+            yield driver(opened)
+
+    return attrs.evolve(spec, open=open_spoiled)
+
+
+@attrs.frozen
+class _Careless(ClientTransport):
+    """Finds out who is there, instead of asking whether it is the pinned one."""
+
+    inner: ClientTransport
+
+    async def connect(self, peer: Peer, channel: Channel) -> trio.abc.Stream:
+        try:
+            return await self.inner.connect(peer, channel)
+        except PeerRefused:
+            return trio.testing.memory_stream_pair()[0]
+
+
+@attrs.frozen
+class _Hasty(ServerTransport):
+    """Reports the ports that it was asked for."""
+
+    inner: ServerTransport
+
+    async def serve(
+        self,
+        host: str,
+        ports: dict[Channel, int],
+        handler: StreamHandler,
+        *,
+        task_status: trio.TaskStatus[dict[Channel, int]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        task_status.started(ports)
+        await self.inner.serve(host, ports, handler)
+
+
+async def test_the_checks_notice_what_is_wrong() -> None:
+    net = MemoryNet()
+    client, server = net.client_spec(), net.server_spec()
+    with pytest.raises(AssertionError, match="refuses an unpinned server: the server's certificate is not the pinned"):
+        await check_client_transport(_spoiled(client, driver=_Careless), server=server)
+    with pytest.raises(AssertionError, match=r"port 0 was reported|share one port"):
+        await check_server_transport(_spoiled(server, driver=_Hasty), client=client)
+    with pytest.raises(AssertionError, match="who was refused is not said"):
+        await check_server_transport(
+            _spoiled(server, lambda context: attrs.evolve(context, say=lambda line: None)), client=client
+        )
+    with pytest.raises(AssertionError, match="plaintext"):
+        await check_server_transport(
+            _spoiled(server, lambda context: attrs.evolve(context, plaintext=False)), client=client
+        )
 
 
 async def test_cut_breaks_both_ends_and_down_keeps_everybody_out() -> None:

@@ -9,12 +9,12 @@ import socket
 import trio
 
 _OPTIONS = (
-    # A dead peer must not look like a quiet one: idle links are probed after 10 s, and given up at about 25 s.
+    # A dead peer must not look like a quiet one: an idle link is probed after 10 s, and then every 5 s.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    # Keepalive does not run while sent data waits for its ack; this does (tcp(7)). Milliseconds.
+    # Milliseconds without any ack, of data or of a probe, until the link is given up; it stands in for TCP_KEEPCNT,
+    # which does not count while sent data waits (tcp(7)).
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
 )
 # SO_SNDBUF and SO_RCVBUF are left alone: setting them turns off the kernel's autotuning, which grows to several MiB
