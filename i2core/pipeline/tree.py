@@ -6,36 +6,19 @@ RESOLVE_NO_SYMLINKS, so a directory that an application swaps for a symlink whil
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from i2core.api import RESERVED_PREFIX, Entry, Xattrs, xattr_digest
+from i2core.api.syscalls import has_xattrs, open_beneath
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_SYS_OPENAT2 = 437
-_RESOLVE = 0x08 | 0x04 | 0x02  # BENEATH | NO_SYMLINKS | NO_MAGICLINKS, linux/openat2.h
-_HOW = struct.Struct("<QQQ")
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """errno values that mean: the path does not lead to an object of the tree (any more)."""
-
-
-def _openat2(dir_fd: int, path: bytes, flags: int) -> int:
-    how = _HOW.pack(flags, 0, _RESOLVE)
-    while True:
-        fd = _libc.syscall(_SYS_OPENAT2, dir_fd, path, how, len(how))
-        if fd >= 0:
-            return int(fd)
-        error = ctypes.get_errno()
-        # EAGAIN: a rename elsewhere raced with the lookup; openat2(2) says to try again.
-        if error not in (errno.EINTR, errno.EAGAIN):
-            raise OSError(error, os.strerror(error), path)
 
 
 def _walk_open(dir_fd: int, path: bytes) -> int:
@@ -83,7 +66,7 @@ class SourceTree:
             return os.open(b".", _DIR_FLAGS, dir_fd=self._fd)
         if self._has_openat2:
             try:
-                return _openat2(self._fd, path, _DIR_FLAGS)
+                return open_beneath(self._fd, path, _DIR_FLAGS)
             except OSError as error:
                 if error.errno not in (errno.ENOSYS, errno.EPERM):
                     raise
@@ -129,9 +112,10 @@ class SourceTree:
     def entries(self, dir_fd: int, *, at_root: bool) -> Iterator[Entry]:
         """The entries of an open directory, in the file system's order, as a stream. Ours are left out."""
         only = self.only if at_root else None
-        with os.scandir(dir_fd) as scan:
+        # By way of /proc the names come as bytes.
+        with os.scandir(b"/proc/self/fd/%d" % dir_fd) as scan:
             for item in scan:
-                name = os.fsencode(item.name)
+                name = item.name
                 if name.startswith(RESERVED_PREFIX) or (only is not None and name != only):
                     continue
                 entry = self.entry(dir_fd, name)
@@ -165,13 +149,12 @@ def _complete(dir_fd: int, name: bytes, status: os.stat_result) -> Entry:
 
 
 def _digest_at(dir_fd: int, name: bytes) -> int:
-    # There is no listxattrat(2) before Linux 6.13; /proc/self/fd/N/name resolves from the open directory alike.
-    path = b"/proc/self/fd/%d/%s" % (dir_fd, name)
     try:
-        names = os.listxattr(path, follow_symlinks=False)
+        if not has_xattrs(dir_fd, name):
+            return 0
     except OSError:
         return 0
-    return xattr_digest(_values(path, names)) if names else 0
+    return xattr_digest(xattrs_at(dir_fd, name))
 
 
 def _values(target: int | bytes, names: list[str]) -> list[tuple[bytes, bytes]]:

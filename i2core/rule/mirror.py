@@ -47,6 +47,14 @@ FRAMES_AHEAD = 4
 BATCH_BYTES = 1024 * 1024
 BATCH_RECORDS = 1000
 EVERYTHING = 1 << 62
+# Plain numbers: an operation on an enum costs as much as a system call, and there are several for each file.
+_SAME, _META, _WHOLE, _BLOCKS, _LINK = (
+    int(Verdict.SAME),
+    int(Verdict.META),
+    int(Verdict.WHOLE),
+    int(Verdict.BLOCKS),
+    int(Verdict.LINK),
+)
 
 
 class Scope(NamedTuple):
@@ -257,10 +265,10 @@ class Mirror:
         for index, (entry, link) in enumerate(chunk.listed):
             at = Place(place.root, place.path + b"/" + entry.name if place.path else entry.name)
             row = rows.pop(entry.name, None)
-            verdict = Verdict(answer.verdicts[index])
+            verdict = answer.verdicts[index]
             if row is not None and not (row.is_object(entry) and row.same_content(entry)):
                 source.catalog.drop_digests(row)
-            if verdict is Verdict.SAME:
+            if verdict == _SAME:
                 kept.append((entry, row))
                 self._count(entry)
                 continue
@@ -302,7 +310,7 @@ class Mirror:
             yield [setattr_record(fd, place, now)]
 
     def _entry_step(
-        self, fd: int, at: Place, entry: Entry, link: bytes | None, verdict: Verdict, base: bytes | None
+        self, fd: int, at: Place, entry: Entry, link: bytes | None, verdict: int, base: bytes | None
     ) -> Drafted | Large:
         """What one entry needs.
 
@@ -311,16 +319,16 @@ class Mirror:
         """
         if stat.S_ISDIR(entry.mode):
             # An existing directory's own metadata is set behind its own entries.
-            if verdict & Verdict.WHOLE:
+            if verdict & _WHOLE:
                 if at._replace(path=at.path.rpartition(b"/")[0]) in self._shallow:
                     self._deeper.append(Scope(at))
                 return draft(fd, at, entry)
             return Drafted([], entry)
-        if verdict & Verdict.LINK and link is not None:
+        if verdict & _LINK and link is not None:
             return Drafted([Record(Kind.LINK, at.root, at.path, other=link)], entry)
-        if verdict & Verdict.BLOCKS and stat.S_ISREG(entry.mode):
+        if verdict & _BLOCKS and stat.S_ISREG(entry.mode):
             return Large(at, entry, whole=False) if base is None else _patch(fd, at, entry, verdict, base)
-        if verdict & Verdict.WHOLE:
+        if verdict & _WHOLE:
             return draft(fd, at, entry)
         return Drafted([setattr_record(fd, at, entry)], entry)
 
@@ -344,7 +352,7 @@ class Mirror:
                 self._source.status.checked_bytes += entry.size
 
 
-def _patch(fd: int, at: Place, entry: Entry, verdict: Verdict, base: bytes) -> Drafted:
+def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Drafted:
     """Compares a file of a few blocks with the replica's digests; records for what differs."""
     file = open_file(fd, entry.name)
     try:
@@ -352,7 +360,7 @@ def _patch(fd: int, at: Place, entry: Entry, verdict: Verdict, base: bytes) -> D
         found = scan(file, 0, status.st_size, base, EVERYTHING)
         now = entry_of(entry.name, status, digest=entry.xattrs)
         records = piece_records(at, found, staged=False)
-        if records or verdict & Verdict.META:
+        if records or verdict & _META:
             records.append(Record(Kind.TRUNCATE, at.root, at.path, size=status.st_size))
             meta = meta_of(now, xattrs_of_fd(file))
             records.append(Record(Kind.SETATTR, at.root, at.path, meta=meta))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from i2core.api import BLOCK_BYTES, Entry, ProtocolError
-from i2core.api.records import Buffer, safe_path
+from i2core.api.records import Buffer, safe_name, safe_path
 from i2core.pipeline.blocks import DIGEST_BYTES
 
 INLINE_BLOCKS = 16
@@ -134,21 +134,14 @@ class _Reader:
 
 def _read_entry(reader: _Reader) -> Listed:
     mode, uid, gid, size, mtime_ns, nlink, rdev, xattrs, flags, name_len, other_len = reader.unpack(_ENTRY)
-    name, other = reader.take(name_len), reader.take(other_len)
+    name = reader.take(name_len)
+    other = reader.take(other_len) if other_len else b""
     link = other if flags & _LINKED else None
-    entry = Entry(
-        name,
-        mode,
-        uid,
-        gid,
-        size,
-        mtime_ns,
-        nlink,
-        rdev=rdev,
-        target=b"" if link is not None else other,
-        xattrs=xattrs,
-    )
-    return Listed(entry, link)
+    target = b"" if flags & _LINKED else other
+    # All fields at once: there is one for each file, and tuple.__new__ takes a third of the time of the class.
+    make = tuple.__new__
+    entry = make(Entry, (name, mode, uid, gid, size, mtime_ns, nlink, 0, 0, rdev, 0, 0, target, xattrs))
+    return make(Listed, (entry, link))
 
 
 def decode_survey(payload: Buffer) -> list[Chunk]:
@@ -170,7 +163,7 @@ def decode_survey(payload: Buffer) -> list[Chunk]:
             raise ProtocolError("listing claims more entries than it can hold")
         listed = [_read_entry(reader) for _ in range(entries)]
         for entry, link in listed:
-            if not safe_path(entry.name) or b"/" in entry.name or not entry.name:
+            if not safe_name(entry.name):
                 raise ProtocolError("unsafe name in a listing")
             if link is not None and not safe_path(link):
                 raise ProtocolError("unsafe link in a listing")
@@ -274,6 +267,6 @@ class OrphanList(NamedTuple):
             raise ProtocolError("list of orphans claims more than it can hold")
         names = [reader.take(reader.unpack(_NAME)[0]) for _ in range(count)]
         reader.finish()
-        if not safe_path(path) or any(not n or b"/" in n or not safe_path(n) for n in names):
+        if not safe_path(path) or not all(map(safe_name, names)):
             raise ProtocolError("unsafe name in a list of orphans")
         return OrphanList(root, path, names)
