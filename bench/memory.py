@@ -56,8 +56,9 @@ def measure(files: int, base: Path) -> None:
     make_tree(source, files)
     begin = time.monotonic()
     peaks: dict[int, int] = {}
-    command = [str(I2), "replicate", str(source), str(target), "--once", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    command = [str(I2), "replicate", str(source), str(target), "--once", "--state-dir", str(base / "state")]
+    log = base / "log"
+    with log.open("wb") as told, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told) as process:
         while process.poll() is None:
             for pid in family(process.pid):
                 peak = peak_rss_kib(pid)
@@ -65,7 +66,7 @@ def measure(files: int, base: Path) -> None:
                     peaks[pid] = peak
             time.sleep(SAMPLE_S)
     if process.returncode:
-        sys.exit(f"i2 replicate failed with exit code {process.returncode}")
+        sys.exit(f"i2 replicate failed with exit code {process.returncode}: {log.read_text()}")
     shares = ", ".join(f"{peak / 1024:.1f} MiB" for peak in peaks.values())
     print(f"{files:9,d} files  {time.monotonic() - begin:7.2f} s  peak of each process: {shares}", flush=True)
 

@@ -165,14 +165,18 @@ def render(results: Path, *, rounds: int) -> str:
     lines += [f"- {peer}: `{COMMANDS.get(peer, peer)}`" for peer in peers]
     wrong = [row for row in rows if row["part"] == "A-verify" and not row["same"]]
     errors = [row for row in rows if row["part"] == "error"]
+    failed = [row for row in rows if any(row.get("rc", ()))]
+    unequal = [row for row in rows if row["part"] == "C-verify" and row["cmp"]]
     lines += ["", f"Medians of {rounds} rounds. MB are 10⁶ bytes.", "", *once_table(rows), *live_tables(rows)]
-    if wrong or errors:
+    if wrong or errors or failed or unequal:
         lines += ["### Not equal, or failed", ""]
         lines += [
             f"- {row['peer']}, workload {row['wl']}: "
             f"{row['missing']} missing, {row['extra']} extra, {row['differ']} differ"
             for row in wrong
         ]
+        lines += [f"- {row['peer']}, workload 1: the file is not the same after part C" for row in unequal]
+        lines += [f"- {r['peer']}, workload {r['wl']}, {r['part']} {r['kind']}: exit code {r['rc'][0]}" for r in failed]
         lines += [f"- {row['peer']}: {row['err']}" for row in errors]
         lines.append("")
     return "\n".join(lines)
