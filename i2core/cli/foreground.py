@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from contextlib import ExitStack
@@ -58,6 +59,9 @@ class Foreground:
         return self._to_directory(registry, self.single.role)
 
     def _to_directory(self, registry: Registry, role: BackupRole) -> bool:
+        for root in role.allow_roots:
+            # A daemon never makes these, for a disk that is not mounted must not go unnoticed; here the user named it.
+            os.makedirs(root, exist_ok=True)
         with ExitStack() as stack:
             if self.once:
                 work, backup_dir = None, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="i2-")))

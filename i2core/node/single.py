@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from i2core.api import Code, UsageError
+from i2core.config.keyfile import check_key_file
 from i2core.config.model import (
     BackupRole,
     Brake,
@@ -27,6 +28,8 @@ from i2core.config.model import (
     Rule,
     Verify,
 )
+from i2core.config.values import Wrong
+from i2core.config.words import language
 
 LOCAL = "localhost"
 """Name of the backup node when it is a process on this host."""
@@ -214,5 +217,9 @@ def _codecs(wish: Wish, *, local: bool) -> tuple[DriverChoice, ...]:
     codecs = [] if level == "none" else [DriverChoice(name="zstd", options={"level": level})]
     if wish.key_file is not None:
         key_file = os.path.abspath(wish.key_file)
+        try:
+            check_key_file(os.fsencode(key_file))
+        except Wrong as wrong:
+            raise UsageError(wrong.message.text(language()), obj=f"--key-file {wish.key_file}") from None
         codecs.append(DriverChoice(name="aesgcm", options={"key_file": key_file}))
     return tuple(codecs)

@@ -93,7 +93,7 @@ async def _run_rule(node: RunningNode, rule: Rule, transport: ClientTransport, s
         registry=node.registry,
         transport=transport,
         status=status,
-        state_dir=node.config.state_dir,
+        state_dir=node.config.state_dir / "rules",
         once=False,
         say=node.logbook.say,
     )

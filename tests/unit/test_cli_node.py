@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from i2core.api import Capture, CaptureContext, DriverKind, DriverSpec, Probe, UsageError
+from i2core.api import CaptureContext, DriverKind, DriverSpec, Probe, UsageError
 from i2core.cli.main import run
 from i2core.config.model import NodeConfig, Pair, Rule
 from i2core.node.doctor import examine
@@ -117,7 +117,3 @@ def test_doctor_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
     findings = json.loads(capsys.readouterr().out)
     assert {"what", "works", "why", "next", "needed"} == set(findings[0])
     assert "openat2" in {finding["what"] for finding in findings}
-
-
-def test_capture_is_what_probes_are_for() -> None:
-    assert Capture.__abstractmethods__ == {"changes"}

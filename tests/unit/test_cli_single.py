@@ -124,6 +124,8 @@ def test_remote_rule_compresses_by_default_and_has_no_role(source: Path) -> None
 
 
 def test_encryption_stands_behind_compression_and_both_ends_have_the_key(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "k").write_bytes(b"k" * 32)
+    (tmp_path / "k").chmod(0o600)
     made = _rule(source, tmp_path / "dst", compress="high", key_file=str(tmp_path / "k"))
     assert [codec.name for codec in made.rule.codecs] == ["zstd", "aesgcm"]
     assert made.role is not None

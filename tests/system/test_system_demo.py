@@ -1,0 +1,64 @@
+"""`i2 demo`: the whole system proves itself, and leaves nothing behind however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Commands
+
+
+def _left(home: Path) -> list[str]:
+    return [name for name in os.listdir(home) if name.startswith("i2-")]
+
+
+def test_both_trees_are_equal_and_nothing_is_left(i2: Commands, tmp_path: Path) -> None:
+    done = i2.run("demo", "--seconds", "3", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdict = json.loads(done.stdout)
+    assert verdict["equal"] is True
+    assert verdict["differences"] == []
+    assert verdict["database"]["integrity"] == "ok"
+    assert verdict["database"]["source_rows"] == verdict["database"]["replica_rows"] > 0
+    assert verdict["records"] > verdict["entries"] > 1000
+    assert _left(tmp_path / "home") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ended_early_nothing_is_left(number: signal.Signals, i2: Commands, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    demo = i2.start("demo", "--seconds", "60", log=log)
+    i2.eventually("the workload runs", i2.said(log, "captured"), 60)
+    processes = i2.children(demo.pid)
+    assert len(processes) == 3
+    assert i2.finish(demo, number)[0] == 130
+    assert all(i2.ended(pid, 0.1) for pid in processes)
+    assert _left(tmp_path / "home") == []
+    assert "Traceback" not in log.read_text()
+
+
+def test_killed_its_processes_end(i2: Commands, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    demo = i2.start("demo", "--seconds", "60", log=log)
+    i2.eventually("the workload runs", i2.said(log, "captured"), 60)
+    processes = i2.children(demo.pid)
+    demo.kill()
+    assert all(i2.ended(pid) for pid in processes)
+
+
+def test_a_node_that_dies_is_told(i2: Commands, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    demo = i2.start("demo", "--seconds", "60", log=log)
+    i2.eventually("the workload runs", i2.said(log, "captured"), 60)
+    backup = i2.children(demo.pid)[0]
+    os.kill(backup, signal.SIGKILL)
+    demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert "demo-backup" in log.read_text()
+    assert _left(tmp_path / "home") == []
