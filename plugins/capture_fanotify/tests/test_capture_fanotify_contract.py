@@ -32,4 +32,4 @@ async def test_contract_with_a_cache_that_is_far_too_small() -> None:
 def test_the_plugin_imports_light() -> None:
     """Discovery loads every plugin: what needs the kernel waits until the driver is opened."""
     code = "import sys, i2_capture_fanotify.plugin; sys.exit('i2_capture_fanotify.fanotify' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0  # noqa: S603
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603

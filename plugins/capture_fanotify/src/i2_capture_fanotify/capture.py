@@ -60,6 +60,13 @@ class FanotifyCapture(Capture):
         self._context = context
         self._group = group or Group()
         self._mountinfo = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
+        # The mount table is always readable, and each look at it uses up the news that it changed (POLLPRI). Every
+        # change is an edge, though, and in an epoll of our own the edge stays until it is fetched; trio waits for
+        # that epoll. The first edge is no news.
+        self._epoll = select.epoll()
+        self._epoll.register(self._group.fd, select.EPOLLIN)
+        self._epoll.register(self._mountinfo, select.EPOLLIN | select.EPOLLET)
+        self._epoll.poll(0)
         self._directories = Directories(config.cached_directories, context.wants_dir)
         self._roots = Roots(self._group, context, self._directories)
         self._survey_due = False
@@ -69,14 +76,10 @@ class FanotifyCapture(Capture):
         except BaseException:
             self._close()
             raise
-        # A mount table that changed is told as POLLPRI, which trio cannot wait for; an epoll of our own can, and is
-        # itself readable then.
-        self._epoll = select.epoll()
-        self._epoll.register(self._group.fd, select.EPOLLIN)
-        self._epoll.register(self._mountinfo, select.EPOLLPRI)
 
     def _close(self) -> None:
         self._directories.close()
+        self._epoll.close()
         os.close(self._mountinfo)
         os.close(self._group.fd)
 
@@ -85,7 +88,6 @@ class FanotifyCapture(Capture):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         trio.lowlevel.notify_closing(self._epoll.fileno())
-        self._epoll.close()
         self._close()
 
     async def changes(self) -> AsyncIterator[Sequence[Change | Lost]]:
@@ -93,13 +95,14 @@ class FanotifyCapture(Capture):
         waits in the kernel, also when this is cancelled."""
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            batch = self._collect({fd for fd, _ in self._epoll.poll(0)})
+            batch = self._collect()
             if batch:
                 yield batch
 
-    def _collect(self, ready: set[int]) -> list[Change | Lost]:
+    def _collect(self) -> list[Change | Lost]:
         batch: list[Change | Lost] = []
         try:
+            ready = {fd for fd, _ in self._epoll.poll(0)}
             if self._mountinfo in ready:
                 batch += self._roots.survey()
             if self._group.fd in ready:
@@ -164,14 +167,15 @@ class FanotifyCapture(Capture):
             # The rename of a directory above a mount changes the mount's place, which the mount table does not tell.
             self._survey_due = True
         # Where a tree is shown more than once, names of one root belong together.
-        for place in old:
-            to = next((each for each in new if each.root == place.root), new[0] if new else None)
-            if to is None:
-                batch.append(Change(Op.REMOVE, place, is_dir))
-            else:
+        for place in list(old):
+            to = next((each for each in new if each.root == place.root), None)
+            if to is not None:
+                old.remove(place)
                 new.remove(to)
                 batch.append(Change(Op.RENAME, place, is_dir, to))
-        batch += [Change(Op.CREATE, place, is_dir) for place in new]
+        batch += [Change(Op.RENAME, place, is_dir, to) for place, to in zip(old, new, strict=False)]
+        batch += [Change(Op.REMOVE, place, is_dir) for place in old[len(new) :]]
+        batch += [Change(Op.CREATE, place, is_dir) for place in new[len(old) :]]
 
     def _nameless(self, mask: int, target: bytes | None, wide: dict[bytes, str]) -> None:
         """An overflow; or an object was changed through its handle alone, as an NFS server may do after its restart.

@@ -16,12 +16,9 @@ def probe(context: CaptureContext) -> Probe:
     """Marks the roots' file systems, finds the roots by handle, and lets go again."""
     try:
         with Group() as group:
-            directories = Directories(16, context.wants_dir)
-            roots = Roots(group, attrs.evolve(context, say=lambda line: None), directories)
-            try:
-                roots.start()
-            finally:
-                directories.close()
+            silent = attrs.evolve(context, say=lambda line: None)
+            roots = Roots(group, silent, Directories(16, context.wants_dir))
+            roots.start()
             kinds = b", ".join(roots.filesystems).decode()
             unwatched = "; ".join(f"not {os.fsdecode(place.path)}: {why}" for place, why in roots.unwatched)
             merged = "" if group.reports_targets else "; renames are told as removal and creation by this kernel"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from i2_capture_fanotify import fanotify
@@ -99,9 +99,13 @@ class Roots:
                     obj=os.fsdecode(self._paths[place.root]),
                     next_step="mount or restore it, then start the rule",
                 )
-        with suppress(Unsettled):
+        try:
             for key in self._keys:
                 self._directories.prefixes(key)  # tells whether handles may be opened
+        except Unsettled:
+            pass  # what happens to it will be told
+        finally:
+            self._directories.close()
 
     def survey(self) -> list[Lost]:
         """Looks at roots and mounts anew, marks what has no mark yet, and tells where changes may have been missed.
