@@ -211,13 +211,14 @@ class Mirror:
             await self._session.send(packed)
 
     async def _send_large(self, large: Large) -> None:
-        source = self._source
+        source, before = self._source, self._source.status.sent_bytes
         try:
             await Transfer(source, self._session, large.place, whole=large.whole, trust=False).run()
         except OSError as error:
             if error.errno not in GONE:
                 source.unreadable(large.place, error)
-        source.status.sent_files += 1
+        # A file that was compared block by block and found equal was not sent.
+        source.status.sent_files += source.status.sent_bytes > before or large.whole
         source.status.checked_bytes += large.entry.size
 
     def _fill(self, steps: Iterator[_Step]) -> _Filled:
