@@ -178,11 +178,10 @@ class BackupService:
         with trio.CancelScope() as scope:
             self._sessions[session] = scope
             try:
-                async with replica.lane:
-                    replica.begin(hello.epoch)
-                    if replica.targets != targets:
-                        replica.window = DeleteWindow(hello.brake)
-                    replica.targets = targets
+                replica.begin(hello.epoch)
+                if replica.targets != targets:
+                    replica.window = DeleteWindow(hello.brake)
+                replica.targets = targets
                 spec = self._drivers.driver(DriverKind.SINK, self._role.sink.name)
                 context = SinkContext(
                     roots=targets,

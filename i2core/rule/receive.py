@@ -46,9 +46,10 @@ from i2core.wire.listing import (
     encode_verdicts,
 )
 from i2core.wire.messages import Ack, FailedRecord, Fault, Hello, Hold, dump
-from i2core.wire.session import SILENCE_S
+from i2core.wire.session import PING_S, SILENCE_S
 
 INBOX_FRAMES = 4
+MOST_COUNTED = 1 << 40
 SMALL_BYTES = 16 * 1024
 """Payloads up to this size are decoded at once; a hop to a worker thread would cost more."""
 WINDOW_S = {Channel.REPLICATION: 0.2, Channel.MIRROR: 2.0}
@@ -84,6 +85,7 @@ class Receiver:
         try:
             async with background() as nursery:
                 nursery.start_soon(self._flush_by_window)
+                nursery.start_soon(self._keep_alive)
                 nursery.start_soon(self._receive_all, inbox_out)
                 async for frame in inbox_in:
                     async with self._replica.lane:
@@ -110,6 +112,12 @@ class Receiver:
                     await self._frames.send(FrameType.PONG)
                     continue
                 await out.send(frame)
+
+    async def _keep_alive(self) -> None:
+        # Unasked: while records are held or a disk is slow, the peer's pings wait unread behind them.
+        while True:
+            await trio.sleep(PING_S)
+            await self._frames.send(FrameType.PONG)
 
     async def _handle(self, frame: Frame) -> None:
         if frame.type is FrameType.FLUSH:
@@ -157,7 +165,11 @@ class Receiver:
         records = decode_records(payload)
         for record in records:
             self._checked(Place(record.root, record.path))
-        removed = sum(max(1, r.size) for r in records if r.kind is Kind.REMOVE and not r.staged)
+        removed = 0
+        for record in records:
+            if record.kind is Kind.REMOVE and not record.staged:
+                # The source counts what it removes, unless it no longer knows: after a broken link.
+                removed += record.size or await self._sink.count(Place(record.root, record.path), MOST_COUNTED)
         if removed:
             await self._hold_mass_delete(records, removed)
         failures = await self._apply(Batch(first_seq, records))
@@ -315,7 +327,8 @@ class Receiver:
         if policy.action == "keep":
             return
         records = [
-            Record(Kind.REMOVE, place.root, place.path, size=await self._sink.count(place, 1 << 40)) for place in places
+            Record(Kind.REMOVE, place.root, place.path, size=await self._sink.count(place, MOST_COUNTED))
+            for place in places
         ]
         await self._hold_mass_delete(records, sum(record.size for record in records))
         if policy.action == "delete":
