@@ -14,13 +14,10 @@ import trio
 
 from i2core.api import ClientTransport, DriverKind, Peer, StreamHandler, TransportContext, UsageError
 from i2core.cli.progress import Progress
-from i2core.config.load import load
 from i2core.config.model import BackupRole, NodeConfig
 from i2core.config.options import structure_options
-from i2core.node.identity import Identity
 from i2core.node.local import BackupProcess, Say, backup_process
 from i2core.node.lock import locked
-from i2core.node.peers import reach, trusted
 from i2core.node.single import LOCAL, Single
 from i2core.registry import Registry
 from i2core.rule.backup import BackupService
@@ -78,6 +75,10 @@ class Foreground:
             return trio.run(partial(self._drive, registry, peer, work, backup.transport, backup))
 
     def _to_node(self, registry: Registry) -> bool:
+        # Imported here: only this way needs configs and TLS, which take longer to import than a small mirror takes.
+        from i2core.config.load import load
+        from i2core.node.peers import reach
+
         if self.config_file is None:
             raise UsageError(
                 "the identity and the peers of this node are needed to reach another one",
@@ -94,6 +95,9 @@ class Foreground:
             return trio.run(self._over_network, registry, config, peer, work)
 
     async def _over_network(self, registry: Registry, config: NodeConfig, peer: Peer, work: Path | None) -> bool:
+        from i2core.node.identity import Identity
+        from i2core.node.peers import trusted
+
         assert config.work is not None  # `reach` found the peer in it
         identity = Identity.load_or_create(config.state_dir, config.name)
         spec = registry.driver(DriverKind.CLIENT_TRANSPORT, config.work.transport)

@@ -49,15 +49,13 @@ class Rate:
 
 
 def eta_seconds(status: RuleStatus, bytes_per_s: float, files_per_s: float) -> float | None:
-    """Seconds until the mirror is done at these rates; None while the listing has not shown how much there is."""
+    """Seconds until the mirror is done at these rates: by bytes where there are any, else by files. None while the
+    listing has not shown how much there is, or while nothing moves."""
     if not status.listing_done:
         return None
-    left_bytes = status.listed_bytes - status.checked_bytes
-    left_files = status.listed_files - status.checked_files
-    by_bytes = left_bytes / bytes_per_s if bytes_per_s > 0 else None
-    by_files = left_files / files_per_s if files_per_s > 0 else None
-    known = [value for value in (by_bytes, by_files) if value is not None]
-    return max(known) if known else None
+    if status.listed_bytes:
+        return (status.listed_bytes - status.checked_bytes) / bytes_per_s if bytes_per_s > 0 else None
+    return (status.listed_files - status.checked_files) / files_per_s if files_per_s > 0 else None
 
 
 def clock(seconds: float) -> str:
@@ -77,6 +75,7 @@ class Progress:
     stream: TextIO = attrs.field(factory=lambda: sys.stderr)
     _lines: deque[str] = attrs.field(factory=lambda: deque(maxlen=LINES_KEPT), init=False)
     _checked: Rate = attrs.field(factory=Rate, init=False)
+    _sent: Rate = attrs.field(factory=Rate, init=False)
     _files: Rate = attrs.field(factory=Rate, init=False)
     _wire: Rate = attrs.field(factory=Rate, init=False)
     _told: State | None = attrs.field(default=None, init=False)
@@ -142,14 +141,15 @@ class Progress:
                 f"{words('applied')} {status.applied_seq:,}, {words('lag')} {status.lag_seconds * 1000:,.0f} ms, "
                 f"{size(int(wire))}/s"
             )
-        checked = self._checked.feed(now, status.checked_bytes)
-        eta = eta_seconds(status, checked, self._files.feed(now, status.checked_files))
+        # Bytes count as checked when their file is done; while a big one is under way, what is sent tells the pace.
+        pace = max(self._checked.feed(now, status.checked_bytes), self._sent.feed(now, status.sent_bytes))
+        eta = eta_seconds(status, pace, self._files.feed(now, status.checked_files))
         figures = [
             f"{status.percent}%",
             f"{words('listed')} {status.listed_files:,} {words('files')} ({size(status.listed_bytes)})",
             f"{words('checked')} {status.checked_files:,}",
             f"{words('sent')} {status.sent_files:,} ({size(status.sent_bytes)})",
-            f"{size(int(checked))}/s",
+            f"{size(int(pace))}/s",
         ]
         if eta is not None:
             figures.append(f"{words('left')} {clock(eta)}")

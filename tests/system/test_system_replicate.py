@@ -183,6 +183,25 @@ def test_the_backup_process_does_not_outlive_a_killed_command(i2: Commands, sour
     assert i2.ended(child)
 
 
+def _staging(replica: Path) -> bool:
+    return any(name.startswith(".i2-") for name in os.listdir(replica))
+
+
+def test_an_interrupted_mirror_is_told_and_gone_on_with(i2: Commands, source: Path, tmp_path: Path) -> None:
+    with open(source / "huge", "wb") as huge:
+        for _ in range(600):
+            huge.write(os.urandom(1024) * 1024)
+    log = tmp_path / "log"
+    command = i2.start("replicate", source, tmp_path / "dst", "--once", "--json", log=log)
+    staged = tmp_path / "dst"
+    i2.eventually("the big file is under way", lambda: staged.exists() and _staging(staged))
+    code, output = i2.finish(command)
+    assert (code, output) == (130, "")
+    assert "Traceback" not in log.read_text()
+    assert i2.run("replicate", source, tmp_path / "dst", "--once").returncode == 0
+    assert compare_trees(source, tmp_path / "dst") == []
+
+
 def test_unreadable_files_are_skipped_and_named(i2: Commands, tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "open").write_text("x")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import pty
 
 import pytest
 import trio
@@ -28,8 +31,9 @@ def test_no_estimate_before_the_listing_is_done() -> None:
     assert eta_seconds(status, 10.0, 1.0) is None
     status.listing_done = True
     assert eta_seconds(status, 10.0, 1.0) == 100.0
-    assert eta_seconds(status, 10.0, 0.01) == 1000.0
-    assert eta_seconds(status, 0.0, 0.0) is None
+    assert eta_seconds(status, 0.0, 1.0) is None
+    empty_files = RuleStatus(name="a", listed_files=10, listing_done=True)
+    assert eta_seconds(empty_files, 0.0, 2.0) == 5.0
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (61, "1:01"), (3725, "1:02:05")])
@@ -64,6 +68,32 @@ async def test_the_last_lines_are_shown_at_the_end() -> None:
         progress.say("a", Code.NETWORK, "last words")
         nursery.cancel_scope.cancel()
     assert "last words" in out.getvalue()
+
+
+async def test_a_terminal_gets_a_line_and_a_bar_and_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2_LANG", "en")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    master, slave = pty.openpty()
+    status = RuleStatus(name="a", state=State.MIRRORING, listed_files=4, listed_bytes=1000, checked_bytes=500)
+    try:
+        with os.fdopen(slave, "w") as terminal:
+            progress = Progress(status, once=False, stream=terminal)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(progress.run)
+                drawn = b""
+                while b"mirroring 50%" not in drawn:
+                    await trio.lowlevel.wait_readable(master)
+                    drawn += os.read(master, 65536)
+                progress.say("a", Code.CAPTURE_LOST, "[bold]not markup")
+                nursery.cancel_scope.cancel()
+        with contextlib.suppress(OSError):  # how a pseudo-terminal tells its end
+            while more := os.read(master, 65536):
+                drawn += more
+    finally:
+        os.close(master)
+    assert b"[3604] [bold]not markup" in drawn
+    assert drawn.count(b"\x1b[?25h") == drawn.count(b"\x1b[?25l") == 1, "the cursor is shown again"
 
 
 def test_every_line_has_the_same_fields_in_both_languages() -> None:

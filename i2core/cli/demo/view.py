@@ -113,7 +113,7 @@ class View:
 
         grid = Table.grid(padding=(0, 3))
         for _ in range(5):
-            grid.add_column(justify="right")
+            grid.add_column(justify="right", min_width=9)
         heads = ("operations", "captured", "sent", "applied", "lag")
         grid.add_row(*(f"[dim]{words(head)}[/dim]" for head in heads))
         counts = (now.operations, now.captured, now.sent, now.applied)
