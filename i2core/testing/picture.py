@@ -17,7 +17,7 @@ TIME_NS = 1_700_000_000_123_456_789
 _HASH_BLOCKS = 64
 
 
-def meta_of(mode: int, mtime_ns: int = _TIME_NS, xattrs: Xattrs | None = ()) -> Meta:
+def meta_of(mode: int, mtime_ns: int = TIME_NS, xattrs: Xattrs | None = ()) -> Meta:
     """Metadata of an object that belongs to this process's user. `mode` with the type."""
     return Meta(mode, os.geteuid(), os.getegid(), mtime_ns, xattrs)
 

@@ -13,7 +13,7 @@ from i2core.testing.sink import check_sink, memory_sink
 async def test_files_keep_the_contract(tmp_path: Path) -> None:
     (spec,) = i2_sinks()
     await check_sink(spec, workdir=tmp_path)
-    assert not os.listdir(tmp_path)
+    assert os.listdir(tmp_path) == ["backup"]
 
 
 async def test_memory_keeps_the_contract(tmp_path: Path) -> None:

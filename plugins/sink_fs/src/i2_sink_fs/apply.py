@@ -1,7 +1,11 @@
 """Turns records into system calls.
 
 Each kind has one method. All of them may run again after a crash: an object that is already as the record wants it is
-left or made once more, a source that a rename took away is not missed. What is new is made under its own name; what
+left or made once more, a source that a rename took away is not missed. One thing a replica of plain files cannot know:
+that a name which a repeated record speaks of got another object since (``RENAME a b``, ``CREATE a``, told twice, moves
+the second ``a``). Whoever repeats records across such a use compares the names in them afterwards.
+
+What is new is made under its own name; what
 replaces something is made beside it and renamed over it: a reader sees the old object or the new one, nothing between.
 """
 
@@ -17,6 +21,7 @@ from typing import Self
 
 from i2_sink_fs.attributes import Attributes, NoRoomForAttribute
 from i2_sink_fs.content import punch, write_all
+from i2_sink_fs.locks import Unlocked
 from i2_sink_fs.outcome import Drift, judge
 from i2_sink_fs.paths import READABLE, Directories, Directory, IllegalPath, passing_name, proc_path, split, staging_name
 from i2_sink_fs.removal import clear, remove
@@ -44,6 +49,7 @@ class Applier:
         self._volumes = volumes
         self._staged = staged
         self._devices: set[int] = set()
+        self._unlocked = Unlocked()
         self._file: int = -1
         self._file_key: tuple[int, bytes, bool] | None = None
         self._late: Exception | None = None
@@ -72,6 +78,7 @@ class Applier:
     ) -> None:
         self._volumes.changed(self._devices)
         self._leave_file()
+        self._unlocked.restore()
         self._directories.close()
 
     def apply(self, batch: Batch) -> Applied:
@@ -86,7 +93,12 @@ class Applier:
             try:
                 if self._file_key is not None and record.kind not in _WITHIN_FILE:
                     self._leave_file()
-                methods[record.kind](record)
+                try:
+                    methods[record.kind](record)
+                except PermissionError:
+                    if not self._open_up(record):
+                        raise
+                    methods[record.kind](record)
                 if self._late is not None:
                     late, self._late = self._late, None
                     raise late
@@ -343,6 +355,16 @@ class Applier:
             self._touch(directory)
         return directory, name
 
+    def _open_up(self, record: Record) -> bool:
+        """Without root: opens up what the record needs; True when it is worth another try."""
+        if self._attributes.owns:
+            return False
+        root = self._directories.find(record.root, b"")
+        changed = self._unlocked.open_up(root.fd, record.path)
+        if record.kind in (Kind.RENAME, Kind.LINK):
+            changed |= self._unlocked.open_up(root.fd, record.other)
+        return changed
+
     def _touch(self, directory: Directory) -> None:
         self._volumes.watch(directory)
         self._devices.add(directory.device)
@@ -404,6 +426,7 @@ class Applier:
             self._attributes.settle(target, found, meta, os.fsdecode(record.path), fresh=fresh, inherits=inherits)
         except (OSError, NoRoomForAttribute, OverflowError) as error:
             self._late = error
+        self._unlocked.settled(found)
 
 
 def _nothing(record: Record) -> None:

@@ -23,9 +23,9 @@ _CAP_CHOWN = 0
 
 def can_chown() -> bool:
     """True when this process may give files away: CAP_CHOWN is effective (capabilities(7))."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+    with open("/proc/self/status", "rb") as status:
         for line in status:
-            if line.startswith("CapEff:"):
+            if line.startswith(b"CapEff:"):
                 return bool(int(line.split()[1], 16) >> _CAP_CHOWN & 1)
     return os.geteuid() == 0
 
@@ -72,7 +72,7 @@ class Attributes:
         Raises:
             OSError, NoRoomForAttribute: something could not be set for a reason other than this process's rights.
         """
-        mode = found.st_mode
+        mode, rewritten, late = found.st_mode, False, None
         if found.st_uid != meta.uid or found.st_gid != meta.gid:
             if self.owns:
                 try:
@@ -81,15 +81,18 @@ class Attributes:
                     if error.errno not in _UNSUPPORTED:  # EINVAL: an id that this user namespace does not map
                         raise
                     self.unsupported("owner", place)
-                mode &= ~(stat.S_ISUID | stat.S_ISGID)
+                rewritten = bool(mode & (stat.S_ISUID | stat.S_ISGID))  # which of them are left depends on the object
             else:
                 self.unsupported("owner", place)
         wanted = meta.xattrs
         if wanted is None and fresh and inherits:
             wanted = ()
-        rewritten, late = False, None
         if wanted is not None and (wanted or inherits or not fresh):
-            rewritten, late = self._set_xattrs(target, wanted, place)
+            if not self.owns and not mode & stat.S_IWUSR and not stat.S_ISLNK(mode) and found.st_uid == os.geteuid():
+                os.chmod(target, stat.S_IMODE(mode) | stat.S_IWUSR)  # user.* asks for the right to write
+                rewritten = True
+            touched, late = self._set_xattrs(target, wanted, place)
+            rewritten |= touched
         if (rewritten or (mode ^ meta.mode) & 0o7777) and not stat.S_ISLNK(mode):
             os.chmod(target, meta.mode & 0o7777)
         os.utime(target, ns=(meta.mtime_ns, meta.mtime_ns))

@@ -30,7 +30,7 @@ def remove(dir_fd: int, name: bytes) -> bool:
         return False
     if _rmdir(dir_fd, name):
         return True
-    top = os.open(name, _LISTABLE, dir_fd=dir_fd)
+    top = _open(dir_fd, name)
     try:
         clear(top)
     finally:
@@ -81,14 +81,27 @@ def clear(top: int) -> None:
         for name in names:
             if not _unlink(top, name) or _rmdir(top, name):
                 continue
-            inner = os.open(name, _LISTABLE, dir_fd=top)
+            inner = _open(top, name)
             try:
                 for deeper in os.listdir(proc_path(inner)):
                     if _unlink(inner, deeper) and not _rmdir(inner, deeper):
+                        if os.geteuid():
+                            os.close(_open(inner, deeper))  # a directory must be writable to get another ".."
                         serial = _lift(inner, deeper, top, serial)
             finally:
                 os.close(inner)
             os.rmdir(name, dir_fd=top)
+
+
+def _open(dir_fd: int, name: bytes) -> int:
+    """A directory that is to be emptied; made writable when we are not root, and it is ours."""
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        if os.geteuid() and os.fstat(fd).st_uid == os.geteuid():
+            os.chmod(proc_path(fd), 0o700)
+        return os.open(b".", _LISTABLE, dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 def _lift(inner: int, name: bytes, top: int, serial: int) -> int:
