@@ -11,7 +11,7 @@ import hashlib
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -54,6 +54,8 @@ from i2core.wire.session import SeqCounter, Session, open_session
 BACKOFF_S = (0.5, 30.0)
 """First and longest wait before connecting anew; each wait doubles, with jitter so that nodes do not come in step."""
 ONCE_ATTEMPTS = 3
+CATCH_FIRST_S = 0.5
+"""The mirror waits so long for the capture; the first byte is to leave within a second."""
 TICK_S = 0.2
 
 
@@ -85,8 +87,8 @@ async def run_rule(
     """
     async with _open_source(work.rule, registry, status, state_dir, say) as source:
         runner = _Runner(work, registry, transport, source, once)
-        async with _open_capture(work.rule, registry, source) as capture, background() as nursery:
-            nursery.start_soon(runner.catch, capture)
+        async with background() as nursery:
+            nursery.start_soon(runner.catch, _open_capture(work.rule, registry, source))
             nursery.start_soon(runner.rescan)
             nursery.start_soon(runner.tell)
             await runner.run()
@@ -114,21 +116,31 @@ class _Runner:
         self._session: Session | None = None
         self._wire_bytes = 0
         self._fruitful = False
+        self._begun = False
+        self._catching = trio.Event()
 
     # ------------------------------------------------------------------------------------------ beside the session
 
-    async def catch(self, capture: Capture) -> None:
+    async def catch(self, opening: AbstractAsyncContextManager[Capture]) -> None:
         """Feeds the dirty set."""
-        async for changes in capture.changes():
-            self._dirty.add(changes)
+        async with opening as capture:
+            if self._begun:
+                # It watches only now (a watch for each of very many directories takes its time): what changed since
+                # the mirror listed it is found by comparing with the catalog.
+                self._look_at_all()
+            self._catching.set()
+            async for changes in capture.changes():
+                self._dirty.add(changes)
+
+    def _look_at_all(self) -> None:
+        self._dirty.add_places([Place(root, b"") for root in range(len(self._source.trees))], tree=True)
 
     async def rescan(self) -> None:
         """Looks, now and then, for what no event tells."""
         every = self._work.rule.rescan_s
         while every > 0:
             await trio.sleep(every)
-            roots = [Place(root, b"") for root in range(len(self._source.trees))]
-            self._dirty.add_places(roots, tree=True)
+            self._look_at_all()
 
     async def tell(self) -> None:
         """Keeps the status fresh."""
@@ -151,6 +163,9 @@ class _Runner:
     async def run(self) -> None:
         """Connects and works, again and again until told to stop."""
         self._advance(Event.START)
+        with trio.move_on_after(CATCH_FIRST_S):
+            await self._catching.wait()
+        self._begun = True
         wait_s, attempts = BACKOFF_S[0], 0
         while True:
             self._fruitful = False
@@ -175,6 +190,7 @@ class _Runner:
             live = self._live = Live(self._source, session, self._dirty, self._reconciler, self._suspects)
             self._session = session
             try:
+                await self._catching.wait()
                 await compare_places(self._source, session, self._suspects.take())
                 await live.run(until_quiet=self._once)
             finally:
