@@ -233,7 +233,7 @@ class HashQuery(NamedTuple):
         root, path_len, first, blocks = reader.unpack(_HASHES)
         path = reader.take(path_len)
         reader.finish()
-        if not safe_path(path) or blocks > 65536 or first > 1 << 62 // BLOCK_BYTES:
+        if not safe_path(path) or blocks > 65536 or first > (1 << 62) // BLOCK_BYTES:
             raise ProtocolError("malformed query for digests")
         return HashQuery(root, path, first, blocks)
 

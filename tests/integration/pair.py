@@ -214,7 +214,7 @@ async def until(condition: Callable[[], bool]) -> None:
         TooSlowError: it does not come to hold.
     """
     with trio.fail_after(LIMIT_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (a status has no event)
             await trio.sleep(0.005)
 
 
