@@ -18,6 +18,7 @@ from i2core.pipeline.tree import entry_of, xattrs_of_fd
 from i2core.rule.catalog import Row
 from i2core.rule.drafting import content_bytes, meta_of, open_file, piece_records
 from i2core.rule.source import Source
+from i2core.tasks import background
 from i2core.wire.frame import FrameType
 from i2core.wire.listing import HashQuery
 from i2core.wire.session import Packed, Session
@@ -82,10 +83,22 @@ class Transfer:
             self._fd = -1
 
     async def run(self) -> None:
-        """All slices, one after the other."""
+        """All slices, one after the other; the next is read while the one before is being sent.
+
+        Raises:
+            LinkError: the link broke; the transfer is void.
+            OSError: the file cannot be read.
+        """
+        packed: Packed | None = None
         try:
             while not self.done:
-                await self.step()
+                base = await self._prepared()
+                async with background() as nursery:
+                    sent = trio.Event()
+                    nursery.start_soon(self._send, packed, sent)
+                    packed = None if base is None else await trio.to_thread.run_sync(self._slice, base)
+                    await sent.wait()
+            await self._send(packed, trio.Event())
         finally:
             self.close()
 
@@ -96,15 +109,23 @@ class Transfer:
             LinkError: the link broke; the transfer is void.
             OSError: the file cannot be read.
         """
-        if not self._begun and not await trio.to_thread.run_sync(self._begin):
-            self.done = True
-            return
+        base = await self._prepared()
+        if base is not None:
+            await self._send(await trio.to_thread.run_sync(self._slice, base), trio.Event())
+
+    async def _prepared(self) -> bytes | None:
+        """The base digests of the next slice; None when the file is gone."""
         if not self._begun:
+            if not await trio.to_thread.run_sync(self._begin):
+                self.done = True
+                return None
             await self._greet()
-        base = await self._base(self._at)
-        packed = await trio.to_thread.run_sync(self._slice, base)
+        return await self._base(self._at)
+
+    async def _send(self, packed: Packed | None, sent: trio.Event) -> None:
         if packed is not None:
             await self._session.send(packed)
+        sent.set()
 
     async def _greet(self) -> None:
         """Finds out whether an interrupted run left a staging file worth going on with."""

@@ -22,6 +22,7 @@ FRAME_LIMIT = 8 * 1024 * 1024
 _HEADER = struct.Struct("<IBBHQ")
 _AAD = struct.Struct("<BHQ")
 _RECEIVE_BYTES = 1024 * 1024
+_HEADER_RECEIVE_BYTES = 64 * 1024
 
 
 class FrameType(enum.IntEnum):
@@ -113,28 +114,41 @@ class FrameStream:
             raise ProtocolError(f"unknown frame type {code}")
         if length > FRAME_LIMIT:
             raise ProtocolError(f"frame of {length} bytes exceeds the limit of {FRAME_LIMIT}")
-        total = _HEADER.size + length
-        if not await self._fill(total):
-            raise LinkError("the connection ended within a message")
-        with memoryview(self._buffer) as view:
-            payload = bytes(view[_HEADER.size : total])
-        del self._buffer[:total]
-        return Frame(frame_type, ident, seq, payload)
+        del self._buffer[: _HEADER.size]
+        return Frame(frame_type, ident, seq, await self._payload(length))
+
+    async def _payload(self, length: int) -> bytes:
+        """Exactly `length` bytes, copied once."""
+        parts = [bytes(self._buffer[:length])]
+        del self._buffer[:length]
+        missing = length - len(parts[0])
+        while missing:
+            chunk = await self._receive(min(_RECEIVE_BYTES, missing))
+            if not chunk:
+                raise LinkError("the connection ended within a message")
+            parts.append(chunk)
+            missing -= len(chunk)
+        return b"".join(parts)
 
     async def _fill(self, count: int) -> bool:
+        """False when the stream ended between two frames."""
         while len(self._buffer) < count:
-            try:
-                chunk = await self._stream.receive_some(max(65536, min(_RECEIVE_BYTES, count - len(self._buffer))))
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise LinkError("the connection broke while receiving") from error
+            chunk = await self._receive(_HEADER_RECEIVE_BYTES)
             if not chunk:
                 if self._buffer:
                     raise LinkError("the connection ended within a message")
                 return False
-            self.heard_at = trio.current_time()
-            self.wire_bytes += len(chunk)
             self._buffer += chunk
         return True
+
+    async def _receive(self, most: int) -> bytes:
+        try:
+            chunk = bytes(await self._stream.receive_some(most))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise LinkError("the connection broke while receiving") from error
+        self.heard_at = trio.current_time()
+        self.wire_bytes += len(chunk)
+        return chunk
 
     async def aclose(self) -> None:
         """Closes the stream."""
