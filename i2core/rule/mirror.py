@@ -56,6 +56,8 @@ _SAME, _META, _WHOLE, _BLOCKS, _LINK = (
     int(Verdict.LINK),
 )
 
+_UNKNOWN = Entry(b"", stat.S_IFDIR, 0, 0, 0, 0)
+
 
 class Scope(NamedTuple):
     """A directory to be mirrored; with all beneath it when `deep`."""
@@ -197,7 +199,8 @@ class Mirror:
                 await self._send_large(filled.special)
             elif filled.special is not None:
                 await self._send_pending()
-                await self._session.ask(FrameType.ORPHANS, filled.special.encode())
+                for part in await self._separate(filled.special):
+                    await self._session.ask(FrameType.ORPHANS, part.encode())
             if filled.exhausted:
                 return
 
@@ -335,22 +338,57 @@ class Mirror:
 
     def _confirmed(self, fd: int, place: Place, names: list[bytes]) -> list[bytes]:
         """The names among the replica's extra ones that the source really lacks, and that the rule protects."""
-        tree, source = self._source.trees[place.root], self._source
+        tree = self._source.trees[place.root]
         found = []
         for name in names:
             if tree.entry(fd, name) is not None or (not place.path and tree.only not in (None, name)):
                 continue
-            at = Place(place.root, place.path + b"/" + name if place.path else name)
-            # What it is on the replica is not known here: what any kind of exclusion covers is left alone.
-            if source.wants(at, is_dir=False) and source.wants(at, is_dir=True):
+            if self._covers(Place(place.root, _join(place.path, name))):
                 found.append(name)
         return found
+
+    async def _separate(self, orphans: OrphanList) -> list[OrphanList]:
+        """The orphans, without what the rule excludes beneath directories that only the replica has: that stays, and
+        what lies beside it goes one by one."""
+        if self._source.filter.empty:
+            return [orphans]
+        root, found, kept = orphans.root, [orphans], set[bytes]()
+        level = [_join(orphans.path, name) for name in orphans.names]
+        while level:
+            asked, level = level[:CHUNK_ENTRIES], level[CHUNK_ENTRIES:]
+            chunks = [Chunk(root, path, _UNKNOWN, True, True, False, []) for path in asked]
+            judged = decode_verdicts(await self._session.ask(FrameType.SURVEY, encode_survey(chunks)))
+            for path, answer in zip(asked, judged, strict=True):
+                if answer.here & _WHOLE:  # no directory
+                    continue
+                names = [name for name in answer.orphans if self._covers(Place(root, _join(path, name)))]
+                found.append(OrphanList(root, path, names))
+                level += [_join(path, name) for name in names]
+                above = path if len(names) < len(answer.orphans) else orphans.path
+                while above != orphans.path:
+                    kept.add(above)
+                    above = above.rpartition(b"/")[0]
+        parts = [
+            OrphanList(root, path, [name for name in names if _join(path, name) not in kept])
+            for _, path, names in found
+            if path == orphans.path or path in kept
+        ]
+        return [part for part in parts if part.names]
+
+    def _covers(self, at: Place) -> bool:
+        """True when the rule protects the name whatever it is on the replica: that is not known here, and what any
+        exclusion covers is left alone."""
+        return self._source.wants(at, is_dir=False) and self._source.wants(at, is_dir=True)
 
     def _count(self, entry: Entry) -> None:
         if not stat.S_ISDIR(entry.mode):
             self._source.status.checked_files += 1
             if stat.S_ISREG(entry.mode):
                 self._source.status.checked_bytes += entry.size
+
+
+def _join(path: bytes, name: bytes) -> bytes:
+    return path + b"/" + name if path else name
 
 
 def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Drafted:

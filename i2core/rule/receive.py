@@ -310,13 +310,17 @@ class Receiver:
 
     def _extra(self, chunk: Chunk, names: Sequence[bytes]) -> list[bytes]:
         """With a directory's last chunk: the names that only the replica has."""
-        place = Place(chunk.root, chunk.path)
-        if chunk.first:
-            self._listed = (place, set())
-        before, listed = self._listed
-        if before != place:
-            raise ProtocolError("a listing goes on that never began")
-        listed.update(entry.name for entry, _ in chunk.listed)
+        listed = {entry.name for entry, _ in chunk.listed}
+        # A directory in one chunk may come between the chunks of another.
+        if not (chunk.first and chunk.last):
+            place = Place(chunk.root, chunk.path)
+            if chunk.first:
+                self._listed = (place, set())
+            before, earlier = self._listed
+            if before != place:
+                raise ProtocolError("a listing goes on that never began")
+            earlier |= listed
+            listed = earlier
         return [name for name in names if name not in listed] if chunk.last else []
 
     async def _orphans(self, orphans: OrphanList) -> None:
