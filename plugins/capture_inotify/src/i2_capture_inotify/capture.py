@@ -41,6 +41,9 @@ ROUND_BYTES = 4 * READ_BYTES
 WAITING_BYTES = 64 * 1024 * 1024
 """Most events that are kept in memory while a large new tree is walked; then the kernel's queue fills."""
 
+MISSED_TRIES = 5
+"""How often directories whose path led nowhere are looked for, when no event is left that could mend the path."""
+
 MANY_UNWATCHED = 64
 """More unwatched trees than this in one root, and the whole root is compared instead of each."""
 
@@ -69,6 +72,7 @@ class InotifyCapture(Capture):
         self._overflow_at = math.inf
         self._overflow_told_at = -math.inf
         self._unwatched_at = math.inf
+        self._missed_tries = 0
         self._said: set[str] = set()
 
     async def set_up(self) -> None:
@@ -113,6 +117,9 @@ class InotifyCapture(Capture):
         if self._rewalk is not None:
             await self._go_on_with_rewalk(self._rewalk)
         elif not self._rest or translator.unsettled:
+            if self._table.missed:
+                await self._look_for_missed()
+                return
             if self._table.displaced and not self._rest and not self._read(ROUND_BYTES):
                 await trio.to_thread.run_sync(self._drop_displaced)
             if not self._raw:
@@ -147,6 +154,7 @@ class InotifyCapture(Capture):
         self._raw_bytes = 0
         if not raw:
             return
+        self._missed_tries = 0
         translator = self._translator
         now = trio.current_time()
         same_half = translator.unsettled
@@ -174,6 +182,21 @@ class InotifyCapture(Capture):
         if not walk.todo:
             self._rewalk = None
 
+    async def _look_for_missed(self) -> None:
+        """Directories came where the path was not known at that time; by now it should be."""
+        nodes = [node for node in self._table.missed if self._table.prefix(node) is not None]
+        if self._missed_tries == MISSED_TRIES:
+            for node in nodes:
+                place = Place(node.root, (self._table.prefix(node) or b"")[:-1])
+                self._walker.unwatched[place] = "its path cannot be followed"
+            self._table.missed.clear()
+            return
+        self._missed_tries += 1
+        walk = Walk(*(Spot(node.parent, node.name, node.root) for node in nodes), announce=True)
+        while walk.todo:
+            await self._step(walk)
+        self._translator.doubtful += walk.surprises
+
     def _look_again(self, spot: Spot) -> None:
         """A directory may be new, replaced, or watchable by now: it gets its watches and is reported."""
         if spot.parent is None:
@@ -196,6 +219,7 @@ class InotifyCapture(Capture):
             for node in list(self._table.beneath(top)):
                 self._inotify.unwatch(node.wd)
                 self._table.by_wd.pop(node.wd, None)
+                self._table.missed.discard(node)
         self._table.displaced.clear()
 
     # ---------------------------------------------------------------------------------------- timers
@@ -227,7 +251,7 @@ class InotifyCapture(Capture):
         roots = range(len(self._context.roots))
         self._translator.out += (Lost(Place(root, b""), "the event queue overflowed") for root in roots)
         there = (Spot(None, b"", root) for root in roots if self._table.roots[root] is not None)
-        self._rewalk = Walk(*there, distrust=True)
+        self._rewalk = Walk(*there, distrust=True, announce=True)
 
     def _check_roots(self) -> None:
         lost = self._translator.lost_roots
@@ -275,7 +299,7 @@ class InotifyCapture(Capture):
             else:
                 self._translator.out += (Lost(place, f"not watched: {unwatched[place]}") for place in places)
         if self._rewalk is None:
-            self._rewalk = Walk(*self._spots(self._walker.unwatched), distrust=True)
+            self._rewalk = Walk(*self._spots(self._walker.unwatched), distrust=True, announce=True)
 
     def _spots(self, places: Sequence[Place] | dict[Place, str]) -> list[Spot]:
         spots = []

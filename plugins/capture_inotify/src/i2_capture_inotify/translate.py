@@ -92,6 +92,9 @@ class Translator:
                 continue
             prefix = node.prefix if node.stamp == table.stamp else table.prefix(node)
             if prefix is None:
+                self._paired.discard(cookie)
+                if mask & IN_ISDIR:
+                    table.missed.add(node)
                 continue
             name = raw[start + _HEAD : at].rstrip(b"\0")
             if name.startswith(RESERVED_PREFIX) and not cookie:
@@ -189,8 +192,9 @@ class Translator:
                 self.doubtful.append(Spot(node, name, node.root))
         else:
             known = self._table.child(node, name)
+            complete = known is not None and known not in self._table.missed
             self.enter(Walk(Spot(node, name, node.root)), Change(Op.CREATE, place, is_dir=True))
-            if known is not None and known is self._table.child(node, name) and self.entering is None:
+            if complete and known is self._table.child(node, name) and self.entering is None:
                 # Seen already by the walk of a directory above, whose own report comes before this one.
                 self.out.pop()
 
@@ -207,6 +211,8 @@ class Translator:
             return
         if is_dir:
             self._gone(node, name, place)
+            left = Spot(node, name, place.root)
+            self._enter_left(Walk(left), left, place)
         else:
             self.out.append(Change(Op.REMOVE, place))
 
@@ -232,24 +238,24 @@ class Translator:
     def _moved_dir(self, spot: Spot, old: Place, to_spot: Spot, new: Place) -> None:
         assert spot.parent is not None and to_spot.parent is not None
         report = Change(Op.RENAME, old, is_dir=True, to=new)
-        known = self._table.child(spot.parent, spot.name)
-        replaced = self._table.child(to_spot.parent, to_spot.name)
         if self._walker.unwatched:
             self._walker.forget_unwatched(new)
             self._walker.move_unwatched(old, new)
-        if known is not None:
-            self._table.move(known, to_spot.parent, to_spot.name)
-            if replaced is None:
-                self.out.append(report)
-                return
-        # An exchange of two directories looks like a rename over an empty one: what is on disk now tells them apart.
-        self.enter(Walk(spot, to_spot), report)
-        if self._table.child(spot.parent, spot.name) is not None:
-            again = Change(Op.CREATE, old, is_dir=True)
-            if self.entering is None:
-                self.out.append(again)
-            else:
-                self.entering.reports += (again,)
+        moved = self._table.child(spot.parent, spot.name)
+        if moved is not None:
+            self._table.move(moved, to_spot.parent, to_spot.name)
+        # What is on disk at both names decides which directory is which: the old name may have stood for a newer one
+        # already, and an exchange of two looks like a rename over an empty one.
+        self._enter_left(Walk(spot, to_spot), spot, old, report)
+
+    def _enter_left(self, walk: Walk, left: Spot, place: Place, *reports: Change) -> None:
+        """A directory left this place. By an exchange another one may have come, whose own event went elsewhere."""
+        self.enter(walk, *reports)
+        again = Change(Op.CREATE, place, is_dir=True)
+        if self.entering is not None:
+            self.entering.reports += (again,)
+        elif left.parent is not None and self._table.child(left.parent, left.name) is not None:
+            self.out.append(again)
 
 
 def _second_halves(raw: bytes, at: int) -> dict[int, int]:

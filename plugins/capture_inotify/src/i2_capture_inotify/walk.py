@@ -35,13 +35,17 @@ class Spot(NamedTuple):
 
 
 class Walk:
-    """Directories still to be visited. `distrust`: what is known already is visited too, since events were lost."""
+    """Directories still to be visited.
 
-    def __init__(self, *spots: Spot, distrust: bool = False) -> None:
+    `distrust`: what is known already is visited through and through, since events were lost. `announce`: what is new
+    is not entered, but noted in `surprises`, because it has to be reported.
+    """
+
+    def __init__(self, *spots: Spot, distrust: bool = False, announce: bool = False) -> None:
         self.todo: deque[Spot] = deque(spots)
         self.distrust = distrust
+        self.announce = announce
         self.surprises: list[Spot] = []
-        """Found by a distrustful walk: directories that were not known, or not there."""
 
 
 class Walker:
@@ -51,6 +55,8 @@ class Walker:
         self._inotify = inotify
         self._table = table
         self._context = context
+        self._parent: Directory | None = None
+        self._parent_fd = -1
         self.unwatched: dict[Place, str] = {}
         """Tops of trees that have no watch, and why."""
         self.root_ids: dict[int, tuple[int, int]] = {}
@@ -58,16 +64,14 @@ class Walker:
 
     def step(self, walk: Walk, most: int) -> None:
         """Visits up to `most` directories of the walk, depth first."""
-        root_fds: dict[int, int] = {}
         try:
             while walk.todo and most > 0:
                 most -= 1
-                self._visit(walk.todo.pop(), walk, root_fds)
+                self._visit(walk.todo.pop(), walk)
         finally:
-            for fd in root_fds.values():
-                os.close(fd)
+            self._release_parent()
 
-    def _visit(self, spot: Spot, walk: Walk, root_fds: dict[int, int]) -> None:
+    def _visit(self, spot: Spot, walk: Walk) -> None:
         parent, name, root = spot
         path = b""
         if parent is not None:
@@ -75,49 +79,81 @@ class Walker:
             if prefix is None:
                 return
             root, path = parent.root, prefix + name
-            if not self._context.wants_dir(root, path):
+            if not self._context.wants_dir(root, path) or not self._hold_parent(parent, prefix):
                 return
+        place = Place(root, path)
         try:
-            if root not in root_fds:
-                root_fds[root] = self._open_root(root)
-            fd = open_directory(root_fds[root], path)
+            if parent is None:
+                fd = os.open(self._context.roots[root], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            else:
+                fd = open_directory(self._parent_fd, name)
         except OSError as error:
             if error.errno in _GONE:
-                self.unwatched.pop(Place(root, path), None)
+                self.unwatched.pop(place, None)
             else:
-                self.unwatched[Place(root, path)] = error.strerror or str(error)
+                self.unwatched[place] = error.strerror or str(error)
             return
         try:
-            self._visit_open(fd, Spot(parent, name, root), path, walk)
+            self._visit_open(fd, Spot(parent, name, root), place, walk)
         finally:
             os.close(fd)
 
-    def _visit_open(self, fd: int, spot: Spot, path: bytes, walk: Walk) -> None:
-        place = Place(spot.root, path)
+    def _hold_parent(self, parent: Directory, prefix: bytes) -> bool:
+        """Opens the parent, to look into the very directory that the table means: its path may be older than a rename
+        whose event still waits, and lead nowhere or elsewhere. Then the parent is listed once the path is right."""
+        if parent is self._parent:
+            return True
+        self._release_parent()
+        try:
+            root_fd = self._open_root(parent.root)
+            try:
+                fd = open_directory(root_fd, prefix[:-1])
+            finally:
+                os.close(root_fd)
+        except OSError:
+            self._table.missed.add(parent)
+            return False
+        self._parent, self._parent_fd = parent, fd
+        with suppress(OSError):
+            if self._inotify.watch(fd) == parent.wd:
+                return True
+        self._release_parent()
+        self._table.missed.add(parent)
+        return False
+
+    def _release_parent(self) -> None:
+        if self._parent is not None:
+            os.close(self._parent_fd)
+            self._parent = None
+
+    def _visit_open(self, fd: int, spot: Spot, place: Place, walk: Walk) -> None:
+        table = self._table
         try:
             wd = self._inotify.watch(fd)
         except OSError as error:
             self.unwatched[place] = LIMIT_MET if error.errno == errno.ENOSPC else error.strerror or str(error)
             return
-        known = self._table.by_wd.get(wd)
+        known = table.by_wd.get(wd)
         if known is not None and self._is_here(known, spot):
             self.unwatched.pop(place, None)
-            if walk.distrust:
+            if walk.distrust or known in table.missed:
                 self._list(fd, known, place, walk)
             return
         if known is not None and self._is_still_at_its_place(known, fd):
             self.unwatched[place] = _TWICE
             return
         self.unwatched.pop(place, None)
-        if walk.distrust:
+        if walk.announce:
             walk.surprises.append(spot)
         elif spot.parent is None:
             self.root_ids[spot.root] = _identity(os.fstat(fd))
-            self._list(fd, self._table.add_root(spot.root, wd), place, walk)
+            self._list(fd, table.add_root(spot.root, wd), place, walk)
         elif known is not None:
-            self._table.move(known, spot.parent, spot.name)
+            table.move(known, spot.parent, spot.name)
+            if known in table.missed:
+                self._list(fd, known, place, walk)
         else:
-            self._list(fd, self._table.add(spot.parent, spot.name, wd), place, walk)
+            self._list(fd, table.add(spot.parent, spot.name, wd), place, walk)
 
     def _is_here(self, known: Directory, spot: Spot) -> bool:
         if spot.parent is None:
@@ -153,6 +189,7 @@ class Walker:
 
     def _list(self, fd: int, node: Directory, place: Place, walk: Walk) -> None:
         names = []
+        self._table.missed.discard(node)
         try:
             with os.scandir(fd) as entries:
                 for entry in entries:
@@ -169,7 +206,7 @@ class Walker:
         known = node.children or {}
         for name in names:
             spot = Spot(node, name, node.root)
-            if walk.distrust and name not in known:
+            if walk.announce and name not in known:
                 walk.surprises.append(spot)
             else:
                 walk.todo.append(spot)

@@ -38,6 +38,9 @@ class WatchTable:
         self.displaced: dict[int, Directory] = {}
         """Tops of trees without a place, by wd: an event that is still to come may give them one, else they go."""
 
+        self.missed: set[Directory] = set()
+        """Directories in which others came while their own path was not known: to be listed once it is."""
+
     def prefix(self, directory: Directory) -> bytes | None:
         """What stands before a name in `directory`; None when it has no place. Sets `directory.root` too."""
         stamp = self.stamp
@@ -88,7 +91,17 @@ class WatchTable:
         return node
 
     def move(self, node: Directory, parent: Directory, name: bytes) -> None:
-        """Gives a known directory, and all beneath it, another place; what had that name loses its own."""
+        """Gives a known directory, and all beneath it, another place; what had that name loses its own.
+
+        A directory cannot move beneath itself. When it seems so, the place of another one is out of date and waits for
+        its own event: then nothing is moved, and `parent` is listed once that is settled.
+        """
+        above: Directory | None = parent
+        while above is not None:
+            if above is node:
+                self.missed.add(parent)
+                return
+            above = above.parent
         self.displace(node)
         self._put(node, parent, name)
 
@@ -109,6 +122,7 @@ class WatchTable:
         if node is not None:
             self.displace(node)
             del self.displaced[wd]
+            self.missed.discard(node)
             for child in list((node.children or {}).values()):
                 self.displace(child)
         return node
