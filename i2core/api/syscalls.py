@@ -22,13 +22,15 @@ _SYS_OPENAT2, _SYS_LISTXATTRAT = 437, 465
 _AT_SYMLINK_NOFOLLOW = 0x100
 _RESOLVE = 0x08 | 0x04 | 0x02  # RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS, linux/openat2.h
 _HOW = struct.Struct("=QQQ")
+_CANNOT = (errno.ENOSYS, errno.EPERM, errno.ENAMETOOLONG)
+_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_beneath(dir_fd: int, path: bytes, flags: int) -> int:
     """Opens `path` beneath the open directory without following a symlink anywhere.
 
     Raises:
-        OSError: ELOOP for a symlink on the way, EXDEV for a way out, ENOSYS on kernels before 5.6.
+        OSError: ELOOP or ENOTDIR for a symlink on the way, EXDEV for a way out.
     """
     how = _HOW.pack(flags, 0, _RESOLVE)
     while True:
@@ -36,9 +38,26 @@ def open_beneath(dir_fd: int, path: bytes, flags: int) -> int:
         if fd >= 0:
             return fd
         code = ctypes.get_errno()
+        if code in _CANNOT:
+            return walk_beneath(dir_fd, path, flags)
         # EAGAIN: a rename elsewhere raced with the lookup; openat2(2) says to try again.
         if code not in (errno.EINTR, errno.EAGAIN):
             raise OSError(code, os.strerror(code), path)
+
+
+def walk_beneath(dir_fd: int, path: bytes, flags: int) -> int:
+    """`open_beneath` component by component: where openat2 is missing or kept from us by a sandbox, and for paths that
+    are longer than one call takes (4096 bytes). `path` has no ``..`` component."""
+    fd = os.open(b".", _STEP, dir_fd=dir_fd)
+    parts = path.split(b"/")
+    for position, part in enumerate(parts):
+        try:
+            step = _STEP if position < len(parts) - 1 else flags | os.O_NOFOLLOW
+            deeper = os.open(part, step, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = deeper
+    return fd
 
 
 def has_xattrs(dir_fd: int, name: bytes) -> bool:

@@ -21,18 +21,6 @@ GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """errno values that mean: the path does not lead to an object of the tree (any more)."""
 
 
-def _walk_open(dir_fd: int, path: bytes) -> int:
-    """The same promise without openat2 (kernels before 5.6, some sandboxes): one component at a time."""
-    fd = os.dup(dir_fd)
-    for part in path.split(b"/"):
-        try:
-            child = os.open(part, _DIR_FLAGS, dir_fd=fd)
-        finally:
-            os.close(fd)
-        fd = child
-    return fd
-
-
 class SourceTree:
     """One source directory, open for reading. `only` limits a root that is a single file to that name."""
 
@@ -42,7 +30,6 @@ class SourceTree:
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         status = os.fstat(self._fd)
         self._identity = (status.st_dev, status.st_ino)
-        self._has_openat2 = True
 
     def close(self) -> None:
         """Closes the root; further calls fail."""
@@ -64,14 +51,7 @@ class SourceTree:
         """
         if not path:
             return os.open(b".", _DIR_FLAGS, dir_fd=self._fd)
-        if self._has_openat2:
-            try:
-                return open_beneath(self._fd, path, _DIR_FLAGS)
-            except OSError as error:
-                if error.errno not in (errno.ENOSYS, errno.EPERM):
-                    raise
-                self._has_openat2 = False
-        return _walk_open(self._fd, path)
+        return open_beneath(self._fd, path, _DIR_FLAGS)
 
     @contextmanager
     def directory(self, path: bytes) -> Iterator[int]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from i2_sink_fs import paths, system
+from i2_sink_fs import paths
 
-from i2core.api import Code, Kind, Meta, Place, Record, StopRule, UsageError
+from i2core.api import Code, Kind, Meta, Place, Record, StopRule, UsageError, syscalls
 from i2core.api.drivers import Ask
 
 if TYPE_CHECKING:
@@ -65,11 +65,7 @@ async def test_directory_becomes_a_symlink_between_batches(replica: Replica) -> 
 @pytest.mark.parametrize("walk", [False, True], ids=["openat2", "component walk"])
 async def test_symlink_made_in_the_same_batch(replica: Replica, monkeypatch: pytest.MonkeyPatch, walk: bool) -> None:
     if walk:
-
-        def missing(dir_fd: int, path: bytes, flags: int) -> int:
-            raise OSError(38, os.strerror(38))
-
-        monkeypatch.setattr(paths, "open_beneath", missing)
+        monkeypatch.setattr(paths, "open_beneath", syscalls.walk_beneath)
     outside = os.fsencode(replica.outside)
     failures = await replica.apply(
         Record(Kind.MKDIR, 0, b"d", meta=DIR),
@@ -167,7 +163,7 @@ def test_openat2_refuses_what_the_walk_refuses(tmp_path: Path) -> None:
     (tmp_path / "d" / "abs").symlink_to("/")
     fd = os.open(tmp_path, paths.DIRECTORY)
     try:
-        for opener in (system.open_beneath, paths.walk_beneath):
+        for opener in (syscalls.open_beneath, syscalls.walk_beneath):
             os.close(opener(fd, b"d/sub", paths.DIRECTORY))
             for path in (b"l", b"l/sub", b"d/abs", b"d/abs/etc", b"missing", b"d/missing/x"):
                 with pytest.raises(OSError, match="Errno"):

@@ -7,7 +7,6 @@ and removals forget what they touch.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Sequence
 from types import TracebackType
@@ -15,8 +14,8 @@ from typing import NamedTuple, Self
 
 import xxhash
 
-from i2_sink_fs.system import open_beneath
 from i2core.api import RESERVED_PREFIX, Code, StopRule, UsageError
+from i2core.api.syscalls import open_beneath
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -78,20 +77,6 @@ def split(path: bytes) -> tuple[bytes, bytes]:
     return directory, check_name(name)
 
 
-def walk_beneath(dir_fd: int, path: bytes, flags: int) -> int:
-    """Like `open_beneath`, component by component: for kernels without openat2(2), and paths beyond PATH_MAX."""
-    fd = os.open(b".", DIRECTORY, dir_fd=dir_fd)
-    parts = path.split(b"/")
-    for position, part in enumerate(parts):
-        try:
-            step = DIRECTORY if position < len(parts) - 1 else flags | os.O_NOFOLLOW
-            deeper = os.open(part, step, dir_fd=fd)
-        finally:
-            os.close(fd)
-        fd = deeper
-    return fd
-
-
 def open_directory(root_fd: int, path: bytes, flags: int = DIRECTORY) -> int:
     """The directory at `path` (``b""``: the root itself), opened without following a symlink.
 
@@ -103,12 +88,7 @@ def open_directory(root_fd: int, path: bytes, flags: int = DIRECTORY) -> int:
         return os.open(b".", flags, dir_fd=root_fd)
     for part in path.split(b"/"):
         check_name(part)
-    try:
-        return open_beneath(root_fd, path, flags)
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENAMETOOLONG):
-            raise
-    return walk_beneath(root_fd, path, flags)
+    return open_beneath(root_fd, path, flags)
 
 
 class Roots:
@@ -162,7 +142,7 @@ class Roots:
         relative = self._beneath[index]
         try:
             if relative:
-                return _open_plain(self._allowed[index], relative, flags)
+                return open_beneath(self._allowed[index], relative, flags)
             return os.open(b".", flags, dir_fd=self._allowed[index])
         except OSError as error:
             raise StopRule(
@@ -205,15 +185,6 @@ def open_allowed(path: bytes, allowed: Sequence[bytes]) -> tuple[int, bytes]:
         obj=os.fsdecode(path),
         next_step="choose a target beneath one of: " + ", ".join(map(os.fsdecode, allowed)),
     )
-
-
-def _open_plain(dir_fd: int, path: bytes, flags: int) -> int:
-    try:
-        return open_beneath(dir_fd, path, flags)
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENAMETOOLONG):
-            raise
-    return walk_beneath(dir_fd, path, flags)
 
 
 def make_directories(dir_fd: int, path: bytes) -> int:

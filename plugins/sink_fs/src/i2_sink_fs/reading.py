@@ -19,9 +19,9 @@ from i2_sink_fs.paths import (
     split,
     staging_name,
 )
-from i2_sink_fs.system import has_xattrs
 from i2core.api import RESERVED_PREFIX, Entry, Place, xattr_digest
 from i2core.api.drivers import Ask, Seen
+from i2core.api.syscalls import has_xattrs
 
 _CONTENT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
