@@ -11,6 +11,7 @@ import trio
 from i2core.api import Channel, ClientTransport, DriverKind, ServerTransport, TransportContext
 from i2core.config.model import BackupRole, NodeConfig, Rule, WorkRole
 from i2core.config.options import structure_options
+from i2core.node.allocator import keep_freed_memory
 from i2core.node.control import serve_control
 from i2core.node.identity import Identity
 from i2core.node.lock import locked
@@ -35,6 +36,7 @@ async def run_node(config: NodeConfig, registry: Registry) -> None:
     Raises:
         UsageError: another daemon uses the state directory, or a port is taken; no rule was started.
     """
+    keep_freed_memory()
     with locked(config.state_dir):
         logbook = Logbook(config.state_dir / "log")
         try:
