@@ -16,9 +16,11 @@ from i2core.api import ClientTransport, DriverKind, Peer, StreamHandler, Transpo
 from i2core.cli.progress import Progress
 from i2core.config.model import BackupRole, NodeConfig
 from i2core.config.options import structure_options
+from i2core.node.allocator import keep_freed_memory
 from i2core.node.local import BackupProcess, Say, backup_process
 from i2core.node.lock import locked
 from i2core.node.single import LOCAL, Single
+from i2core.node.speech import said
 from i2core.registry import Registry
 from i2core.rule.backup import BackupService
 from i2core.rule.status import RuleStatus
@@ -49,6 +51,7 @@ class Foreground:
             UsageError: nothing was touched.
             I2Error: the rule stopped.
         """
+        keep_freed_memory()
         registry = Registry.load()
         _check_drivers(self.single, registry)
         if self.single.role is None:
@@ -81,9 +84,15 @@ class Foreground:
 
         if self.config_file is None:
             raise UsageError(
-                "the identity and the peers of this node are needed to reach another one",
+                said(
+                    "the identity and the peers of this node are needed to reach another one",
+                    "连接其他节点需要本节点的身份和对端信息",
+                ),
                 obj=self.single.rule.backup,
-                next_step="give them with --config FILE, or name a directory on this host",
+                next_step=said(
+                    "give them with --config FILE, or name a directory on this host",
+                    "请用 --config 文件 指定，或使用本机目录",
+                ),
             )
         config = load(self.config_file, registry)
         peer = reach(config, self.single.rule.backup)

@@ -63,10 +63,10 @@ def default_state_dir() -> Path:
 @click.option("--exclude-type", multiple=True, metavar="PATTERN", help="No file names like this (*.tmp). Repeatable.")
 @click.option(
     "--capture",
-    type=click.Choice(["auto", "inotify", "fanotify", "scan"]),
+    metavar="NAME",
     default="auto",
     show_default=True,
-    help="How changes are seen; auto takes the best that works here.",
+    help="How changes are seen: fanotify, inotify, scan, or what a plugin offers; auto takes the best that works here.",
 )
 @click.option(
     "--compress",

@@ -43,7 +43,7 @@ def _daemon(config_file: str | None, state_dir: str | None) -> AbstractContextMa
 
 
 def _rules(config_file: str | None, state_dir: str | None, name: str | None) -> list[dict[str, Any]]:
-    from i2core.api import Code, UsageError
+    from i2core.node.running import unknown_rule
 
     with _daemon(config_file, state_dir) as daemon:
         found = daemon.rules()
@@ -51,7 +51,7 @@ def _rules(config_file: str | None, state_dir: str | None, name: str | None) -> 
         return found
     chosen = [item for item in found if item["name"] == name]
     if not chosen:
-        raise UsageError("no rule of this name here", code=Code.RULE_UNKNOWN, obj=name, next_step="see i2 rule list")
+        raise unknown_rule(name)
     return chosen
 
 

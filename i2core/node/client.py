@@ -12,6 +12,7 @@ import httpx
 
 from i2core.api import Code, I2Error, UsageError
 from i2core.node.socket_path import SOCKET, short_path
+from i2core.node.speech import said
 
 TIMEOUT_S = 30.0
 """A rule that is stopped first writes out what it has."""
@@ -43,17 +44,26 @@ class ControlClient:
             response = self._http.request(method, path)
         except httpx.TransportError as error:
             raise I2Error(
-                f"no daemon answers here ({error})",
+                said(f"no daemon answers here ({error})", f"没有守护进程应答（{error}）"),
                 code=Code.NETWORK,
                 obj=self._where,
-                next_step="start it with i2 node run, or name its config with --config",
+                next_step=said(
+                    "start it with i2 node run, or name its config with --config",
+                    "请用 i2 node run 启动，或用 --config 指定其配置",
+                ),
             ) from error
         if response.is_success:
             return response.json()
         try:
             fault = response.json()
         except ValueError:
-            raise I2Error(f"the daemon answered {response.status_code} to {path}", obj=self._where) from None
+            raise I2Error(
+                said(
+                    f"the daemon answered {response.status_code} to {path}",
+                    f"守护进程对 {path} 应答 {response.status_code}",
+                ),
+                obj=self._where,
+            ) from None
         kind = UsageError if fault["exit_code"] == UsageError.exit_code else I2Error
         raise kind(fault["message"], code=Code(fault["code"]), obj=fault["object"], next_step=fault["next"])
 
@@ -72,8 +82,11 @@ def control_client(state_dir: Path) -> Iterator[ControlClient]:
                 yield ControlClient(http, str(state_dir))
     except OSError as error:
         raise I2Error(
-            f"no daemon has run here ({error.strerror})",
+            said(f"no daemon has run here ({error.strerror})", f"此处未运行过守护进程（{error.strerror}）"),
             code=Code.NETWORK,
             obj=str(state_dir),
-            next_step="start it with i2 node run, or name its config with --config",
+            next_step=said(
+                "start it with i2 node run, or name its config with --config",
+                "请用 i2 node run 启动，或用 --config 指定其配置",
+            ),
         ) from error

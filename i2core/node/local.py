@@ -33,7 +33,7 @@ MakeHandler = Callable[[Say], StreamHandler]
 """Builds the backup role in the child, given where its log lines go."""
 
 BUFFER_BYTES = 1 << 20
-"""Asked for each direction; the kernel gives less without privilege."""
+"""Asked for each direction; the kernel gives no more than net.core.wmem_max."""
 END_S = 15.0
 """How long the child may take to write out what it has after its streams were closed."""
 _LINE_CHARS = 4000

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from i2core.api import Code, UsageError
+from i2core.node.speech import said
 
 
 @contextmanager
@@ -23,7 +24,9 @@ def locked(state_dir: Path) -> Iterator[None]:
         fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise UsageError(
-            error.strerror or str(error), obj=str(state_dir), next_step="choose a state_dir that can be written"
+            error.strerror or str(error),
+            obj=str(state_dir),
+            next_step=said("choose a state_dir that can be written", "请选择可写的 state_dir"),
         ) from error
     try:
         try:
@@ -31,10 +34,10 @@ def locked(state_dir: Path) -> Iterator[None]:
         except BlockingIOError as error:
             owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise UsageError(
-                f"process {owner} is using this state directory",
+                said(f"process {owner} is using this state directory", f"进程 {owner} 正在使用该状态目录"),
                 code=Code.DUPLICATE_TASK,
                 obj=str(state_dir),
-                next_step="stop it first, or choose another state_dir",
+                next_step=said("stop it first, or choose another state_dir", "请先停止它，或选择其他 state_dir"),
             ) from error
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

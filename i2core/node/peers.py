@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from i2core.api import Channel, Peer, UsageError
 from i2core.config.model import NodeConfig, PeerEntry
+from i2core.node.speech import said
 
 
 def trusted(peers: Iterable[PeerEntry]) -> dict[str, str]:
@@ -23,11 +24,16 @@ def reach(config: NodeConfig, name: str) -> Peer:
     for entry in known:
         if entry.name == name:
             if entry.address is None:
-                raise UsageError("the peer has no address", obj=f"{config.path}: {name}", next_step="add its address")
+                raise UsageError(
+                    said("the peer has no address", "该对端没有地址"),
+                    obj=f"{config.path}: {name}",
+                    next_step=said("add its address", "请添加其地址"),
+                )
             ports = {Channel.MIRROR: entry.mirror_port, Channel.REPLICATION: entry.replication_port}
             return Peer(name=name, host=entry.address, ports=ports, fingerprint=entry.fingerprint)
+    names = ", ".join(entry.name for entry in known) or "-"
     raise UsageError(
-        f"no [[work.peer]] of this name; known: {', '.join(entry.name for entry in known) or 'none'}",
+        said(f"no [[work.peer]] of this name; known: {names}", f"没有该名称的 [[work.peer]]；已有：{names}"),
         obj=f"{config.path}: {name}",
-        next_step="add the backup node to the config",
+        next_step=said("add the backup node to the config", "请在配置中添加该灾备机"),
     )

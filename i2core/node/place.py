@@ -15,6 +15,7 @@ import attrs
 from i2core.api import UsageError
 from i2core.config.values import Wrong, directory_below_root, name
 from i2core.config.words import language
+from i2core.node.speech import said
 
 DEFAULT_CONFIG = Path("/etc/i2/node.toml")
 DEFAULT_STATE_DIR = Path("/var/lib/i2")
@@ -37,12 +38,14 @@ def node_place(config: Path) -> NodePlace:
     try:
         data = tomllib.loads(config.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise UsageError(error.strerror or str(error), obj=str(config), next_step="name the config file") from None
+        raise UsageError(
+            error.strerror or str(error), obj=str(config), next_step=said("name the config file", "请指定配置文件")
+        ) from None
     except ValueError as error:  # TOML and UTF-8 errors are both of this class
-        raise UsageError(f"not a TOML file: {error}", obj=str(config)) from None
+        raise UsageError(said(f"not a TOML file: {error}", f"不是 TOML 文件：{error}"), obj=str(config)) from None
     table = data.get("node")
     if not isinstance(table, dict) or "name" not in table:
-        raise UsageError("needs a [node] table with a name", obj=str(config))
+        raise UsageError(said("needs a [node] table with a name", "需要含 name 的 [node] 表"), obj=str(config))
     try:
         state_dir = directory_below_root(table.get("state_dir", str(DEFAULT_STATE_DIR)))
         return NodePlace(name(table["name"]), Path(os.fsdecode(state_dir)))

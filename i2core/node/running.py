@@ -15,6 +15,7 @@ from i2core.config.model import NodeConfig
 from i2core.node.identity import Identity
 from i2core.node.logbook import Logbook
 from i2core.node.runner import RuleRunner
+from i2core.node.speech import said
 from i2core.registry import Registry
 
 if TYPE_CHECKING:
@@ -67,12 +68,15 @@ class RunningNode:
         """Lets a held mass delete go on; False when nothing of that rule is held here."""
         if self.backup is None or all(status.name != name for status in self.backup.statuses()):
             if name in self.runners:
+                node = self._backup_of(name)
                 raise UsageError(
-                    "its deletes are held where its replica is",
+                    said("its deletes are held where its replica is", "删除暂停在其灾备端"),
                     obj=name,
-                    next_step=f"run i2 rule release {name} on {self._backup_of(name)}",
+                    next_step=said(
+                        f"run i2 rule release {name} on {node}", f"请在 {node} 上执行 i2 rule release {name}"
+                    ),
                 )
-            raise _unknown(name)
+            raise unknown_rule(name)
         return self.backup.release(name)
 
     def _backup_of(self, name: str) -> str:
@@ -80,12 +84,18 @@ class RunningNode:
 
     def _runner(self, name: str) -> RuleRunner:
         if name not in self.runners:
-            raise _unknown(name)
+            raise unknown_rule(name)
         return self.runners[name]
 
 
-def _unknown(name: str) -> UsageError:
-    return UsageError("no rule of this name here", code=Code.RULE_UNKNOWN, obj=name, next_step="see i2 rule list")
+def unknown_rule(name: str) -> UsageError:
+    """For a name that no rule here has."""
+    return UsageError(
+        said("no rule of this name here", "此处没有该名称的规则"),
+        code=Code.RULE_UNKNOWN,
+        obj=name,
+        next_step=said("see i2 rule list", "参见 i2 rule list"),
+    )
 
 
 def _received_json(status: BackupRuleStatus) -> dict[str, Any]:

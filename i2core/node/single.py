@@ -30,6 +30,7 @@ from i2core.config.model import (
 )
 from i2core.config.values import Wrong
 from i2core.config.words import language
+from i2core.node.speech import said
 
 LOCAL = "localhost"
 """Name of the backup node when it is a process on this host."""
@@ -117,10 +118,14 @@ def _source(given: str) -> bytes:
             error.strerror or str(error),
             code=Code.SOURCE_GONE,
             obj=given,
-            next_step="name a directory or file that exists",
+            next_step=said("name a directory or file that exists", "请指定存在的目录或文件"),
         ) from error
     if not os.path.isdir(path) and not os.path.isfile(path):
-        raise UsageError("neither a directory nor a regular file", obj=given, next_step="name the directory it is in")
+        raise UsageError(
+            said("neither a directory nor a regular file", "既不是目录也不是普通文件"),
+            obj=given,
+            next_step=said("name the directory it is in", "请指定其所在目录"),
+        )
     return path
 
 
@@ -134,27 +139,33 @@ def _local_target(source: bytes, directory: str) -> bytes:
     _refuse_file_in_the_way(path, directory)
     if inside(path, source):
         raise UsageError(
-            "the destination is inside the source: each copy would be copied again",
+            said(
+                "the destination is inside the source: each copy would be copied again",
+                "目标位于源目录之内：复制出的文件会被再次复制",
+            ),
             code=Code.ILLEGAL_PATH,
             obj=directory,
-            next_step="choose a destination outside of it",
+            next_step=said("choose a destination outside of it", "请选择源目录之外的目标"),
         )
     if os.path.isdir(source):
         if inside(source, path):
             raise UsageError(
-                "the source is inside the destination: it could be overwritten by its own copy",
+                said(
+                    "the source is inside the destination: it could be overwritten by its own copy",
+                    "源位于目标目录之内：可能被自己的副本覆盖",
+                ),
                 code=Code.ILLEGAL_PATH,
                 obj=directory,
-                next_step="choose a destination beside it",
+                next_step=said("choose a destination beside it", "请选择与其并列的目标"),
             )
         return path
     target = os.path.join(path, os.path.basename(source))
     if target == source:
         raise UsageError(
-            "source and destination are the same file",
+            said("source and destination are the same file", "源和目标是同一个文件"),
             code=Code.ILLEGAL_PATH,
             obj=directory,
-            next_step="choose another directory",
+            next_step=said("choose another directory", "请选择其他目录"),
         )
     return target
 
@@ -165,7 +176,9 @@ def _refuse_file_in_the_way(path: bytes, given: str) -> None:
         path = os.path.dirname(path)
     if not os.path.isdir(path):
         raise UsageError(
-            f"{os.fsdecode(path)} is no directory", obj=given, next_step="choose a directory, or a new name"
+            said(f"{os.fsdecode(path)} is no directory", f"{os.fsdecode(path)} 不是目录"),
+            obj=given,
+            next_step=said("choose a directory, or a new name", "请选择目录，或使用新名称"),
         )
 
 
@@ -179,20 +192,24 @@ def _orphans(given: str, source: bytes, target: bytes, *, local: bool) -> Orphan
     if action in ("keep", "delete") and not to:
         return Orphans(action=OrphanAction(action))
     if action != "move" or not to:
-        raise UsageError(f"not keep, delete or move:DIR: {given}", obj="--orphans")
+        raise UsageError(
+            said(f"not keep, delete or move:DIR: {given}", f"不是 keep、delete 或 move:目录：{given}"), obj="--orphans"
+        )
     if local:
         place = os.path.realpath(os.fsencode(to))
         _refuse_file_in_the_way(place, to)
     elif not os.path.isabs(to):
-        raise UsageError("must be an absolute path on the backup node", obj=f"--orphans {given}")
+        raise UsageError(
+            said("must be an absolute path on the backup node", "必须是灾备机上的绝对路径"), obj=f"--orphans {given}"
+        )
     else:
         place = os.path.normpath(os.fsencode(to))
     if inside(place, target) or (local and inside(place, source)):
         raise UsageError(
-            "orphans cannot be moved into the source or the replica",
+            said("orphans cannot be moved into the source or the replica", "孤儿文件不能移动到源目录或灾备目录之内"),
             code=Code.ILLEGAL_PATH,
             obj=f"--orphans {given}",
-            next_step="choose a directory beside them",
+            next_step=said("choose a directory beside them", "请选择与其并列的目录"),
         )
     return Orphans(action=OrphanAction.MOVE, to=place)
 
@@ -202,7 +219,9 @@ def _filters(wish: Wish, source: bytes) -> tuple[DriverChoice, ...]:
     for given, path in zip(wish.exclude, excluded, strict=True):
         if not inside(path, source) or path == source:
             raise UsageError(
-                "not beneath the source", obj=f"--exclude {given}", next_step="name a path in it, absolute or relative"
+                said("not beneath the source", "不在源目录之下"),
+                obj=f"--exclude {given}",
+                next_step=said("name a path in it, absolute or relative", "请指定其中的绝对或相对路径"),
             )
     options: Mapping[str, Any] = {
         "exclude": [os.fsdecode(path) for path in excluded],

@@ -30,7 +30,7 @@ def test_both_trees_are_equal_and_nothing_is_left(i2: Commands, tmp_path: Path) 
     assert _left(tmp_path / "home") == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ended_early_nothing_is_left(number: signal.Signals, i2: Commands, tmp_path: Path) -> None:
     log = tmp_path / "log"
     demo = i2.start("demo", "--seconds", "60", log=log)
@@ -43,6 +43,7 @@ def test_ended_early_nothing_is_left(number: signal.Signals, i2: Commands, tmp_p
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.slow
 def test_killed_its_processes_end(i2: Commands, tmp_path: Path) -> None:
     log = tmp_path / "log"
     demo = i2.start("demo", "--seconds", "60", log=log)
@@ -52,6 +53,7 @@ def test_killed_its_processes_end(i2: Commands, tmp_path: Path) -> None:
     assert all(i2.ended(pid) for pid in processes)
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_is_told(i2: Commands, tmp_path: Path) -> None:
     log = tmp_path / "log"
     demo = i2.start("demo", "--seconds", "60", log=log)

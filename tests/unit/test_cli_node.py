@@ -112,8 +112,15 @@ def test_doctor_names_a_missing_source_and_broken_plugins(tmp_path: Path) -> Non
     assert not findings["sink"].works
 
 
-def test_doctor_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["node", "doctor", "--json"]) in (0, 1)
+def test_doctor_as_a_document(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open(config, "a") as text:
+        text.write(
+            f'[[work.peer]]\nname = "b"\naddress = "127.0.0.1"\nfingerprint = "sha256:{"0" * 64}"\n'
+            f'[[rule]]\nname = "r"\nbackup = "b"\npaths = [{{ source = "{tmp_path}/gone", target = "/t" }}]\n'
+        )
+    assert run(["node", "doctor", "--json", "--config", str(config)]) == 1
     findings = json.loads(capsys.readouterr().out)
     assert {"what", "works", "why", "next", "needed"} == set(findings[0])
-    assert "openat2" in {finding["what"] for finding in findings}
+    works = {finding["what"]: finding["works"] for finding in findings}
+    assert works["source of r"] is False
+    assert "openat2" in works

@@ -70,6 +70,16 @@ def test_refused_options(option: list[str], source: Path, tmp_path: Path, monkey
     assert sorted(os.listdir(tmp_path)) == ["src"]
 
 
+def test_a_wrong_command_line_is_told_in_chinese(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("I2_LANG", "zh")
+    assert run(["replicate", str(source), str(source / "copy"), "--once"]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "目标位于源目录之内" in line
+
+
 def test_another_node_needs_a_config(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["replicate", str(source), "bak1:/backup/x"]) == 2
     assert "--config" in capsys.readouterr().err
