@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,16 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("all", settings.get_profile("dev"), max_examples=500, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+MEMORY_LIMIT = 8 << 30
+"""Bytes of memory for the tests' process and each of its children."""
+
+
+def pytest_configure() -> None:
+    """A test that runs away ends in a MemoryError, and does not take the machine with it."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(hard, MEMORY_LIMIT)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
