@@ -27,7 +27,6 @@ from i2core.config.model import BackupRole, DriverChoice
 from i2core.config.options import structure_options
 from i2core.pipeline.chain import CodecChain
 from i2core.pipeline.select import Drivers
-from i2core.rule.brake import DeleteWindow
 from i2core.rule.receive import Receiver
 from i2core.rule.replica import PositionFile, Replica
 from i2core.rule.source import Say
@@ -171,6 +170,10 @@ class BackupService:
             replica = self._replicas[key] = Replica(
                 hello.rule, who, store, lambda code, line: self._say(hello.rule, code, line)
             )
+        # An outdated node is refused before it can end the session of the one that owns the replica.
+        replica.begin(hello.epoch)
+        replica.targets = targets
+        replica.window.limits = hello.brake
         session = (*key, hello.channel)
         earlier = self._sessions.get(session)
         if earlier is not None:
@@ -178,10 +181,6 @@ class BackupService:
         with trio.CancelScope() as scope:
             self._sessions[session] = scope
             try:
-                replica.begin(hello.epoch)
-                if replica.targets != targets:
-                    replica.window = DeleteWindow(hello.brake)
-                replica.targets = targets
                 spec = self._drivers.driver(DriverKind.SINK, self._role.sink.name)
                 context = SinkContext(
                     roots=targets,

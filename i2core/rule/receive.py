@@ -50,6 +50,7 @@ from i2core.wire.session import PING_S, SILENCE_S
 
 INBOX_FRAMES = 4
 MOST_COUNTED = 1 << 40
+_MAKES = frozenset({Kind.CREATE, Kind.PUBLISH, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.LINK, Kind.RENAME})
 SMALL_BYTES = 16 * 1024
 """Payloads up to this size are decoded at once; a hop to a worker thread would cost more."""
 WINDOW_S = {Channel.REPLICATION: 0.2, Channel.MIRROR: 2.0}
@@ -205,7 +206,7 @@ class Receiver:
         if window.suspicious(removed, now):
             remaining = 0
             for root in range(len(self._hello.targets)):
-                remaining += await self._sink.count(Place(root, b""), 2 * removed + 2 * window.removed(now) + 1)
+                remaining += await self._sink.count(Place(root, b""), window.enough(removed, now))
             if window.tripped(removed, remaining, now):
                 reason = f"{removed + window.removed(now)} of {remaining + window.removed(now)} files would be removed"
         if not reason:
@@ -225,7 +226,7 @@ class Receiver:
                 return "the source root itself is gone"
             (seen,) = await self._sink.look([Ask(Place(root, b""), (), every=True)])
             left = set(seen.names) - names
-            kept = any(r.root == root and r.kind is not Kind.REMOVE for r in records)
+            kept = any(r.root == root and r.kind in _MAKES for r in records)
             if not left and not kept and self._replica.window.emptied(removed, trio.current_time()):
                 return "the source root would be emptied"
         return ""

@@ -45,7 +45,7 @@ from i2core.rule.live import Live, Suspects, compare_places
 from i2core.rule.mirror import Mirror, Scope
 from i2core.rule.reconcile import Reconciler
 from i2core.rule.source import Say, Source
-from i2core.rule.states import Event, Phase, advance
+from i2core.rule.states import Cause, Event, Phase, advance
 from i2core.rule.status import RuleStatus
 from i2core.tasks import background
 from i2core.wire.messages import Ack, BrakeLimits, CodecName, Hello, Hold, OrphanPolicy
@@ -287,10 +287,11 @@ class _Runner:
     def _lost(self, error: Exception) -> None:
         self._status.cause = str(error)
         first = self._status.code is not Code.NETWORK
-        if self._phase.state.value in ("listing", "mirroring", "replicating"):
-            self._advance(Event.LINK_LOST)
-        else:
+        if self._phase.cause is Cause.LINK:
             self._advance(Event.LINK_RETRYING)
+        else:
+            self._status.held = False
+            self._advance(Event.LINK_LOST)
         if first:
             self._source.say(self._source.rule, Code.NETWORK, str(error))
 

@@ -43,7 +43,7 @@ class OrphanPolicy:
 class BrakeLimits:
     """The rule's mass-delete brake."""
 
-    share: float
+    share: float = attrs.field(validator=[attrs.validators.gt(0), attrs.validators.le(1)])
     window_s: float
     least: int
     on: bool = True

@@ -34,7 +34,7 @@ from i2core.tasks import background
 from i2core.testing import MemoryNet, ScriptedCapture
 from i2core.wire.frame import FrameType
 
-LIMIT_S = 60.0
+LIMIT_S = 10.0
 HEADER_BYTES = 16
 
 
@@ -125,6 +125,7 @@ class Nodes:
     capture: ScriptedCapture
     wire: Wire
     role: BackupRole
+    nursery: trio.Nursery
     source: Path = attrs.field(init=False)
     target: Path = attrs.field(init=False)
     service: BackupService = attrs.field(init=False)
@@ -186,25 +187,23 @@ class Nodes:
         return status
 
     @asynccontextmanager
-    async def running(self, rule: Rule | None = None) -> AsyncIterator[RuleStatus]:
-        """A rule that is mirrored and replicates while the body runs."""
+    async def starting(self, rule: Rule | None = None) -> AsyncIterator[RuleStatus]:
+        """A rule that runs while the body does; its error ends both."""
         status = RuleStatus(name=(rule or self.rule()).name)
-        failed: list[Exception] = []
 
-        async def live(done: trio.CancelScope) -> None:
-            try:
-                await self.run(rule, once=False, status=status)
-            except Exception as error:
-                failed.append(error)
-                done.cancel()
+        async def live() -> None:
+            await self.run(rule, once=False, status=status)
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(live, nursery.cancel_scope)
+        async with background() as nursery:
+            nursery.start_soon(live)
+            yield status
+
+    @asynccontextmanager
+    async def running(self, rule: Rule | None = None) -> AsyncIterator[RuleStatus]:
+        """`starting`, and its mirror is done."""
+        async with self.starting(rule) as status:
             await until(lambda: status.mirrored)
             yield status
-            nursery.cancel_scope.cancel()
-        if failed:
-            raise failed[0]
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -231,6 +230,6 @@ async def open_nodes(home: Path, *specs: DriverSpec, sink: str = "fs") -> AsyncI
         background() as nursery,
     ):
         registry = Given(*i2_sinks(), capture.spec(), *specs)
-        nodes = Nodes(home=home, registry=registry, capture=capture, wire=Wire(net, client), role=role)
+        nodes = Nodes(home=home, registry=registry, capture=capture, wire=Wire(net, client), role=role, nursery=nursery)
         nodes.ports = await nursery.start(server.serve, "127.0.0.1", dict.fromkeys(Channel, 0), nodes.handle)
         yield nodes

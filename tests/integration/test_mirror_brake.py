@@ -1,0 +1,170 @@
+"""A mass delete is held at the backup node until somebody releases it; ordinary deletes are not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from i2core.api import Change, Code, Op, Place
+from i2core.config.model import Brake, OrphanAction, Orphans
+from i2core.rule.status import State
+from i2core.testing.memory_sink import MemoryDisk, memory_sink
+
+from .pair import Nodes, open_nodes, until
+
+DELETE = Orphans(action=OrphanAction.DELETE)
+FILES = 1200
+
+
+def fill(nodes: Nodes, count: int) -> list[Path]:
+    """Files of the source, in one directory."""
+    above = nodes.source / "dir"
+    above.mkdir()
+    paths = [above / f"{number:04}" for number in range(count)]
+    for path in paths:
+        path.touch()
+    return paths
+
+
+def left(disk: MemoryDisk, nodes: Nodes) -> int:
+    """Files of the replica's one directory."""
+    root = disk.roots[bytes(nodes.target)]
+    return len(root.entries[b"dir"].entries) if b"dir" in root.entries else 0
+
+
+def tell_removed(nodes: Nodes, paths: list[Path]) -> None:
+    """The files are gone, and the capture says so."""
+    for path in paths:
+        path.unlink()
+    places = [Place(0, bytes(path.relative_to(nodes.source))) for path in paths]
+    nodes.capture.tell(*(Change(Op.REMOVE, place) for place in places))
+
+
+def held(nodes: Nodes) -> bool:
+    """The backup node waits for a release."""
+    return any(status.held for status in nodes.service.statuses())
+
+
+async def test_orphans_of_a_mirror_are_held_and_released(tmp_path: Path) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        paths = fill(nodes, FILES)
+        await nodes.run()
+        for path in paths[100:]:
+            path.unlink()
+
+        async def release() -> None:
+            await until(lambda: held(nodes))
+            assert left(disk, nodes) == FILES
+            assert nodes.service.release("data1")
+
+        nodes.nursery.start_soon(release)
+        status = await nodes.run(nodes.rule(orphans=DELETE))
+        assert left(disk, nodes) == 100
+        assert not held(nodes)
+        assert not status.held
+        assert Code.MASS_DELETE_HELD in nodes.codes()
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+async def test_live_deletes_are_held_beyond_the_share(tmp_path: Path, share: float) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        paths = fill(nodes, FILES)
+        async with nodes.running(nodes.rule(brake=Brake(share=share))) as status:
+            tell_removed(nodes, paths[:1100])
+            if share == 1.0:
+                await until(lambda: left(disk, nodes) == 100)
+                assert Code.MASS_DELETE_HELD not in nodes.codes()
+                return
+            await until(lambda: status.held)
+            assert status.state is State.ABNORMAL
+            assert left(disk, nodes) > 100
+            assert nodes.service.release("data1")
+            await until(lambda: left(disk, nodes) == 100 and not status.held)
+            assert status.state is State.REPLICATING
+            assert not nodes.service.release("data1")
+
+
+async def test_deletes_below_the_share_pass(tmp_path: Path) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        paths = fill(nodes, 2100)
+        async with nodes.running():
+            tell_removed(nodes, paths[:1040])
+            await until(lambda: left(disk, nodes) == 1060)
+        assert Code.MASS_DELETE_HELD not in nodes.codes()
+
+
+async def test_a_small_share_counts_all_that_is_left(tmp_path: Path) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        paths = fill(nodes, 400)
+        async with nodes.running(nodes.rule(brake=Brake(share=0.1, least=10))):
+            tell_removed(nodes, paths[:30])
+            await until(lambda: left(disk, nodes) == 370)
+        assert Code.MASS_DELETE_HELD not in nodes.codes()
+
+
+async def test_other_limits_count_from_the_next_session_on(tmp_path: Path) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        paths = fill(nodes, 40)
+        await nodes.run()
+        async with nodes.running(nodes.rule(brake=Brake(least=10))) as status:
+            tell_removed(nodes, paths[:30])
+            await until(lambda: status.held)
+            assert left(disk, nodes) == 40
+
+
+@pytest.mark.parametrize("what", ["gone", "emptied"])
+async def test_a_source_root_that_goes_or_is_emptied_is_held(tmp_path: Path, what: str) -> None:
+    """However few files there are: the disk of the source may just not be mounted."""
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        for name in ("a", "b"):
+            (nodes.source / name).write_text(name)
+        async with nodes.running() as status:
+            if what == "gone":
+                shutil.rmtree(nodes.source)
+                nodes.capture.tell(Change(Op.REMOVE, Place(0, b"")))
+            else:
+                tell_removed(nodes, [nodes.source / "a", nodes.source / "b"])
+            await until(lambda: status.held)
+            assert set(disk.roots[bytes(nodes.target)].entries) == {b"a", b"b"}
+            assert nodes.service.release("data1")
+            await until(lambda: not disk.roots[bytes(nodes.target)].entries)
+
+
+async def test_an_emptied_root_is_held_in_a_mirror(tmp_path: Path) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        for name in ("a", "b"):
+            (nodes.source / name).write_text(name)
+        await nodes.run()
+        for name in ("a", "b"):
+            (nodes.source / name).unlink()
+        async with nodes.starting(nodes.rule(orphans=DELETE)) as status:
+            await until(lambda: status.held)
+            assert set(disk.roots[bytes(nodes.target)].entries) == {b"a", b"b"}
+
+
+async def test_a_link_that_breaks_while_deletes_are_held_holds_them_anew(tmp_path: Path) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        for name in ("a", "b"):
+            (nodes.source / name).write_text(name)
+        await nodes.run()
+        for name in ("a", "b"):
+            (nodes.source / name).unlink()
+        async with nodes.starting(nodes.rule(orphans=DELETE)) as status:
+            await until(lambda: status.held)
+            nodes.wire.net.cut()
+            await until(lambda: status.code is Code.NETWORK)
+            await until(lambda: status.held and status.code is Code.MASS_DELETE_HELD and held(nodes))
+            assert set(disk.roots[bytes(nodes.target)].entries) == {b"a", b"b"}
+            assert nodes.service.release("data1")
+            await until(lambda: status.mirrored)
+            assert not disk.roots[bytes(nodes.target)].entries
