@@ -143,7 +143,7 @@ class Transfer:
         above = self._place.path.rpartition(b"/")[0]
         try:
             with tree.directory(above) as dir_fd:
-                self._fd = open_file(dir_fd, self._name)
+                self._fd, _ = open_file(dir_fd, self._name)
                 self._entry = tree.entry(dir_fd, self._name)
         except FileNotFoundError:
             return False

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from i2core.api import BLOCK_BYTES, Entry, Kind, Meta, Place, Record, Xattrs
+from i2core.api import BLOCK_BYTES, Entry, Kind, Meta, Place, Record, Xattrs, xattr_digest
 from i2core.pipeline.blocks import PIECE_BYTES, Scan, digests, extents, read_range
 from i2core.pipeline.tree import entry_of, xattrs_at, xattrs_of_fd
 
@@ -23,6 +23,8 @@ class Large(NamedTuple):
     place: Place
     entry: Entry
     whole: bool
+    since_ns: int = 0
+    """`time.monotonic_ns` at which it was first named."""
 
 
 class Drafted(NamedTuple):
@@ -33,18 +35,24 @@ class Drafted(NamedTuple):
     digests: bytes = b""
 
 
-def open_file(dir_fd: int, name: bytes) -> int:
-    """A regular file in an open directory, for reading; never follows, never blocks on a FIFO.
+def open_file(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
+    """A regular file in an open directory, for reading, and what it is; never follows, never blocks on a FIFO.
 
     Raises:
         OSError: it cannot be opened.
         FileNotFoundError: there is no regular file of that name (any more).
     """
     fd = os.open(name, _READ | _NOATIME, dir_fd=dir_fd)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         os.close(fd)
         raise FileNotFoundError(2, "no longer a regular file", name)
-    return fd
+    return fd, status
+
+
+def is_sparse(fd: int, status: os.stat_result) -> bool:
+    """True when the file has holes. Fewer blocks than the size needs may also come from compression."""
+    return status.st_blocks * 512 < status.st_size and os.lseek(fd, 0, os.SEEK_HOLE) < status.st_size
 
 
 def meta_of(entry: Entry, xattrs: Xattrs | None) -> Meta:
@@ -78,25 +86,24 @@ def draft(dir_fd: int, place: Place, entry: Entry) -> Drafted | Large:
 
 def _draft_file(dir_fd: int, place: Place, entry: Entry) -> Drafted | Large:
     root, path = place
-    fd = open_file(dir_fd, entry.name)
+    fd, status = open_file(dir_fd, entry.name)
     try:
         # What is sent is what this descriptor shows; the listing may be older.
-        status = os.fstat(fd)
         size = status.st_size
         xattrs = xattrs_of_fd(fd)
-        now = entry_of(entry.name, status, digest=entry.xattrs)
+        now = entry_of(entry.name, status, digest=xattr_digest(xattrs) if xattrs else 0)
         meta = meta_of(now, xattrs)
-        if status.st_blocks * 512 >= size:
-            if size > WHOLE_BYTES:
+        if is_sparse(fd, status):
+            if status.st_blocks * 512 > WHOLE_BYTES:
                 return Large(place, now, whole=True)
-            if size <= PIECE_BYTES:
-                data = os.read(fd, size) if size else b""
-                if len(data) < size:
-                    data += os.read(fd, size - len(data))
-                kept = b"".join(digests(memoryview(data))) if size > BLOCK_BYTES else b""
-                return Drafted([Record(Kind.CREATE, root, path, meta=meta, data=data)], now, kept)
-        elif status.st_blocks * 512 > WHOLE_BYTES:
+        elif size > WHOLE_BYTES:
             return Large(place, now, whole=True)
+        elif size <= PIECE_BYTES:
+            data = os.read(fd, size) if size else b""
+            if len(data) < size:
+                data += os.read(fd, size - len(data))
+            kept = b"".join(digests(memoryview(data))) if size > BLOCK_BYTES else b""
+            return Drafted([Record(Kind.CREATE, root, path, meta=meta, data=data)], now, kept)
         records = [Record(Kind.STAGE, root, path)]
         for extent in extents(fd, 0, size):
             if extent.data:
@@ -122,5 +129,10 @@ def piece_records(place: Place, found: Scan, *, staged: bool) -> list[Record]:
 
 
 def content_bytes(records: list[Record]) -> int:
-    """Bytes of content that the records carry."""
-    return sum(len(record.data) for record in records)
+    """Bytes of content and of extended attributes that the records carry."""
+    total = 0
+    for record in records:
+        total += len(record.data)
+        if record.meta is not None and record.meta.xattrs:
+            total += sum(len(name) + len(value) for name, value in record.meta.xattrs)
+    return total

@@ -393,9 +393,8 @@ def _join(path: bytes, name: bytes) -> bytes:
 
 def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Drafted:
     """Compares a file of a few blocks with the replica's digests; records for what differs."""
-    file = open_file(fd, entry.name)
+    file, status = open_file(fd, entry.name)
     try:
-        status = os.fstat(file)
         found = scan(file, 0, status.st_size, base, EVERYTHING)
         now = entry_of(entry.name, status, digest=entry.xattrs)
         records = piece_records(at, found, staged=False)

@@ -40,8 +40,10 @@ class Outcome:
     """What a job made: records in order, the files that must go in slices behind them, and marks left for later."""
 
     records: list[Record] = attrs.field(factory=list)
-    places: list[Place] = attrs.field(factory=list)
-    """What the records are about, in case the link breaks before they are durable."""
+    places: dict[Place, bool] = attrs.field(factory=dict)
+    """What the records are about, in case the link breaks before they are durable; True: also all that is beneath."""
+    since_ns: int = EVERYTHING
+    """`time.monotonic_ns` at which the oldest of what was worked on was first named."""
     large: list[Large] = attrs.field(factory=list)
     content_bytes: int = 0
 
@@ -56,16 +58,21 @@ class Reconciler:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._walks: deque[Iterator[None]] = deque()
+        self._walks: deque[tuple[int, Iterator[None]]] = deque()
+        self._since_ns = 0
         self._vanished: OrderedDict[Place, bool] = OrderedDict()
         self._touched: OrderedDict[Place, None] = OrderedDict()
         self._gone_roots: set[int] = set()
         self._out = Outcome()
 
     @property
-    def walking(self) -> bool:
-        """True while subtrees are being compared with the catalog."""
-        return bool(self._walks)
+    def oldest_ns(self) -> int | None:
+        """When the oldest of the subtrees that are being compared with the catalog was named; None: there are none."""
+        return min((since for since, _ in self._walks), default=None)
+
+    def touch(self, place: Place) -> None:
+        """An entry was made at `place` by other means: the next job sets the directory's times behind it."""
+        self._touch(place)
 
     def job(self, marks: deque[Mark]) -> Outcome:
         """Works off `marks` from the left until there is enough to send, then goes on with the walks.
@@ -76,11 +83,13 @@ class Reconciler:
         self._out = Outcome()
         while marks and not self._out.full:
             mark = marks.popleft()
+            self._work_for(mark.since_ns)
             self._guarded(mark.place, self._settle, mark)
         if not marks:
             until = time.monotonic() + WALK_S
             while self._walks and not self._out.full and time.monotonic() < until:
-                walk = self._walks[0]
+                since_ns, walk = self._walks[0]
+                self._work_for(since_ns)
                 try:
                     next(walk)
                 except StopIteration:
@@ -88,6 +97,11 @@ class Reconciler:
         self._set_directories()
         self._source.catalog.commit()
         return self._out
+
+    def _work_for(self, since_ns: int) -> None:
+        """What is found from here on was named then."""
+        self._since_ns = since_ns
+        self._out.since_ns = min(self._out.since_ns, since_ns)
 
     def _guarded(self, place: Place, step: object, *args: object) -> None:
         try:
@@ -100,9 +114,9 @@ class Reconciler:
 
     def _settle(self, mark: Mark) -> None:
         place = mark.place
-        name = place.path.rpartition(b"/")[2]
         only = self._source.trees[place.root].only
-        if name.startswith(RESERVED_PREFIX) or (only is not None and place.path not in (b"", only)):
+        ours = any(part.startswith(RESERVED_PREFIX) for part in place.path.split(b"/"))
+        if ours or (only is not None and place.path not in (b"", only)):
             return
         if mark.records:
             self._pass_on(mark)
@@ -136,15 +150,20 @@ class Reconciler:
         return changed
 
     def _rename(self, old: Place, new: Place, row: Row) -> bool:
-        if not self._has_parent(new):
-            return False
-        self._emit(new, Record(Kind.RENAME, old.root, old.path, other=new.path))
+        catalog = self._source.catalog
+        if not self._has_parent(new) or catalog.get(old) != row:
+            return False  # bringing in the new directory has changed the old place
+        if old.path.startswith(new.path + b"/") or new.path.startswith(old.path + b"/"):
+            return False  # seen too late to be one rename: a name on the way was another object then
+        is_dir = stat.S_ISDIR(row.mode)
+        self._emit(new, Record(Kind.RENAME, old.root, old.path, other=new.path), deep=is_dir)
+        self._out.places[old] = self._out.places.get(old, False) or is_dir
         self._touch(old)
         self._touch(new)
-        moved = self._source.catalog.move(row, new)
-        if stat.S_ISDIR(moved.mode):
+        catalog.move(row, new)
+        if is_dir:
             # Hints from before the rename may have named the old path or, resolved late, the new one.
-            self._walks.append(self._walk(new))
+            self._walk_soon(new)
         return True
 
     def _check(
@@ -168,18 +187,31 @@ class Reconciler:
                 entry = source_tree.entry(fd, name)
                 if entry is not None:
                     if source.wants(place, stat.S_ISDIR(entry.mode)) and self._has_parent(place):
-                        self._bring(fd, place, entry, catalog.get(place), content, tree, ranges)
+                        row = catalog.get(place)
+                        if content and row is not None and not row.is_object(entry):
+                            self._check_other_names(row)
+                            row = catalog.get(place)
+                        self._bring(fd, place, entry, row, content, tree, ranges)
                     return
         except OSError as error:
             if error.errno not in GONE:
                 raise
         row = catalog.get(place)
+        if row is not None and content:
+            self._check_other_names(row)
+            row = catalog.get(place)
         if row is not None and removed:
             self._remove(place, row)
         elif row is not None and content:
             self._vanished[place] = True
             if len(self._vanished) > VANISHED:
                 self._vanished.popitem(last=False)
+
+    def _check_other_names(self, row: Row) -> None:
+        """The file was written to under a name that it no longer has: what was written shows under its others."""
+        if stat.S_ISREG(row.mode):
+            for other in self._source.catalog.other_names(row):
+                self._check(self._source.catalog.place(other), content=True)
 
     def _check_root(self, place: Place, tree: bool) -> None:
         source_tree = self._source.trees[place.root]
@@ -194,23 +226,26 @@ class Reconciler:
         self._gone_roots.discard(place.root)
         self._touch(Place(place.root, b"-"))
         if tree:
-            self._walks.append(self._walk(place))
+            self._walk_soon(place)
 
     def _has_parent(self, place: Place) -> bool:
-        """True when the replica has the directory of `place`; else the highest missing one is brought in, with all that
-        is beneath it."""
+        """True when the replica has the directory of `place`; directories that it lacks are brought in first."""
+        missing: list[Place] = []
         path = place.path
-        missing: Place | None = None
         while path:
             path = path.rpartition(b"/")[0]
-            if self._source.catalog.get(Place(place.root, path)) is not None:
+            if self._has_directory(Place(place.root, path)):
                 break
-            missing = Place(place.root, path)
-        if missing is None:
-            return True
-        self._check(missing, tree=True)
-        above = Place(place.root, place.path.rpartition(b"/")[0])
-        return self._source.catalog.get(above) is not None
+            missing.append(Place(place.root, path))
+        for directory in reversed(missing):
+            self._check(directory)
+            if not self._has_directory(directory):
+                return False
+        return True
+
+    def _has_directory(self, place: Place) -> bool:
+        row = self._source.catalog.get(place)
+        return row is not None and stat.S_ISDIR(row.mode)
 
     # ------------------------------------------------------------------------------------------ one object
 
@@ -228,7 +263,7 @@ class Reconciler:
         if row is not None and row.is_object(entry):
             self._update(fd, place, entry, row, content, ranges)
             if tree and stat.S_ISDIR(entry.mode):
-                self._walks.append(self._walk(place))
+                self._walk_soon(place)
         elif not self._from_elsewhere(fd, place, entry):
             self._make(fd, place, entry)
 
@@ -237,11 +272,21 @@ class Reconciler:
     ) -> None:
         if stat.S_ISREG(entry.mode) and (content or not row.same_content(entry)):
             self._patch(fd, place, entry, row, ranges if content else None)
-        elif not row.same_meta(entry):
-            self._emit(place, setattr_record(fd, place, entry))
-            self._source.catalog.put(place, entry)
-        elif row.ctime_ns != entry.ctime_ns:
-            self._source.catalog.put(place, entry)
+        elif row.ctime_ns == entry.ctime_ns and row.same_meta(entry):
+            return
+        elif not stat.S_ISREG(entry.mode) and not stat.S_ISDIR(entry.mode):
+            # A symlink or a node made anew often gets the inode of the one before; making it costs as little as asking.
+            self._make(fd, place, entry)
+        else:
+            if not row.same_meta(entry):
+                self._emit(place, setattr_record(fd, place, entry))
+            self._note(place, entry)
+
+    def _note(self, place: Place, entry: Entry) -> None:
+        """The replica has what `entry` is, under this name and the others of the same file."""
+        row = self._source.catalog.put(place, entry)
+        if entry.nlink > 1 and not stat.S_ISDIR(entry.mode):
+            self._source.catalog.share(row, entry)
 
     def _from_elsewhere(self, fd: int, place: Place, entry: Entry) -> bool:
         """An object that the replica has under another name crosses as a rename, or as a link."""
@@ -261,8 +306,8 @@ class Reconciler:
             elif stat.S_ISREG(entry.mode):
                 self._emit(place, Record(Kind.LINK, place.root, place.path, other=other.path))
                 self._touch(place)
-                catalog.put(place, entry)
-                self._update(fd, place, entry, row, False, None)
+                linked = catalog.put(place, entry._replace(size=row.size, mtime_ns=row.mtime_ns, ctime_ns=row.ctime_ns))
+                self._update(fd, place, entry, linked, not row.same_content(entry), None)
                 return True
         return False
 
@@ -271,16 +316,16 @@ class Reconciler:
         drafted = draft(fd, place, entry)
         self._touch(place)
         if isinstance(drafted, Large):
-            self._out.large.append(drafted)
+            self._out.large.append(drafted._replace(since_ns=self._since_ns))
             return
-        self._emit(place, *drafted.records)
+        self._emit(place, *drafted.records, deep=stat.S_ISDIR(entry.mode))
         self._source.status.sent_files += not stat.S_ISDIR(entry.mode)
         row = self._source.catalog.put(place, drafted.entry)
         self._source.catalog.drop_digests(row)
         if drafted.digests:
             self._source.catalog.set_digests(row, 0, drafted.digests)
         if stat.S_ISDIR(entry.mode):
-            self._walks.append(self._walk(place))
+            self._walk_soon(place)
 
     def _patch(self, fd: int, place: Place, entry: Entry, row: Row, ranges: list[tuple[int, int]] | None) -> None:
         """A regular file whose content may have changed."""
@@ -288,12 +333,12 @@ class Reconciler:
         if entry.size <= BLOCK_BYTES and entry.nlink == 1:
             self._make(fd, place, entry)
             return
-        if entry.size > SLICE_BYTES and ranges is None:
-            self._out.large.append(Large(place, entry, whole=False))
+        touched = entry.size if ranges is None else sum(end - first for first, end in ranges)
+        if touched > WHOLE_BYTES:
+            self._out.large.append(Large(place, entry, whole=False, since_ns=self._since_ns))
             return
-        file = open_file(fd, entry.name)
+        file, status = open_file(fd, entry.name)
         try:
-            status = os.fstat(file)
             now = entry_of(entry.name, status, digest=entry.xattrs)
             records: list[Record] = []
             for first, end in ranges or [(0, status.st_size)]:
@@ -313,17 +358,20 @@ class Reconciler:
                 records.append(Record(Kind.SETATTR, place.root, place.path, meta=meta))
                 self._emit(place, *records)
                 source.status.sent_files += 1
-            source.catalog.put(place, now)
+            self._note(place, now)
         finally:
             os.close(file)
 
     def _remove(self, place: Place, row: Row) -> None:
         files = self._source.catalog.count_files(row)
-        self._emit(place, Record(Kind.REMOVE, place.root, place.path, size=files))
+        self._emit(place, Record(Kind.REMOVE, place.root, place.path, size=files), deep=stat.S_ISDIR(row.mode))
         self._touch(place)
         self._source.catalog.remove(row)
 
     # ------------------------------------------------------------------------------------------ subtrees
+
+    def _walk_soon(self, top: Place) -> None:
+        self._walks.append((self._since_ns, self._walk(top)))
 
     def _walk(self, top: Place) -> Iterator[None]:
         """Compares a subtree with the catalog, in small steps. What vanished is only removed at the end: by then it has
@@ -351,9 +399,14 @@ class Reconciler:
                         if row is not None and stat.S_ISDIR(entry.mode) and row.is_object(entry):
                             todo.append(at)
                         if row is None or not row.untouched(entry):
+                            row = source.catalog.get(at)
                             changed = row is not None and stat.S_ISREG(entry.mode)
                             self._guarded(at, self._bring, fd, at, entry, row, changed, False)
                             yield
+                            if source.catalog.row(here.id) is None or source.catalog.get(place) != source.catalog.row(
+                                here.id
+                            ):
+                                break
             except OSError as error:
                 if error.errno not in GONE:
                     source.unreadable(place, error)
