@@ -31,7 +31,7 @@ from i2core.rule.receive import Receiver
 from i2core.rule.replica import PositionFile, Replica
 from i2core.rule.source import Say
 from i2core.wire.frame import FrameStream, FrameType
-from i2core.wire.messages import PROTOCOL_VERSION, Fault, Hello, Welcome, dump, parse
+from i2core.wire.messages import PROTOCOL_VERSION, Fault, Hello, Welcome, dump, parse, protocol_of
 from i2core.wire.session import GREETING_S
 
 
@@ -60,6 +60,11 @@ async def open_codecs(drivers: Drivers, choices: tuple[DriverChoice, ...], rule:
             config = structure_options(spec, choice.options)
             opened.append(await stack.enter_async_context(spec.open(config, CodecContext(rule=rule))))
         yield CodecChain(opened)
+
+
+async def _refuse(frames: FrameStream, error: I2Error) -> None:
+    with trio.move_on_after(2), contextlib.suppress(LinkError):
+        await frames.send(FrameType.REFUSE, dump(Fault.of(error)))
 
 
 class BackupService:
@@ -111,6 +116,7 @@ class BackupService:
                     self._say(hello.rule, error.code, f"session of {who} stopped: {error}")
         except I2Error as error:
             self._say("", error.code, f"{who}: {error}")
+            await _refuse(frames, error)
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
                 await frames.aclose()
@@ -122,6 +128,13 @@ class BackupService:
             raise LinkError("no greeting came")
         if frame.type is not FrameType.HELLO:
             raise ProtocolError(f"expected a greeting, got {frame.type.name}")
+        spoken = protocol_of(frame.payload)
+        if spoken != PROTOCOL_VERSION:
+            raise StopRule(
+                f"the work node speaks protocol {spoken}, this node {PROTOCOL_VERSION} ({__version__})",
+                code=Code.VERSION_MISMATCH,
+                next_step="install the same version on both",
+            )
         hello = parse(frame.payload, Hello)
         if hello.channel != channel.value:
             raise ProtocolError(f"a greeting for {hello.channel} on the {channel.value} port")
@@ -143,8 +156,7 @@ class BackupService:
                 await Receiver(frames, hello, codecs, sink, replica).run()
         except I2Error as error:
             if not welcomed:
-                with trio.move_on_after(2):
-                    await frames.send(FrameType.REFUSE, dump(Fault.of(error)))
+                await _refuse(frames, error)
             raise
 
     @asynccontextmanager
@@ -154,13 +166,6 @@ class BackupService:
         Raises:
             StopRule, UsageError: the session may not be.
         """
-        if hello.protocol != PROTOCOL_VERSION:
-            raise StopRule(
-                f"work node speaks protocol {hello.protocol} ({hello.version}), this node {PROTOCOL_VERSION}",
-                code=Code.VERSION_MISMATCH,
-                obj=hello.rule,
-                next_step="install the same version on both",
-            )
         targets = tuple(target.encode("latin-1") for target in hello.targets)
         key = (who, hello.rule)
         self._refuse_overlap(key, targets)

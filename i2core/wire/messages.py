@@ -18,8 +18,18 @@ from i2core.api.records import Buffer
 
 PROTOCOL_VERSION = 1
 
+FUTILE = (Code.DECRYPT, Code.DECOMPRESS, Code.VERSION_MISMATCH)
+"""What goes wrong in the same way at the next attempt."""
+
 T = TypeVar("T")
 _converter = cattrs.Converter(forbid_extra_keys=True)
+
+
+def _raw_path(_message: object, _field: object, path: str) -> None:
+    path.encode("latin-1")
+
+
+_raw_paths = attrs.validators.deep_iterable(_raw_path)
 
 
 @attrs.frozen(kw_only=True)
@@ -35,7 +45,7 @@ class OrphanPolicy:
     """The rule's orphan options; `to` is a path as Latin-1 text (bytes in JSON)."""
 
     action: str = "keep"
-    to: str | None = None
+    to: str | None = attrs.field(default=None, validator=attrs.validators.optional(_raw_path))
     archive: bool = False
 
 
@@ -58,7 +68,7 @@ class Hello:
     rule: str
     channel: str
     epoch: int
-    targets: list[str]
+    targets: list[str] = attrs.field(validator=_raw_paths)
     codecs: list[CodecName]
     orphans: OrphanPolicy
     brake: BrakeLimits
@@ -91,7 +101,8 @@ class Fault:
     @staticmethod
     def of(error: I2Error) -> Fault:
         """The error as a message."""
-        retry = isinstance(error, LinkError) and not isinstance(error, PeerRefused)
+        broken = isinstance(error, LinkError | ProtocolError) and not isinstance(error, PeerRefused)
+        retry = broken and error.code not in FUTILE
         return Fault(code=int(error.code), cause=error.cause, obj=error.obj, next_step=error.next_step, retry=retry)
 
     def error(self) -> I2Error:
@@ -114,7 +125,7 @@ class FailedRecord:
 
     seq: int
     root: int
-    path: str
+    path: str = attrs.field(validator=_raw_path)
     code: int
     message: str
     repair: bool
@@ -157,6 +168,18 @@ class Hold:
 def dump(message: object) -> bytes:
     """A message as JSON bytes."""
     return json.dumps(_converter.unstructure(message), separators=(",", ":")).encode()
+
+
+def protocol_of(payload: Buffer) -> int:
+    """The protocol that a greeting names, whatever else is in it: so that a node of another version is told so.
+
+    Raises:
+        ProtocolError: it names none.
+    """
+    try:
+        return int(json.loads(bytes(payload))["protocol"])
+    except Exception as error:  # json raises many kinds; all mean the same here
+        raise ProtocolError(f"malformed greeting: {type(error).__name__}") from error
 
 
 def parse(payload: Buffer, kind: type[T]) -> T:

@@ -74,7 +74,8 @@ class Session:
         self._flying: deque[tuple[int, int]] = deque()
         self._flying_bytes = 0
         self._moved = trio.Condition()
-        self.last_sent = seqs.next - 1
+        self.last_sent = 0
+        """Seq of the last record that was sent in this session; 0 when there is none."""
         self.applied_seq = 0
         self.durable_seq = 0
         self.welcome: Welcome
@@ -231,7 +232,6 @@ async def open_session(
         session.welcome = parse(answer.payload, Welcome)
         session.durable_seq = session.welcome.durable_seq
         seqs.next = max(seqs.next, session.welcome.applied_seq + 1)
-        session.last_sent = seqs.next - 1
         async with background() as nursery:
             nursery.start_soon(session._receive_all)
             nursery.start_soon(session._keep_alive)

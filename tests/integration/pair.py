@@ -187,21 +187,21 @@ class Nodes:
         return status
 
     @asynccontextmanager
-    async def starting(self, rule: Rule | None = None) -> AsyncIterator[RuleStatus]:
+    async def starting(self, rule: Rule | None = None, *, epoch: int = 1) -> AsyncIterator[RuleStatus]:
         """A rule that runs while the body does; its error ends both."""
         status = RuleStatus(name=(rule or self.rule()).name)
 
         async def live() -> None:
-            await self.run(rule, once=False, status=status)
+            await self.run(rule, once=False, epoch=epoch, status=status)
 
         async with background() as nursery:
             nursery.start_soon(live)
             yield status
 
     @asynccontextmanager
-    async def running(self, rule: Rule | None = None) -> AsyncIterator[RuleStatus]:
+    async def running(self, rule: Rule | None = None, *, epoch: int = 1) -> AsyncIterator[RuleStatus]:
         """`starting`, and its mirror is done."""
-        async with self.starting(rule) as status:
+        async with self.starting(rule, epoch=epoch) as status:
             await until(lambda: status.mirrored)
             yield status
 

@@ -1,0 +1,151 @@
+"""Seqs across sessions and restarts: none is taken twice, none is missing within a session, nobody waits for ever."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from i2core.api import Change, Channel, Code, Kind, LinkError, Op, Peer, Place, Record
+from i2core.pipeline.chain import CodecChain
+from i2core.rule import receive
+from i2core.testing.trees import compare_trees
+from i2core.wire import session as session_module
+from i2core.wire.frame import FrameType
+from i2core.wire.messages import Ack, BrakeLimits, Hello, OrphanPolicy
+from i2core.wire.session import SeqCounter, Session, open_session
+
+from .pair import Nodes, open_nodes, until
+
+
+@asynccontextmanager
+async def speaking(nodes: Nodes, seqs: SeqCounter, acks: list[Ack]) -> AsyncIterator[Session]:
+    """A session by hand."""
+    hello = Hello(
+        version="0",
+        rule="data1",
+        channel="replication",
+        epoch=1,
+        targets=[str(nodes.target)],
+        codecs=[],
+        orphans=OrphanPolicy(),
+        brake=BrakeLimits(share=0.5, window_s=60, least=1000),
+    )
+    stream = await nodes.wire.connect(Peer("bak", "127.0.0.1", nodes.ports, None), Channel.REPLICATION)
+    async with open_session(stream, hello, CodecChain(()), seqs, on_ack=acks.append, on_hold=lambda _: None) as session:
+        yield session
+
+
+def file(name: bytes) -> Record:
+    """A record that makes a file."""
+    return Record(Kind.CREATE, 0, name, data=name)
+
+
+async def test_a_gap_within_a_session_is_refused(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        with pytest.raises(LinkError, match="expected seq 3, got 4") as broken:
+            async with speaking(nodes, SeqCounter(), []) as session:
+                assert await session.send_records([file(b"a"), file(b"b")]) == 2
+                session._seqs.take(1)
+                await session.send_records([file(b"lost")])
+                await session.settle()
+        assert broken.value.code is Code.SEQUENCE
+        assert sorted(p.name for p in nodes.target.iterdir()) == ["a", "b"]
+
+
+async def test_a_seq_that_was_applied_is_refused(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        with pytest.raises(LinkError) as broken:
+            async with speaking(nodes, SeqCounter(), []) as session:
+                await session.send_records([file(b"a")])
+                session._seqs.next = 1
+                await session.send_records([file(b"again")])
+                await session.settle()
+        assert broken.value.code is Code.SEQUENCE
+
+
+async def test_seqs_go_on_behind_what_was_applied(tmp_path: Path) -> None:
+    """Also when the work node has lost its count, and when it used up seqs in vain."""
+    async with open_nodes(tmp_path) as nodes:
+        async with speaking(nodes, SeqCounter(), []) as session:
+            await session.send_records([file(b"a"), file(b"b")])
+            await session.settle()
+        async with speaking(nodes, SeqCounter(), []) as session:
+            assert await session.send_records([file(b"c")]) == 3
+        async with speaking(nodes, SeqCounter(100), []) as session:
+            assert await session.send_records([file(b"d")]) == 100
+            await session.settle()
+            assert (session.applied_seq, session.durable_seq) == (100, 100)
+
+
+async def test_a_restart_of_the_backup_node_keeps_what_is_durable(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        acks: list[Ack] = []
+        async with speaking(nodes, SeqCounter(), acks) as session:
+            await session.send_records([file(b"a"), file(b"b")])
+            await session.settle()
+        assert acks[-1].durable_seq == 2
+        nodes.boot()
+        async with speaking(nodes, SeqCounter(), []) as session:
+            assert (session.welcome.applied_seq, session.welcome.durable_seq) == (2, 2)
+
+
+async def test_a_session_that_ends_makes_durable_what_it_applied(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        acks: list[Ack] = []
+        async with speaking(nodes, SeqCounter(), acks) as session:
+            await session.send_records([file(b"a")])
+            await until(lambda: bool(acks))
+        await until(lambda: nodes.service.statuses()[0].durable_seq == 1)
+        nodes.boot()
+        async with speaking(nodes, SeqCounter(), []) as session:
+            assert session.welcome.durable_seq == 1
+
+
+async def test_durability_is_told_unasked(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        acks: list[Ack] = []
+        async with speaking(nodes, SeqCounter(), acks) as session:
+            await session.send_records([file(b"a")])
+            await until(lambda: any(ack.durable_seq == 1 for ack in acks))
+
+
+async def test_a_backup_node_that_forgot_its_position_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """The work node counts on; there is nothing to send, and so nothing to wait for."""
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "file").write_text("content")
+        await nodes.run()
+        shutil.rmtree(tmp_path / "state")
+        nodes.boot()
+        assert (await nodes.run()).sent_files == 0
+        (nodes.source / "other").write_text("more")
+        await nodes.run()
+        assert compare_trees(nodes.source, nodes.target) == []
+
+
+async def test_a_silent_hold_does_not_break_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While deletes are held, more than the backup node takes in comes behind them; both still hear each other."""
+    for module in (receive, session_module):
+        monkeypatch.setattr(module, "PING_S", 0.05)
+        monkeypatch.setattr(module, "SILENCE_S", 0.4)
+    async with open_nodes(tmp_path) as nodes:
+        for name in ("a", "b"):
+            (nodes.source / name).write_text(name)
+        async with nodes.running() as status:
+            for name in ("a", "b"):
+                (nodes.source / name).unlink()
+            nodes.capture.tell(*(Change(Op.REMOVE, Place(0, name)) for name in (b"a", b"b")))
+            await until(lambda: status.held)
+            for number in range(receive.INBOX_FRAMES + 4):
+                (nodes.source / f"new{number}").write_bytes(bytes(1 << 20))
+                nodes.capture.tell(Change(Op.CREATE, Place(0, b"new%d" % number)))
+                batches = nodes.wire.frames.count(FrameType.BATCH)
+                await until(lambda: nodes.wire.frames.count(FrameType.BATCH) > batches)  # noqa: B023
+            pings = nodes.wire.frames.count(FrameType.PING)
+            await until(lambda: nodes.wire.frames.count(FrameType.PING) > pings + 20)
+            assert Code.NETWORK not in nodes.codes()
+            nodes.service.release("data1")
+            await until(lambda: compare_trees(nodes.source, nodes.target) == [])
