@@ -66,6 +66,10 @@ class Wire(ClientTransport):
     """Calls of `send_all`: at most two for one frame."""
     cut_at: int | None = None
     """The connection breaks in the middle of what this call sends (0 is the first)."""
+    cut_every: int = 0
+    """Each connection breaks at its call of this number; 0: none does."""
+    before_send: Callable[[int], None] = lambda send: None
+    """Called with the number of each call before it."""
     loses: bool = False
     """A cut also loses what the peer has not read yet."""
     frames: list[FrameType] = attrs.field(factory=list)
@@ -82,10 +86,13 @@ class _Tap(trio.abc.Stream):
         self._inner = inner
         self._wire = wire
         self._seen = bytearray()
+        self._sends = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         wire = self._wire
-        if wire.cut_at == wire.sends:
+        wire.before_send(wire.sends)
+        self._sends += 1
+        if wire.cut_at == wire.sends or self._sends == wire.cut_every:
             wire.cut_at = None
             await self._inner.send_all(bytes(data)[: len(data) // 2])
             if wire.loses:

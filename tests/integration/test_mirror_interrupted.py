@@ -1,0 +1,136 @@
+"""A mirror that is cut off anywhere is simply run again, and ends with both sides equal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from i2core.api import BLOCK_BYTES, Change, LinkError, Op, Place
+from i2core.config.model import Pair, Rule
+from i2core.rule import content, mirror, work
+from i2core.testing.trees import compare_trees
+from i2core.wire.session import WINDOW_BYTES
+
+from .pair import Nodes, open_nodes, until
+
+OWNS = os.geteuid() == 0
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connects anew at once, and sends in small pieces."""
+    monkeypatch.setattr(work, "BACKOFF_S", (0.001, 0.002))
+    monkeypatch.setattr(mirror, "CHUNK_ENTRIES", 4)
+    monkeypatch.setattr(mirror, "FRAME_ENTRIES", 6)
+    monkeypatch.setattr(mirror, "FIRST_FRAME_ENTRIES", 3)
+    monkeypatch.setattr(mirror, "BATCH_RECORDS", 5)
+
+
+def fill(top: Path) -> None:
+    """A tree that takes many frames."""
+    for number in range(4):
+        above = top / f"dir{number}" / "sub"
+        above.mkdir(parents=True)
+        for name in ("a", "b"):
+            (above / name).write_bytes(os.urandom(100))
+        os.link(above / "a", top / f"dir{number}" / "twin")
+        (top / f"link{number}").symlink_to("dir0")
+    (top / "blocks").write_bytes(os.urandom(3 * BLOCK_BYTES))
+    (top / "large").write_bytes(os.urandom(5 * 1024 * 1024))
+
+
+def rule_to(nodes: Nodes, name: str) -> Rule:
+    """A rule with a replica of its own."""
+    target = nodes.target.parent / name
+    return nodes.rule(name=name, pairs=(Pair(source=os.fsencode(nodes.source), target=os.fsencode(target)),))
+
+
+@pytest.mark.parametrize("loses", [False, True], ids=["closed", "lost"])
+async def test_cut_at_any_message(tmp_path: Path, loses: bool) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        fill(nodes.source)
+        nodes.wire.loses = loses
+        await nodes.run(rule_to(nodes, "uncut"), keep=False)
+        total = nodes.wire.sends
+        assert total > 20
+        for cut in range(total):
+            rule = rule_to(nodes, f"cut{cut}")
+            nodes.wire.sends, nodes.wire.cut_at = 0, cut
+            await nodes.run(rule, keep=bool(cut % 2))
+            assert nodes.wire.cut_at is None
+            assert compare_trees(nodes.source, rule.pairs[0].target, owners=OWNS) == [], f"cut at {cut}"
+            assert (await nodes.run(rule, keep=bool(cut % 2))).sent_files == 0
+
+
+async def test_cut_again_and_again(tmp_path: Path) -> None:
+    """As long as something is applied between two cuts, the mirror does not give up."""
+    async with open_nodes(tmp_path) as nodes:
+        fill(nodes.source)
+        nodes.wire.cut_every = 25
+        await nodes.run()
+        assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
+
+
+async def test_a_link_that_never_holds_ends_a_single_run(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        fill(nodes.source)
+        nodes.wire.cut_every = 3
+        with pytest.raises(LinkError):
+            await nodes.run()
+
+
+async def test_a_large_file_goes_on_where_it_was_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "RESUME_BYTES", 1 << 20)
+    async with open_nodes(tmp_path) as nodes:
+        size = 48 * 1024 * 1024
+        (nodes.source / "large").write_bytes(os.urandom(size))
+        await nodes.run(rule_to(nodes, "uncut"), keep=False)
+        nodes.wire.sends, nodes.wire.cut_at = 0, nodes.wire.sends - 8
+        status = await nodes.run()
+        assert nodes.wire.cut_at is None
+        assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
+        # What was on its way is sent again, and no more.
+        assert size <= status.sent_bytes <= size + WINDOW_BYTES + 2 * content.SEND_BYTES
+
+
+async def test_changes_during_the_mirror_arrive(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        fill(nodes.source)
+        top = nodes.source
+
+        def work_on(send: int) -> None:
+            if send != 12:
+                return
+            (top / "new").write_text("came meanwhile")
+            (top / "dir0" / "sub" / "a").write_text("written meanwhile")
+            (top / "dir1" / "sub" / "b").unlink()
+            (top / "dir2").rename(top / "renamed")
+            with (top / "large").open("r+b") as file:
+                file.write(b"patched meanwhile")
+            nodes.capture.tell(
+                Change(Op.CREATE, Place(0, b"new")),
+                Change(Op.MODIFY, Place(0, b"dir0/sub/a")),
+                Change(Op.REMOVE, Place(0, b"dir1/sub/b")),
+                Change(Op.RENAME, Place(0, b"dir2"), True, Place(0, b"renamed")),
+                Change(Op.MODIFY, Place(0, b"large")),
+            )
+
+        nodes.wire.before_send = work_on
+        await nodes.run()
+        assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
+
+
+async def test_a_live_delete_that_was_cut_off_is_made_good(tmp_path: Path) -> None:
+    """What was sent and not yet durable when the link broke is compared again, removals included."""
+    async with open_nodes(tmp_path) as nodes:
+        for name in ("gone", "kept"):
+            (nodes.source / name).write_text(name)
+        async with nodes.running() as status:
+            (nodes.source / "gone").unlink()
+            nodes.wire.cut_at = nodes.wire.sends
+            nodes.capture.tell(Change(Op.REMOVE, Place(0, b"gone")))
+            await until(lambda: nodes.wire.cut_at is None)
+            await until(lambda: status.code is None and not (nodes.target / "gone").exists())
+            await until(lambda: compare_trees(nodes.source, nodes.target, owners=OWNS) == [])
