@@ -94,8 +94,8 @@ def single_rule(wish: Wish) -> Single:
         mirror=MirrorOptions(verify=Verify(wish.verify), on_error=OnError(wish.on_error), first=First(wish.first)),
         codecs=codecs,
         orphans=orphans,
-        # A held delete is released at a daemon; without one the rule would hang. More than all is never deleted.
-        brake=Brake(share=1.0),
+        # A held delete is released at the backup node's daemon; a directory here has none, and would hang for ever.
+        brake=Brake() if node is not None else Brake(share=1.0),
     )
     if node is not None:
         return Single(rule=rule, role=None)
