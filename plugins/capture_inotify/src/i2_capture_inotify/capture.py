@@ -117,11 +117,8 @@ class InotifyCapture(Capture):
         if self._rewalk is not None:
             await self._go_on_with_rewalk(self._rewalk)
         elif not self._rest or translator.unsettled:
-            if self._table.missed:
-                await self._look_for_missed()
+            if not self._rest and not self._read(ROUND_BYTES) and await self._tidy():
                 return
-            if self._table.displaced and not self._rest and not self._read(ROUND_BYTES):
-                await trio.to_thread.run_sync(self._drop_displaced)
             if not self._raw:
                 await self._wait()
         self._read(ROUND_BYTES)
@@ -181,6 +178,16 @@ class InotifyCapture(Capture):
         walk.surprises = []
         if not walk.todo:
             self._rewalk = None
+
+    async def _tidy(self) -> bool:
+        """No event waits: what could not be placed until now is looked for, or given up. True when there was any."""
+        if self._table.missed:
+            await self._look_for_missed()
+            return True
+        if self._table.displaced:
+            await trio.to_thread.run_sync(self._drop_displaced)
+            return True
+        return False
 
     async def _look_for_missed(self) -> None:
         """Directories came where the path was not known at that time; by now it should be."""

@@ -1,8 +1,11 @@
 """From the kernel's bytes to changes: names, renames paired by cookie, directories that come and go.
 
 Events are worked off strictly in order. Two things make it stop and wait: a MOVED_FROM whose other half may still be
-on its way, and a new directory whose tree is too large to be watched between two events. What follows them stays
-unread until they are settled, so that no event is ever resolved against names of another moment.
+on its way, and a new directory whose tree is too large to be watched between two events. What follows them waits.
+
+An event tells of a moment that may be past: by now its names can stand for newer directories, which a walk has found
+there already. So wherever a directory came or went, the disk decides which one is there now; and the table is right
+again with the last event about each name at the latest.
 """
 
 from __future__ import annotations
@@ -220,6 +223,8 @@ class Translator:
         """A rename whose both halves were seen; each end may still be a place that is not protected."""
         old = self._place(node, name)
         new = None if to_node is None else self._place(to_node, to_name)
+        if is_dir and to_node is not None and new is None:
+            self._table.missed.add(to_node)
         wanted = old is not None and self._wants(old, name, is_dir=is_dir)
         wanted_to = new is not None and self._wants(new, to_name, is_dir=is_dir)
         if old is None or not wanted:

@@ -135,12 +135,13 @@ class Walker:
             return
         known = table.by_wd.get(wd)
         if known is not None and self._is_here(known, spot):
-            self.unwatched.pop(place, None)
-            if walk.distrust or known in table.missed:
+            incomplete = self.unwatched.pop(place, None) is not None or known in table.missed
+            if walk.distrust or incomplete:
                 self._list(fd, known, place, walk)
             return
         if known is not None and self._is_still_at_its_place(known, fd):
-            self.unwatched[place] = _TWICE
+            if self._leads_to(spot, fd):
+                self.unwatched[place] = _TWICE
             return
         self.unwatched.pop(place, None)
         if walk.announce:
@@ -159,6 +160,17 @@ class Walker:
         if spot.parent is None:
             return self._table.roots[spot.root] is known
         return known.parent is spot.parent and known.name == spot.name
+
+    def _leads_to(self, spot: Spot, fd: int) -> bool:
+        """The name still stands for the open directory; else it went where the table has it already."""
+        try:
+            if spot.parent is None:
+                entry = os.stat(self._context.roots[spot.root])
+            else:
+                entry = os.stat(spot.name, dir_fd=self._parent_fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return os.path.samestat(entry, os.fstat(fd))
 
     def root_is_there(self, root: int) -> bool:
         """The root's path still leads to the directory that is watched: no parent was renamed, nothing mounted."""
