@@ -23,6 +23,8 @@ from i2core.pipeline.blocks import DIGEST_BYTES
 CHUNK_BLOCKS = 1024
 """Digests of so many blocks (64 MiB of content) make one row."""
 _PATHS = 8192
+_NEVER_NS = -(1 << 63)
+"""A time that no file has."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS node (
     id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name BLOB NOT NULL,
@@ -63,6 +65,10 @@ class Row(NamedTuple):
         same_inode = self.ino == _signed(entry.ino) and self.dev == _signed(entry.dev)
         return same_inode and stat.S_IFMT(self.mode) == stat.S_IFMT(entry.mode)
 
+    def lasts(self, entry: Entry) -> bool:
+        """True when the replica needs no other object for `entry`: it is the same, or both are directories."""
+        return self.is_object(entry) or (stat.S_ISDIR(self.mode) and stat.S_ISDIR(entry.mode))
+
     def same_content(self, entry: Entry) -> bool:
         """True when size and mtime say that the content is what was sent."""
         return self.size == entry.size and self.mtime_ns == entry.mtime_ns
@@ -94,6 +100,8 @@ class Catalog:
         self._db.execute("PRAGMA temp_store = FILE")
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")
+        # Digests of a file that was never finished may lie under an id that no row has.
+        self._db.execute("DELETE FROM blocks WHERE node NOT IN (SELECT id FROM node)")
         self._next_id = int(self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM node").fetchone()[0])
         self._paths: OrderedDict[Place, int] = OrderedDict()
 
@@ -162,6 +170,32 @@ class Catalog:
         rows = (Row(*found) for found in self._db.execute(sql, (_signed(entry.ino), _signed(entry.dev))))
         return [row for row in rows if row.is_object(entry)]
 
+    def other_names(self, row: Row) -> list[Row]:
+        """The rows of the same object under other names."""
+        sql = f"SELECT {_COLUMNS} FROM node WHERE ino = ? AND dev = ? AND id != ?"
+        found = (Row(*each) for each in self._db.execute(sql, (row.ino, row.dev, row.id)))
+        return [other for other in found if stat.S_IFMT(other.mode) == stat.S_IFMT(row.mode)]
+
+    def share(self, row: Row, entry: Entry) -> list[Place]:
+        """What was sent under one name of a file with several has changed the others beneath its root as well. Gives
+        those beneath other roots that are older: each root has a file of its own on the replica."""
+        root, apart = self.place(row).root, []
+        for other in self.other_names(row):
+            place = self.place(other)
+            if place.root == root:
+                self._write([self._row(other.id, other.parent, other.name, entry)])
+                self.drop_digests(other)
+            elif other.ctime_ns != entry.ctime_ns:
+                apart.append(place)
+        return apart
+
+    def doubt(self, row: Row, *, digests: bool = False) -> None:
+        """It is not certain that the replica has what the row says: whoever looks at it next finds it changed. With
+        `digests` they at least are right."""
+        self._db.execute("UPDATE node SET mtime_ns = ?, ctime_ns = 0 WHERE id = ?", (_NEVER_NS, row.id))
+        if not digests:
+            self.drop_digests(row)
+
     def row(self, ident: int) -> Row | None:
         """The row of that id; None when it was forgotten."""
         found = self._db.execute(f"SELECT {_COLUMNS} FROM node WHERE id = ?", (ident,)).fetchone()
@@ -173,7 +207,8 @@ class Catalog:
 
     def put(self, place: Place, entry: Entry, reserved: Row | None = None) -> Row:
         """Notes that `entry` was sent for `place`; its directory has a row already. A row of another object that was
-        there goes, with all beneath it. With `reserved` the object is new and takes that row's id."""
+        there goes, with all beneath it; a directory in the place of another keeps what is beneath, for the replica does
+        so as well. With `reserved` the object is new and takes that row's id."""
         parent = 0
         name = b"%d" % place.root
         if place.path:
@@ -183,7 +218,7 @@ class Catalog:
                 raise KeyError(place)
             parent = directory
         old = self._child(parent, name)
-        if old is not None and (reserved is not None or not old.is_object(entry)):
+        if old is not None and (reserved is not None or not old.lasts(entry)):
             self.remove(old)
             old = None
         kept = reserved or old
@@ -195,7 +230,7 @@ class Catalog:
         """Notes entries of one directory at once, each with the row it had."""
         rows = []
         for entry, old in entries:
-            kept = old if old is not None and old.is_object(entry) else None
+            kept = old if old is not None and old.lasts(entry) else None
             if old is not None and kept is None:
                 self.remove(old)
             rows.append(self._row(kept.id if kept else self._new_id(), directory.id, entry.name, entry))
@@ -283,7 +318,7 @@ class Catalog:
         """Forgets the digests of blocks that do not lie whole within the first `size` bytes."""
         blocks = size // BLOCK_BYTES
         chunk, rest = divmod(blocks, CHUNK_BLOCKS)
-        self._db.execute("DELETE FROM blocks WHERE node = ? AND chunk > ?", (row.id, chunk))
+        self._db.execute("DELETE FROM blocks WHERE node = ? AND chunk >= ?", (row.id, chunk + (rest > 0)))
         sql = "UPDATE blocks SET digests = substr(digests, 1, ?) WHERE node = ? AND chunk = ?"
         self._db.execute(sql, (rest * DIGEST_BYTES, row.id, chunk))
 

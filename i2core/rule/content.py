@@ -51,6 +51,8 @@ class Transfer:
         trust: bool,
         first: int = 0,
         end: int | None = None,
+        inode: int = 0,
+        since_ns: int = 0,
     ) -> None:
         self._source = source
         self._session = session
@@ -70,6 +72,12 @@ class Transfer:
         self._asks = not (whole and self._at == 0)
         self._ahead: tuple[int, Callable[[], Awaitable[bytes]]] | None = None
         self.done = False
+        self.apart: list[Place] = []
+        """Names of the file beneath other roots, which are to be looked at when it is done."""
+        self.inode = inode
+        """Of the file as it was found, to tell two names of one file; 0: not known."""
+        self.since_ns = since_ns
+        """`time.monotonic_ns` at which the change was first named."""
 
     @property
     def place(self) -> Place:
@@ -77,10 +85,13 @@ class Transfer:
         return self._place
 
     def close(self) -> None:
-        """Lets the file go."""
+        """Lets the file go; one that is not done leaves nothing in the catalog."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if self._reserved and self._row is not None:
+            self._source.catalog.drop_digests(self._row)
+            self._row = None
 
     async def run(self) -> None:
         """All slices, one after the other; the next is read while the one before is being sent.
@@ -148,12 +159,20 @@ class Transfer:
         except FileNotFoundError:
             return False
         self._directory = catalog.get(Place(self._root, above))
-        if self._entry is None or self._directory is None:
+        if self._entry is None or self._directory is None or not self._is_open(self._entry):
             return False
         self._row = catalog.get(self._place)
         if self._whole or self._row is None or not self._row.is_object(self._entry):
             self._row, self._reserved = catalog.reserve(), True
+        else:
+            # Until it is done the replica has neither the old content nor the new, wherever the file goes meanwhile.
+            catalog.doubt(self._row, digests=True)
         return True
+
+    def _is_open(self, entry: Entry) -> bool:
+        """True when `entry` is the file that was opened."""
+        status = os.fstat(self._fd)
+        return (entry.dev, entry.ino) == (status.st_dev, status.st_ino)
 
     async def _base(self, at: int) -> bytes:
         """Digests of the slice at `at`, with the next slice's already on their way."""
@@ -187,16 +206,19 @@ class Transfer:
         return await (await self._post(first))()
 
     def _still_there(self) -> bool:
-        """Follows the directory; False when the name is no longer this file."""
-        assert self._directory is not None
+        """Follows the directory; False when the name is no longer this file, or not yet on the replica."""
+        assert self._directory is not None and self._row is not None
         directory = self._source.catalog.row(self._directory.id)
         if directory is None:
             return False
         above = self._source.catalog.place(directory).path
         self._place = Place(self._root, above + b"/" + self._name if above else self._name)
+        if not self._reserved:
+            row = self._source.catalog.get(self._place)
+            if row is None or row.id != self._row.id:
+                return False
         now = self._source.trees[self._root].lookup(self._place.path)
-        status = os.fstat(self._fd)
-        return now is not None and (now.dev, now.ino) == (status.st_dev, status.st_ino)
+        return now is not None and self._is_open(now)
 
     def _slice(self, base: bytes) -> Packed | None:
         if not self._still_there():
@@ -238,7 +260,10 @@ class Transfer:
         seen = self._entry._replace(size=status.st_size)
         assert self._row is not None
         self._source.catalog.cut_digests(self._row, status.st_size)
-        self._source.catalog.put(self._place, seen, reserved=self._row if self._reserved else None)
+        row = self._source.catalog.put(self._place, seen, reserved=self._row if self._reserved else None)
+        self._reserved = False
+        if status.st_nlink > 1 and not self._whole:
+            self.apart = self._source.catalog.share(row, seen)
         if self._whole:
             return [Record(Kind.PUBLISH, root, path, meta=meta, size=status.st_size)]
         return [

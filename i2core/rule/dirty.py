@@ -42,7 +42,8 @@ class DirtySet:
 
     def __init__(self) -> None:
         self._marks: OrderedDict[Place | int, Mark] = OrderedDict()
-        self._renames = 0
+        self._own_keys = 0
+        """Marks that must not be coalesced have a number as their key."""
         self._woken = trio.Event()
         self.captured = 0
 
@@ -85,6 +86,20 @@ class DirtySet:
             mark.ranges = None
         self._woken.set()
 
+    def put_back(self, marks: Iterable[Mark]) -> None:
+        """Marks that were taken and not worked off wait again, in front and in their order."""
+        back: OrderedDict[Place | int, Mark] = OrderedDict()
+        for mark in marks:
+            self._own_keys += 1
+            back[self._own_keys] = mark
+        back.update(self._marks)
+        self._marks = back
+        self._woken.set()
+
+    def has_since(self, until_ns: int) -> bool:
+        """True while something waits that was first named up to then."""
+        return any(mark.since_ns <= until_ns for mark in self._marks.values())
+
     def take(self, limit: int) -> list[Mark]:
         """The oldest marks, no longer waiting."""
         count = min(limit, len(self._marks))
@@ -98,13 +113,15 @@ class DirtySet:
 
     def _rename(self, old: Place, new: Place, now: int) -> None:
         """A move is never coalesced: in order, moves say which object is where. What took the old name's place is
-        looked at behind it, lest the moved object be overwritten on the replica before it has moved."""
-        self._renames += 1
+        looked at behind it, lest the moved object be overwritten on the replica before it has moved. By then a name
+        that stands empty is no longer on its way anywhere: whatever the replica still has there is stale."""
+        self._own_keys += 1
         waiting = self._marks.pop(old, None)
-        move = self._marks[self._renames] = Mark(new, now, moved_from=old)
+        move = self._marks[self._own_keys] = Mark(new, now, moved_from=old)
         if waiting is None:
             waiting = Mark(old, now)
         move.content = waiting.content
+        waiting.removed = True
         self._marks[old] = waiting
 
     @staticmethod
@@ -124,6 +141,9 @@ class DirtySet:
             mark.removed = True
         elif change.op is Op.CREATE and change.is_dir:
             mark.tree = True
+        elif change.op is Op.CREATE:
+            # Another file may stand here, in the inode of the one before and with its size and time.
+            mark.content, mark.ranges = True, None
 
     def _fold(self) -> None:
         """Replaces places by their directories, one level after the other, until few are left."""
@@ -134,10 +154,13 @@ class DirtySet:
                 place = mark.place
                 if place.path.count(b"/") >= depth and place.path:
                     above = Place(place.root, place.path.rpartition(b"/")[0])
-                    kept = folded.setdefault(above, Mark(above, mark.since_ns))
-                    kept.tree = True
-                else:
-                    folded.setdefault(place, mark).moved_from = None
+                    folded.setdefault(above, Mark(above, mark.since_ns)).tree = True
+                    continue
+                kept = folded.setdefault(place, mark)
+                kept.moved_from, kept.ranges = None, None
+                kept.content |= mark.content
+                kept.removed |= mark.removed
+                kept.tree |= mark.tree
             self._marks = folded
             depth -= 1
             if depth < 0:

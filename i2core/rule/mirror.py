@@ -87,7 +87,9 @@ class _Filled(NamedTuple):
 class Mirror:
     """One mirror run over a session.
 
-    `orphans` sends the names that only the replica has to the backup node, which then acts as the rule says.
+    `orphans` sends the names that only the replica has to the backup node, which then acts as the rule says. Without,
+    the run mends what live records left in doubt: beneath a deep scope such names are removed, for the records that
+    were lost would have removed them.
     """
 
     def __init__(self, source: Source, session: Session, *, orphans: bool, strict: bool) -> None:
@@ -99,6 +101,8 @@ class Mirror:
         self._pending: Packed | None = None
         self._shallow: set[Place] = set()
         self._deeper: list[Scope] = []
+        self.renewed: list[Place] = []
+        """Files with several names that were sent anew under one of them."""
 
     async def run(self, scopes: Iterable[Scope]) -> None:
         """Mirrors the scopes; returns when all records are sent (not yet durable).
@@ -273,9 +277,14 @@ class Mirror:
             if row is not None and not (row.is_object(entry) and row.same_content(entry)):
                 source.catalog.drop_digests(row)
             if verdict == _SAME:
+                known = row is not None and row.is_object(entry)
+                if place in self._shallow and stat.S_ISDIR(entry.mode) and not known:
+                    self._deeper.append(Scope(at))
                 kept.append((entry, row))
                 self._count(entry)
                 continue
+            if verdict & _WHOLE and entry.nlink > 1 and not stat.S_ISDIR(entry.mode):
+                self.renewed.append(at)
             try:
                 step = self._entry_step(fd, at, entry, link, verdict, answer.digests.get(index))
             except OSError as error:
@@ -300,13 +309,19 @@ class Mirror:
                 touched = True
                 yield step.records
         source.catalog.put_all(here, kept)
+        orphans = self._confirmed(fd, place, answer.orphans)
+        mending = not self._orphans and place not in self._shallow
         if chunk.first and chunk.last:
             for row in rows.values():  # sent once, gone from the source since
-                source.catalog.remove(row)
-        orphans = self._confirmed(fd, place, answer.orphans)
+                # What a shallow compare finds on the replica has a hint to come that says where it went.
+                if self._orphans or mending or row.name not in answer.orphans:
+                    source.catalog.remove(row)
         if orphans and self._orphans:
             touched = True
             yield OrphanList(place.root, place.path, orphans)
+        elif orphans and mending:
+            touched = True
+            yield [Record(Kind.REMOVE, place.root, _join(place.path, name)) for name in orphans]
         if touched:
             # Entries made or removed above changed the directory's times on the replica.
             now = source.trees[place.root].here(fd)

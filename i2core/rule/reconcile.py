@@ -22,9 +22,17 @@ from i2core.api import BLOCK_BYTES, RESERVED_PREFIX, Code, Entry, Kind, Place, R
 from i2core.pipeline.blocks import scan
 from i2core.pipeline.tree import GONE, entry_of, xattrs_of_fd
 from i2core.rule.catalog import Row
-from i2core.rule.content import SLICE_BYTES
 from i2core.rule.dirty import Mark
-from i2core.rule.drafting import Large, content_bytes, draft, meta_of, open_file, piece_records, setattr_record
+from i2core.rule.drafting import (
+    WHOLE_BYTES,
+    Large,
+    content_bytes,
+    draft,
+    meta_of,
+    open_file,
+    piece_records,
+    setattr_record,
+)
 from i2core.rule.source import Source
 
 JOB_BYTES = 1024 * 1024
@@ -209,9 +217,13 @@ class Reconciler:
 
     def _check_other_names(self, row: Row) -> None:
         """The file was written to under a name that it no longer has: what was written shows under its others."""
-        if stat.S_ISREG(row.mode):
-            for other in self._source.catalog.other_names(row):
-                self._check(self._source.catalog.place(other), content=True)
+        if not stat.S_ISREG(row.mode):
+            return
+        for other in self._source.catalog.other_names(row):
+            place = self._source.catalog.place(other)
+            entry = self._source.trees[place.root].lookup(place.path)
+            if entry is not None and not other.untouched(entry):
+                self._check(place, content=True)
 
     def _check_root(self, place: Place, tree: bool) -> None:
         source_tree = self._source.trees[place.root]
@@ -286,7 +298,8 @@ class Reconciler:
         """The replica has what `entry` is, under this name and the others of the same file."""
         row = self._source.catalog.put(place, entry)
         if entry.nlink > 1 and not stat.S_ISDIR(entry.mode):
-            self._source.catalog.share(row, entry)
+            for other in self._source.catalog.share(row, entry):
+                self._check(other, content=True)
 
     def _from_elsewhere(self, fd: int, place: Place, entry: Entry) -> bool:
         """An object that the replica has under another name crosses as a rename, or as a link."""
@@ -306,8 +319,9 @@ class Reconciler:
             elif stat.S_ISREG(entry.mode):
                 self._emit(place, Record(Kind.LINK, place.root, place.path, other=other.path))
                 self._touch(place)
-                linked = catalog.put(place, entry._replace(size=row.size, mtime_ns=row.mtime_ns, ctime_ns=row.ctime_ns))
-                self._update(fd, place, entry, linked, not row.same_content(entry), None)
+                linked = catalog.put(place, entry)
+                # What differs is what was not sent under the other name yet.
+                self._update(fd, place, entry, row._replace(id=linked.id), False, None)
                 return True
         return False
 
@@ -391,35 +405,56 @@ class Reconciler:
             try:
                 with tree.directory(place.path) as fd:
                     self._touch_if_stale(place, here, tree.here(fd))
-                    for entry in tree.entries(fd, at_root=not place.path):
-                        at = Place(place.root, place.path + b"/" + entry.name if place.path else entry.name)
-                        row = rows.pop(entry.name, None)
-                        if not source.wants(at, stat.S_ISDIR(entry.mode)):
-                            continue
-                        if row is not None and stat.S_ISDIR(entry.mode) and row.is_object(entry):
-                            todo.append(at)
-                        if row is None or not row.untouched(entry):
-                            row = source.catalog.get(at)
-                            changed = row is not None and stat.S_ISREG(entry.mode)
-                            self._guarded(at, self._bring, fd, at, entry, row, changed, False)
-                            yield
-                            if source.catalog.row(here.id) is None or source.catalog.get(place) != source.catalog.row(
-                                here.id
-                            ):
-                                break
+                    for entry in self._changed(fd, place, rows, todo):
+                        at = _beneath(place, entry.name)
+                        row = source.catalog.get(at)
+                        changed = row is not None and stat.S_ISREG(entry.mode)
+                        self._guarded(at, self._bring, fd, at, entry, row, changed, False)
+                        yield
+                        if not self._is_at(here, place):
+                            break  # moved, or made anew: then it has a walk of its own
+                    else:
+                        missing += [_beneath(place, name) for name in rows]
             except OSError as error:
                 if error.errno not in GONE:
                     source.unreadable(place, error)
                 continue
-            missing += [Place(place.root, place.path + b"/" + name if place.path else name) for name in rows]
             yield
         for place in missing:
             self._guarded(place, self._remove_missing, place)
             yield
 
+    def _changed(self, fd: int, place: Place, rows: dict[bytes, Row], todo: list[Place]) -> Iterator[Entry]:
+        """The entries of a directory that are not as their rows say. Names that another object has taken come last: the
+        object that had one before may have been found by then under a new name. Leaves in `rows` what is missing, and
+        adds directories to `todo` that are to be walked as well."""
+        source, replaced = self._source, []
+        for entry in source.trees[place.root].entries(fd, at_root=not place.path):
+            row = rows.pop(entry.name, None)
+            is_dir = stat.S_ISDIR(entry.mode)
+            if not source.wants(_beneath(place, entry.name), is_dir):
+                continue
+            if row is not None and is_dir and row.is_object(entry):
+                todo.append(_beneath(place, entry.name))
+            if row is None or (row.is_object(entry) and not row.untouched(entry)):
+                yield entry
+            elif not row.is_object(entry):
+                replaced.append(entry)
+        yield from replaced
+
+    def _is_at(self, row: Row, place: Place) -> bool:
+        now = self._source.catalog.get(place)
+        return now is not None and now.id == row.id
+
     def _remove_missing(self, place: Place) -> None:
-        row = self._source.catalog.get(place)
-        if row is not None and self._source.trees[place.root].lookup(place.path) is None:
+        catalog, tree = self._source.catalog, self._source.trees[place.root]
+        row = catalog.get(place)
+        above = place.path.rpartition(b"/")[0]
+        directory, entry = catalog.get(Place(place.root, above)), tree.lookup(above)
+        # A directory that is no longer where the replica has it takes with it what seems to be missing.
+        if row is None or directory is None or entry is None or not directory.is_object(entry):
+            return
+        if tree.lookup(place.path) is None:
             self._remove(place, row)
 
     def _touch_if_stale(self, place: Place, row: Row, now: Entry) -> None:
@@ -428,9 +463,9 @@ class Reconciler:
 
     # ------------------------------------------------------------------------------------------ outbox
 
-    def _emit(self, place: Place, *records: Record) -> None:
+    def _emit(self, place: Place, *records: Record, deep: bool = False) -> None:
         self._out.records += records
-        self._out.places.append(place)
+        self._out.places[place] = self._out.places.get(place, False) or deep
         self._out.content_bytes += content_bytes(list(records))
 
     def _touch(self, place: Place) -> None:
@@ -450,3 +485,7 @@ class Reconciler:
             now = tree.here(fd)
             self._emit(place, setattr_record(fd, place, now))
             self._source.catalog.put(place, now)
+
+
+def _beneath(place: Place, name: bytes) -> Place:
+    return Place(place.root, place.path + b"/" + name if place.path else name)

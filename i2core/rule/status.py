@@ -53,6 +53,8 @@ class RuleStatus:
     """Encoded bytes sent or waiting and not yet durable."""
     oldest_pending_ns: int | None = None
     """`time.monotonic_ns` of the oldest change that is not durable yet."""
+    settled_ns: int = 0
+    """`time.monotonic_ns` at which it was last seen that all that was captured is durable on the replica; 0: never."""
     spool_bytes: int = 0
     listed_files: int = 0
     listed_bytes: int = 0

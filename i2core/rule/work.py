@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ from i2core.pipeline.tree import SourceTree
 from i2core.rule.backup import open_codecs
 from i2core.rule.catalog import Catalog
 from i2core.rule.dirty import DirtySet
-from i2core.rule.live import Live, Suspects, compare_places
+from i2core.rule.live import Live, Suspects
 from i2core.rule.mirror import Mirror, Scope
 from i2core.rule.reconcile import Reconciler
 from i2core.rule.source import Say, Source
@@ -157,6 +158,8 @@ class _Runner:
         status.wire_bytes = self._wire_bytes + (session.wire_bytes if session else 0)
         status.lag_bytes = session.flying_bytes if session else 0
         status.seq = self._seqs.next - 1
+        if self._live is not None and self._live.settled:
+            status.settled_ns = time.monotonic_ns()
 
     # ------------------------------------------------------------------------------------------ the life
 
@@ -191,7 +194,6 @@ class _Runner:
             self._session = session
             try:
                 await self._catching.wait()
-                await compare_places(self._source, session, self._suspects.take())
                 await live.run(until_quiet=self._once)
             finally:
                 self._live = None
@@ -201,6 +203,7 @@ class _Runner:
         """Compares all with the replica. Marks that came before are covered by it."""
         rule = self._work.rule
         self._advance(Event.LISTING_BEGUN)
+        self._suspects.take()
         async with self._open(Channel.MIRROR) as session:
             self._advance(Event.MIRROR_BEGUN)
             mirror = Mirror(self._source, session, orphans=True, strict=rule.mirror.verify is Verify.STRICT)
@@ -208,7 +211,6 @@ class _Runner:
             await mirror.run(scopes)
             await session.settle()
         self._suspects.everything = False
-        self._suspects.take()
         self._status.mirrored = True
         self._advance(Event.MIRROR_DONE)
 
@@ -258,12 +260,10 @@ class _Runner:
         if self._live is not None:
             self._live.failed(failures)
             return
-        for (
-            failure
-        ) in failures:  # the mirror: what cannot be applied is left out, what can be mended is looked at again
-            if failure.repair:
-                self._dirty.add_places([failure.place], content=True)
-            else:
+        # The mirror: what cannot be applied is left out; what can be mended is compared when it is done.
+        self._suspects.carry({failure.place: True for failure in failures if failure.repair})
+        for failure in failures:
+            if not failure.repair:
                 shown = self._source.show(failure.place)
                 self._status.skip(shown, failure.code, failure.message)
                 self._source.say(self._source.rule, failure.code, f"{shown}: {failure.message}")
