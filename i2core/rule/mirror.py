@@ -101,6 +101,8 @@ class Mirror:
         self._pending: Packed | None = None
         self._shallow: set[Place] = set()
         self._deeper: list[Scope] = []
+        # Lister and builder take turns: two threads under one interpreter lock make each other slower.
+        self._one = trio.CapacityLimiter(1)
         self.renewed: list[Place] = []
         """Files with several names that were sent anew under one of them."""
 
@@ -139,7 +141,7 @@ class Mirror:
         limit = FIRST_FRAME_ENTRIES
         async with out:
             while True:
-                frame = await trio.to_thread.run_sync(_take_frame, chunks, limit)
+                frame = await trio.to_thread.run_sync(_take_frame, chunks, limit, limiter=self._one)
                 if not frame:
                     break
                 limit = FRAME_ENTRIES
@@ -195,7 +197,7 @@ class Mirror:
             async with background() as nursery:
                 sent = trio.Event()
                 nursery.start_soon(self._send_and_tell, sent)
-                filled = await trio.to_thread.run_sync(self._fill, steps)
+                filled = await trio.to_thread.run_sync(self._fill, steps, limiter=self._one)
                 await sent.wait()
             self._pending = filled.packed
             if isinstance(filled.special, Large):
