@@ -26,8 +26,8 @@ class Position:
 
     rule: str
     peer: str
-    epoch: int = 0
-    durable_seq: int = 0
+    epoch: int = attrs.field(default=0, validator=attrs.validators.instance_of(int))
+    durable_seq: int = attrs.field(default=0, validator=attrs.validators.instance_of(int))
 
 
 class PositionFile:
