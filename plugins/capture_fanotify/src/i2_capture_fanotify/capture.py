@@ -40,6 +40,8 @@ _OF_ROADS = fanotify.MOVE_SELF | fanotify.DELETE_SELF
 _COMES = fanotify.CREATE | fanotify.MOVED_TO | fanotify.RENAME
 _GOES = fanotify.DELETE | fanotify.RENAME | fanotify.MOVED_FROM
 _MOVES = fanotify.RENAME | fanotify.MOVED_FROM | fanotify.MOVED_TO
+NOISE_S = 0.004
+"""Pause after a read that brought nothing of ours, in seconds."""
 
 
 def _ops(mask: int) -> tuple[Op, ...]:
@@ -98,6 +100,10 @@ class FanotifyCapture(Capture):
             batch = self._collect()
             if batch:
                 yield batch
+            else:
+                # All of it was outside the roots: others are busy on this file system, a replica on it perhaps. Waking
+                # for each of their changes would cost more than a moment's delay, in which they gather to one read.
+                await trio.sleep(NOISE_S)
 
     def _collect(self) -> list[Change | Lost]:
         batch: list[Change | Lost] = []
