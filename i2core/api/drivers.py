@@ -163,9 +163,9 @@ class Sink(ABC):
     """Keeps replicas: applies records beneath its roots, and tells what is there.
 
     Owes: nothing outside the roots is ever written, created or removed, whatever the records or the tree hold
-    (symlinks are data; every path is resolved beneath its root without following any). `apply` may be repeated from any
-    earlier seq on, in order, with the same end: also after a crash in the middle. Whole files and published staging
-    files replace atomically. After `flush` returned, all that was applied before survives a power cut.
+    (symlinks are data; every path is resolved beneath its root without following any). Each record may be applied again
+    with the same end, also after a crash in the middle of it; a name that later records moved away from or onto is
+    compared instead (docs/design/decisions.md, 5). Whole files and published staging files replace atomically. After `flush` returned, all that was applied before survives a power cut.
     Names with `RESERVED_PREFIX` are the sink's own: `look` leaves them out.
     Methods are called one at a time; only `flush` may run while another is at work, and then vouches for what was
     applied before it was called.
