@@ -419,7 +419,8 @@ def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Draft
             records.append(Record(Kind.TRUNCATE, at.root, at.path, size=status.st_size))
             meta = meta_of(now, xattrs_of_fd(file))
             records.append(Record(Kind.SETATTR, at.root, at.path, meta=meta))
-        return Drafted(records, now, found.hashes if status.st_size > BLOCK_BYTES else b"")
+        # Nothing to send: what is known to be equal is what was listed, should its attributes have changed since.
+        return Drafted(records, now if records else entry, found.hashes if status.st_size > BLOCK_BYTES else b"")
     finally:
         os.close(file)
 

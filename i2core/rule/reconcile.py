@@ -208,9 +208,11 @@ class Reconciler:
         if row is not None and content:
             self._check_other_names(row)
             row = catalog.get(place)
-        if row is not None and removed:
+        if row is None:
+            self._touch_if_stale_above(place)
+        elif removed:
             self._remove(place, row)
-        elif row is not None and content:
+        elif content:
             self._vanished[place] = True
             if len(self._vanished) > VANISHED:
                 self._vanished.popitem(last=False)
@@ -456,6 +458,14 @@ class Reconciler:
             return
         if tree.lookup(place.path) is None:
             self._remove(place, row)
+
+    def _touch_if_stale_above(self, place: Place) -> None:
+        """What came and went unseen has still changed its directory's times."""
+        above = Place(place.root, place.path.rpartition(b"/")[0])
+        row = self._source.catalog.get(above)
+        now = self._source.trees[above.root].lookup(above.path) if row is not None else None
+        if row is not None and now is not None and row.is_object(now):
+            self._touch_if_stale(above, row, now)
 
     def _touch_if_stale(self, place: Place, row: Row, now: Entry) -> None:
         if not row.same_meta(now):
