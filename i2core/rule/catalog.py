@@ -143,7 +143,8 @@ class Catalog:
             self._paths.move_to_end(place)
             return known
         row = self.get(place)
-        if row is None:
+        # Only directories are remembered: what is beneath a file may be asked for, and the file may become a directory.
+        if row is None or not stat.S_ISDIR(row.mode):
             return None
         self._paths[place] = row.id
         if len(self._paths) > _PATHS:
