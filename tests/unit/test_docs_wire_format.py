@@ -1,0 +1,121 @@
+"""docs/wire-format.md is the reference: its dumps are what the code makes, its tables hold every type and number."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import memory_stream_pair
+
+from i2core.api import BLOCK_BYTES, Entry, Kind, Meta, Record, decode_records, encode_records
+from i2core.pipeline.blocks import PIECE_BYTES
+from i2core.rule import receive
+from i2core.wire import session
+from i2core.wire.frame import FRAME_LIMIT, Frame, FrameStream, FrameType, aad
+from i2core.wire.listing import (
+    INLINE_BLOCKS,
+    Chunk,
+    HashQuery,
+    Judged,
+    Listed,
+    Verdict,
+    decode_survey,
+    decode_verdicts,
+    encode_survey,
+    encode_verdicts,
+)
+from i2core.wire.messages import PROTOCOL_VERSION
+
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "wire-format.md").read_text()
+DUMPS = {name: bytes.fromhex(dump) for name, dump in re.findall(r"```hex (\w+)\n(.*?)```", TEXT, re.DOTALL)}
+TIME_NS = 1_700_000_000 * 10**9
+RECORDS = [
+    Record(Kind.MKDIR, 0, b"dir", meta=Meta(stat.S_IFDIR | 0o755, 1000, 1000, TIME_NS)),
+    Record(
+        Kind.CREATE,
+        0,
+        b"dir/f",
+        meta=Meta(stat.S_IFREG | 0o644, 1000, 1000, TIME_NS, ((b"user.k", b"v"),)),
+        data=b"hi",
+    ),
+]
+ROOT = Entry(b"", stat.S_IFDIR | 0o755, 0, 0, 4096, TIME_NS, 2)
+FILE = Entry(b"f", stat.S_IFREG | 0o644, 0, 0, 2, TIME_NS, 1)
+CHUNKS = [Chunk(0, b"", ROOT, True, True, False, [Listed(FILE)])]
+JUDGED = [Judged(Verdict.SAME, b"\0", {}, [])]
+QUERY = HashQuery(0, b"disk.img", 512, 512)
+FRAMES = {
+    "ping": Frame(FrameType.PING, 0, 0, b""),
+    "batch": Frame(FrameType.BATCH, 0, 7, encode_records(RECORDS)),
+    "hashes": Frame(FrameType.HASHES, 1, 0, QUERY.encode()),
+    "survey": Frame(FrameType.SURVEY, 2, 0, encode_survey(CHUNKS)),
+    "verdicts": Frame(FrameType.VERDICTS, 2, 0, encode_verdicts(JUDGED)),
+}
+
+
+def frame_of(raw: bytes) -> Frame | None:
+    """The only frame in these bytes."""
+
+    async def main() -> Frame | None:
+        near, far = memory_stream_pair()
+        await near.send_all(raw)
+        await near.aclose()
+        frames = FrameStream(far)
+        found = await frames.receive()
+        assert await frames.receive() is None
+        return found
+
+    return trio.run(main)
+
+
+def test_every_dump_is_known() -> None:
+    assert DUMPS.keys() == FRAMES.keys()
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_dumps_are_the_frames_that_the_text_tells(name: str) -> None:
+    assert frame_of(DUMPS[name]) == FRAMES[name]
+
+
+def test_dumps_decode() -> None:
+    payload = DUMPS["batch"][16:]
+    assert [record._replace(data=bytes(record.data)) for record in decode_records(payload)] == RECORDS
+    assert decode_survey(DUMPS["survey"][16:]) == CHUNKS
+    assert decode_verdicts(DUMPS["verdicts"][16:]) == JUDGED
+    assert HashQuery.decode(DUMPS["hashes"][16:]) == QUERY
+
+
+def test_what_codecs_bind_has_the_size_that_the_text_tells() -> None:
+    assert len(aad(FrameType.BATCH, 1, 2)) == 11
+    assert aad(FrameType.BATCH, 0x0201, 3) == b"\4\1\2\3" + bytes(7)
+
+
+@pytest.mark.parametrize("codes", [FrameType, Kind], ids=["frames", "records"])
+def test_tables_hold_every_code(codes: type[FrameType] | type[Kind]) -> None:
+    rows = {(name, int(number)) for name, number in re.findall(r"^\| ([A-Z]+) \| (\d+) \|", TEXT, re.MULTILINE)}
+    assert {(code.name, int(code)) for code in codes} <= rows
+    assert len(rows) == len(FrameType) + len(Kind)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"Protocol version **{PROTOCOL_VERSION}**",
+        f"at most {FRAME_LIMIT:,}".replace(",", " "),
+        f"A block is {BLOCK_BYTES:,} bytes".replace(",", " "),
+        f"| {PIECE_BYTES:,} bytes |".replace(",", " "),
+        f"At most {session.WINDOW_BYTES >> 20} MiB of encoded batches",
+        f"go every {session.PING_S:.0f} seconds",
+        f"nothing for {session.SILENCE_S:.0f} seconds",
+        f"may take {session.GREETING_S:.0f} seconds",
+        f"at most {INLINE_BLOCKS} blocks",
+        "after {} s of\n  replication, {:.0f} s of a mirror".format(*sorted(receive.WINDOW_S.values())),
+        "{} MiB or {} MiB of batches".format(*sorted(size >> 20 for size in receive.WINDOW_BYTES.values())),
+        *(f"{int(verdict)} {verdict.name}" for verdict in Verdict if verdict.name and int(verdict)),
+    ],
+)
+def test_numbers_are_those_of_the_code(words: str) -> None:
+    assert words in TEXT
