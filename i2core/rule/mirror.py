@@ -10,6 +10,7 @@ also inside a large file.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -24,6 +25,7 @@ from i2core.pipeline.tree import GONE, entry_of, xattrs_of_fd
 from i2core.rule.catalog import LinkTable, Row
 from i2core.rule.content import Transfer
 from i2core.rule.drafting import (
+    WHOLE_BYTES,
     Drafted,
     Large,
     content_bytes,
@@ -44,6 +46,10 @@ FIRST_FRAME_ENTRIES = 64
 """The first listing is short, so that the first bytes leave at once."""
 FRAME_ENTRIES = 2000
 FRAMES_AHEAD = 4
+CHUNK_BYTES = 2 * 1024 * 1024
+"""Names, link texts and paths also count: neither a listing nor a batch may outgrow a frame."""
+PATH_BYTES = 0xFFFF
+"""The longest path that a record or a listing can hold."""
 BATCH_BYTES = 1024 * 1024
 BATCH_RECORDS = 1000
 EVERYTHING = 1 << 62
@@ -167,12 +173,15 @@ class Mirror:
     def _directory(self, fd: int, place: Place, below: list[Scope]) -> Iterator[Chunk]:
         source, tree, status = self._source, self._source.trees[place.root], self._source.status
         here = tree.here(fd)
-        first = True
+        first, size = True, 0
         listed: list[Listed] = []
         for entry in tree.entries(fd, at_root=not place.path):
             path = place.path + b"/" + entry.name if place.path else entry.name
             is_dir = stat.S_ISDIR(entry.mode)
             if not source.wants(Place(place.root, path), is_dir):
+                continue
+            if len(path) > PATH_BYTES:
+                source.unreadable(Place(place.root, path), OSError(errno.ENAMETOOLONG, "the path is too long"))
                 continue
             link = None
             if is_dir:
@@ -184,9 +193,10 @@ class Mirror:
                     if entry.nlink > 1:
                         link = self._links.first(place.root, entry, path)
             listed.append(Listed(entry, link))
-            if len(listed) == CHUNK_ENTRIES:
+            size += len(entry.name) + len(entry.target) + (len(link) if link else 0)
+            if len(listed) == CHUNK_ENTRIES or size >= CHUNK_BYTES:
                 yield Chunk(place.root, place.path, here, first, False, self._strict, listed)
-                first, listed = False, []
+                first, listed, size = False, [], 0
         yield Chunk(place.root, place.path, here, first, True, self._strict, listed)
 
     # ------------------------------------------------------------------------------------------ building
@@ -233,7 +243,7 @@ class Mirror:
     def _fill(self, steps: Iterator[_Step]) -> _Filled:
         """Pulls steps until a batch is full; for worker threads."""
         records: list[Record] = []
-        size = 0
+        size = weight = 0
         special: Large | OrphanList | None = None
         exhausted = True
         for step in steps:
@@ -242,7 +252,8 @@ class Mirror:
                 break
             records += step
             size += content_bytes(step)
-            if size >= BATCH_BYTES or len(records) >= BATCH_RECORDS:
+            weight += sum([len(record.path) + len(record.other) + _xattr_bytes(record) for record in step])
+            if size >= BATCH_BYTES or len(records) >= BATCH_RECORDS or weight >= BATCH_BYTES:
                 exhausted = False
                 break
         self._source.status.sent_bytes += size
@@ -408,10 +419,12 @@ def _join(path: bytes, name: bytes) -> bytes:
     return path + b"/" + name if path else name
 
 
-def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Drafted:
+def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Drafted | Large:
     """Compares a file of a few blocks with the replica's digests; records for what differs."""
     file, status = open_file(fd, entry.name)
     try:
+        if status.st_size > WHOLE_BYTES:  # it has grown since it was listed
+            return Large(at, entry, whole=False)
         found = scan(file, 0, status.st_size, base, EVERYTHING)
         now = entry_of(entry.name, status, digest=entry.xattrs)
         records = piece_records(at, found, staged=False)
@@ -425,13 +438,25 @@ def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Draft
         os.close(file)
 
 
+def _xattr_bytes(record: Record) -> int:
+    pairs = record.meta.xattrs if record.meta is not None else None
+    return sum(len(name) + len(value) for name, value in pairs) if pairs else 0
+
+
+def _listed_bytes(chunk: Chunk) -> int:
+    return len(chunk.path) + sum(
+        len(entry.name) + len(entry.target) + (len(link) if link else 0) for entry, link in chunk.listed
+    )
+
+
 def _take_frame(chunks: Iterator[Chunk], limit: int) -> list[Chunk]:
-    """Chunks for one frame: up to about `limit` entries."""
+    """Chunks for one frame: up to about `limit` entries and `CHUNK_BYTES` of names."""
     frame: list[Chunk] = []
-    entries = 0
+    entries = size = 0
     for chunk in chunks:
         frame.append(chunk)
         entries += len(chunk.listed) + 1
-        if entries >= limit:
+        size += _listed_bytes(chunk)
+        if entries >= limit or size >= CHUNK_BYTES:
             break
     return frame

@@ -51,6 +51,8 @@ from i2core.wire.session import PING_S, SILENCE_S
 INBOX_FRAMES = 4
 MOST_COUNTED = 1 << 40
 _MAKES = frozenset({Kind.CREATE, Kind.PUBLISH, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.LINK, Kind.RENAME})
+ORPHAN_BYTES, ORPHAN_NAMES = 2 << 20, 250_000
+"""Names that one directory adds to an answer at most: an answer is a frame."""
 SMALL_BYTES = 16 * 1024
 """Payloads up to this size are decoded at once; a hop to a worker thread would cost more."""
 WINDOW_S = {Channel.REPLICATION: 0.2, Channel.MIRROR: 2.0}
@@ -322,7 +324,19 @@ class Receiver:
                 raise ProtocolError("a listing goes on that never began")
             earlier |= listed
             listed = earlier
-        return [name for name in names if name not in listed] if chunk.last else []
+        if not chunk.last:
+            return []
+        return self._answerable([name for name in names if name not in listed])
+
+    def _answerable(self, orphans: list[bytes]) -> list[bytes]:
+        """As many of the names as one answer holds; the next mirror finds more."""
+        size = 0
+        for index, name in enumerate(orphans):
+            size += len(name)
+            if size > ORPHAN_BYTES or index == ORPHAN_NAMES:
+                self._replica.say(None, f"{len(orphans)} orphans in one directory, {index} are dealt with now")
+                return orphans[:index]
+        return orphans
 
     async def _orphans(self, orphans: OrphanList) -> None:
         """Does with confirmed orphans what the rule says."""

@@ -75,6 +75,10 @@ class Wire(ClientTransport):
     frames: list[FrameType] = attrs.field(factory=list)
     """What was sent, frame by frame."""
 
+    def was_cut(self) -> bool:
+        """The chosen message was reached."""
+        return self.cut_at is None
+
     async def connect(self, peer: Peer, channel: Channel) -> trio.abc.Stream:
         return _Tap(await self.inner.connect(peer, channel), self)
 

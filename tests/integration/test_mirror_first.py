@@ -221,7 +221,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
     """Files of this name cannot be opened on the work node."""
     real = drafting.open_file
 
-    def open_file(dir_fd: int, found: bytes) -> int:
+    def open_file(dir_fd: int, found: bytes) -> tuple[int, os.stat_result]:
         if found == name:
             raise PermissionError(errno.EACCES, "Permission denied")
         return real(dir_fd, found)
