@@ -143,6 +143,7 @@ class TestDrivers:
     def __init__(self, capture: str) -> None:
         self._registry = Registry.load()
         self.faults = Faults()
+        self.opened = trio.Event()
         self.tap: trio.MemorySendChannel[Sequence[Change | Lost]]
         sink = self._registry.driver(DriverKind.SINK, "fs")
         real = SCAN if capture == "scan" else self._registry.driver(DriverKind.CAPTURE, capture)
@@ -172,6 +173,7 @@ class TestDrivers:
 
         async with real.open(config, context) as capture, trio.open_nursery() as nursery:
             self.tap = send
+            self.opened.set()
             if real is not SCAN:  # a scan is driven by the test, so that it comes when it is waited for
                 nursery.start_soon(pump, capture)
             yield TappedCapture(receive)
@@ -189,6 +191,8 @@ class Pair:
     nursery: trio.Nursery
     sources: list[Path]
     targets: list[Path]
+    fenced: bool
+    """False: the sources belong to somebody else, who says by another fence what must have crossed."""
     lines: list[str] = attrs.field(factory=list)
     status: RuleStatus = attrs.field(init=False)
     _work: trio.CancelScope = attrs.field(init=False)
@@ -215,6 +219,7 @@ class Pair:
     async def start_work(self) -> None:
         """The rule runs from here on, with the catalog that it left."""
         self.status = RuleStatus(name=self.rule.name)
+        self.drivers.opened = trio.Event()
         self._work = await self.nursery.start(self._run)
 
     async def _run(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
@@ -256,13 +261,17 @@ class Pair:
 
     async def lose(self, place: Place) -> None:
         """The capture says that it lost what happened beneath `place`."""
-        await self.drivers.tap.send([Lost(place, "lost on purpose")])
+        await self._tell(Lost(place, "lost on purpose"))
+
+    async def _tell(self, *changes: Change | Lost) -> None:
+        await self.drivers.opened.wait()
+        await self.drivers.tap.send(changes)
 
     # ------------------------------------------------------------------------------------------ rest
 
     async def rescan(self) -> None:
         """All roots are compared with what was sent."""
-        await self.drivers.tap.send([Lost(Place(root, b""), "a rescan") for root in range(len(self.sources))])
+        await self._tell(*(Lost(Place(root, b""), "a rescan") for root in range(len(self.sources))))
 
     async def settle(self) -> None:
         """Returns when all that was done to the sources before is durable on the replica.
@@ -274,11 +283,12 @@ class Pair:
             with trio.fail_after(SETTLE_S):
                 self._fences += 1
                 text = b"%d" % self._fences
-                for source in self.sources:
+                for source in self.sources if self.fenced else ():
                     await trio.to_thread.run_sync((source / FENCE.decode()).write_bytes, text)
                 if self.rule.capture.name == "scan":
                     await self.rescan()
-                for target in self.targets:
+                for source, target in zip(self.sources, self.targets, strict=True):
+                    text = await trio.to_thread.run_sync((source / FENCE.decode()).read_bytes)
                     while not _reads(target / FENCE.decode(), text):  # noqa: ASYNC110 (a file has no event)
                         await trio.sleep(0.01)
                 since = time.monotonic_ns()
@@ -334,6 +344,7 @@ def open_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenP
         home: Path = tmp_path,
         sources: list[Path] | None = None,
         targets: list[Path] | None = None,
+        fenced: bool = True,
         codecs: tuple[DriverChoice, ...] = (),
     ) -> AsyncIterator[Pair]:
         sources = sources or [home / f"source{root}" for root in range(roots)]
@@ -353,7 +364,7 @@ def open_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenP
             rescan_s=0,
         )
         async with trio.open_nursery() as nursery:
-            pair = Pair(home, rule, TestDrivers(capture), MemoryNet(), nursery, sources, targets)
+            pair = Pair(home, rule, TestDrivers(capture), MemoryNet(), nursery, sources, targets, fenced)
             await pair.start_backup()
             await pair.start_work()
             yield pair

@@ -248,8 +248,8 @@ class Live:
     # ------------------------------------------------------------------------------------------ large files
 
     def _queue(self, large: Large) -> None:
-        """A large file joins the round, unless it is in it already, also by another name: then it is looked at once more
-        afterwards."""
+        """A large file joins the round, unless it is in it already: then it is looked at once more afterwards. That
+        holds for a second name as well, which then crosses as a link."""
         place, entry, whole, since_ns = large
         now = trio.current_time()
         if any(place == transfer.place or entry.ino == transfer.inode for transfer in self._transfers):

@@ -325,9 +325,10 @@ class Mirror:
         orphans = self._confirmed(fd, place, answer.orphans)
         mending = not self._orphans and place not in self._shallow
         if chunk.first and chunk.last:
+            removed = set(orphans) if self._orphans or mending else set()
             for row in rows.values():  # sent once, gone from the source since
-                # What a shallow compare finds on the replica has a hint to come that says where it went.
-                if self._orphans or mending or row.name not in answer.orphans:
+                # What the replica still has and nobody removes now has a hint to come: it moved, or is there again.
+                if row.name in removed or row.name not in answer.orphans:
                     source.catalog.remove(row)
         if orphans and self._orphans:
             touched = True

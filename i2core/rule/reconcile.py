@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import attrs
 
 from i2core.api import BLOCK_BYTES, RESERVED_PREFIX, Code, Entry, Kind, Place, Record
-from i2core.pipeline.blocks import scan
+from i2core.pipeline.blocks import PIECE_BYTES, scan
 from i2core.pipeline.tree import GONE, entry_of, xattrs_of_fd
 from i2core.rule.catalog import Row
 from i2core.rule.dirty import Mark
@@ -67,6 +67,8 @@ class Reconciler:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._walks: deque[tuple[int, Iterator[None]]] = deque()
+        self._walked: list[Place] | None = None
+        """During a step of a walk: directories that it is to go through as well."""
         self._since_ns = 0
         self._vanished: OrderedDict[Place, bool] = OrderedDict()
         self._touched: OrderedDict[Place, None] = OrderedDict()
@@ -222,6 +224,8 @@ class Reconciler:
         if not stat.S_ISREG(row.mode):
             return
         for other in self._source.catalog.other_names(row):
+            if self._source.catalog.row(other.id) != other:
+                continue  # looking at the one before has changed it
             place = self._source.catalog.place(other)
             entry = self._source.trees[place.root].lookup(place.path)
             if entry is not None and not other.untouched(entry):
@@ -307,6 +311,8 @@ class Reconciler:
         """An object that the replica has under another name crosses as a rename, or as a link."""
         catalog, tree = self._source.catalog, self._source.trees[place.root]
         for row in catalog.by_inode(entry):
+            if catalog.row(row.id) != row:
+                continue  # looking at the one before has changed it
             other = catalog.place(row)
             if other == place or other.root != place.root:
                 continue
@@ -350,7 +356,8 @@ class Reconciler:
             self._make(fd, place, entry)
             return
         touched = entry.size if ranges is None else sum(end - first for first, end in ranges)
-        if touched > WHOLE_BYTES:
+        unknown = entry.size > PIECE_BYTES and source.catalog.digests(row, 0, 1) is None
+        if touched > WHOLE_BYTES or unknown:
             self._out.large.append(Large(place, entry, whole=False, since_ns=self._since_ns))
             return
         file, status = open_file(fd, entry.name)
@@ -387,7 +394,10 @@ class Reconciler:
     # ------------------------------------------------------------------------------------------ subtrees
 
     def _walk_soon(self, top: Place) -> None:
-        self._walks.append((self._since_ns, self._walk(top)))
+        if self._walked is not None:
+            self._walked.append(top)
+        else:
+            self._walks.append((self._since_ns, self._walk(top)))
 
     def _walk(self, top: Place) -> Iterator[None]:
         """Compares a subtree with the catalog, in small steps. What vanished is only removed at the end: by then it has
@@ -411,7 +421,10 @@ class Reconciler:
                         at = _beneath(place, entry.name)
                         row = source.catalog.get(at)
                         changed = row is not None and stat.S_ISREG(entry.mode)
+                        # A directory that is found is walked before anything is removed: things may have moved into it.
+                        self._walked = todo
                         self._guarded(at, self._bring, fd, at, entry, row, changed, False)
+                        self._walked = None
                         yield
                         if not self._is_at(here, place):
                             break  # moved, or made anew: then it has a walk of its own
