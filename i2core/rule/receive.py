@@ -168,13 +168,9 @@ class Receiver:
         records = decode_records(payload)
         for record in records:
             self._checked(Place(record.root, record.path))
-        removed = 0
-        for record in records:
-            if record.kind is Kind.REMOVE and not record.staged:
-                # The source counts what it removes, unless it no longer knows: after a broken link.
-                removed += record.size or await self._sink.count(Place(record.root, record.path), MOST_COUNTED)
-        if removed:
-            await self._hold_mass_delete(records, removed)
+        removals = await self._removals(records)
+        if removals:
+            await self._hold_mass_delete(records, removals)
         failures = await self._apply(Batch(first_seq, records))
         self._next_seq = first_seq + len(records)
         self._replica.applied(first_seq, records, len(payload))
@@ -183,6 +179,20 @@ class Receiver:
         if self._unflushed_bytes >= WINDOW_BYTES[self._channel]:
             self._full.set()
         await self._ack([FailedRecord.of(failure) for failure in failures])
+
+    async def _removals(self, records: Sequence[Record]) -> dict[Path, int]:
+        """How many files go at each path that the records remove and do not make again."""
+        removals: dict[Path, int] = {}
+        for record in records:
+            path = (record.root, record.path)
+            if record.kind is Kind.REMOVE and not record.staged:
+                # The source counts what it removes, unless it no longer knows: after a broken link.
+                removals[path] = record.size or await self._sink.count(Place(*path), MOST_COUNTED)
+            elif record.kind in _MAKES:
+                made = path if record.kind is not Kind.RENAME else (record.root, record.other)
+                removals.pop(made, None)
+                self._replica.window.came_back(made)
+        return removals
 
     async def _apply(self, batch: Batch) -> Sequence[Failure]:
         policy = self._hello.orphans
@@ -201,9 +211,10 @@ class Receiver:
                     await self._sink.set_aside(place, policy.to.encode("latin-1"))
         return failures
 
-    async def _hold_mass_delete(self, records: Sequence[Record], removed: int) -> None:
+    async def _hold_mass_delete(self, records: Sequence[Record], removals: Mapping[Path, int]) -> None:
         """Waits for a release when the records would remove too much."""
         window, now = self._replica.window, trio.current_time()
+        removed = sum(removals.values())
         reason = ""
         if window.suspicious(removed, now):
             remaining = 0
@@ -215,7 +226,7 @@ class Receiver:
             reason = await self._emptied(records, removed)
         if reason:
             await self._hold(reason)
-        window.note(removed, trio.current_time())
+        window.note(removals, trio.current_time())
 
     async def _emptied(self, records: Sequence[Record], removed: int) -> str:
         """Why the removals leave a root without anything; empty when they do not."""
@@ -349,7 +360,7 @@ class Receiver:
             Record(Kind.REMOVE, place.root, place.path, size=await self._sink.count(place, MOST_COUNTED))
             for place in places
         ]
-        await self._hold_mass_delete(records, sum(record.size for record in records))
+        await self._hold_mass_delete(records, {(record.root, record.path): record.size for record in records})
         if policy.action == "delete":
             done = await self._sink.apply(Batch(1, records))
             for failure in done.failures:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from i2core.rule import brake as brake_module
 from i2core.rule.brake import DeleteWindow
 from i2core.wire.messages import BrakeLimits
 
@@ -38,7 +39,7 @@ def test_removals_add_up_within_the_window() -> None:
         assert not brake.tripped(300, 2000 - 300 * second, second) or second == 3
         if brake.tripped(300, 2000 - 300 * second, second):
             break
-        brake.note(300, second)
+        brake.note({(0, b"%d" % second): 300}, second)
     assert brake.removed(5.0) == 900
     assert brake.tripped(101, 1100, 5.0)
     assert not brake.tripped(100, 1100, 5.0)
@@ -50,13 +51,32 @@ def test_removals_add_up_within_the_window() -> None:
 
 def test_a_release_lets_one_window_through() -> None:
     brake = window()
-    brake.note(900, 0.0)
+    brake.note({(0, b"a"): 900}, 0.0)
     assert brake.tripped(1000, 1000, 1.0)
     brake.release(1.0)
     assert brake.removed(1.0) == 0
     assert not brake.tripped(1000, 1000, 60.9)
     assert not brake.emptied(1000, 60.9)
     assert brake.tripped(1000, 1000, 61.0)
+
+
+def test_what_comes_back_was_not_lost() -> None:
+    brake = window()
+    brake.note({(0, b"build"): 900, (0, b"old"): 50}, 0.0)
+    brake.came_back((0, b"build"))
+    brake.came_back((1, b"old"))
+    assert brake.removed(1.0) == 50
+    brake.note({(0, b"old"): 20}, 2.0)
+    assert brake.removed(2.0) == 20
+    assert brake.removed(63.0) == 0
+
+
+def test_removals_beyond_those_kept_by_name_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brake_module, "NAMED", 3)
+    brake = window()
+    brake.note({(0, b"%d" % number): 1 for number in range(10)}, 0.0)
+    assert brake.removed(1.0) == 10
+    assert brake.removed(60.0) == 0
 
 
 def test_off_is_off() -> None:
@@ -70,7 +90,7 @@ def test_a_root_may_lose_its_only_file() -> None:
     brake = window()
     assert not brake.emptied(1, 0.0)
     assert brake.emptied(2, 0.0)
-    brake.note(1, 0.0)
+    brake.note({(0, b"a"): 1}, 0.0)
     assert brake.emptied(1, 1.0)
     assert not brake.emptied(1, 61.0)
 
@@ -84,6 +104,6 @@ def test_a_root_may_lose_its_only_file() -> None:
 )
 def test_counting_may_stop_at_enough(count: int, remaining: int, gone: int, share: float, least: int) -> None:
     brake = window(share=share, least=least)
-    brake.note(gone, 0.0)
+    brake.note({(0, b"a"): gone}, 0.0)
     counted = min(remaining, brake.enough(count, 0.0))
     assert brake.tripped(count, counted, 0.0) == brake.tripped(count, remaining, 0.0)
