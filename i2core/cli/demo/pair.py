@@ -52,6 +52,8 @@ name = "demo"
 backup = "{backup}"
 paths = [{{ source = {source}, target = {target} }}]
 orphans = {{ action = "delete" }}
+# The workload turns the whole tree over within a minute, and means it.
+brake = {{ share = 1.0 }}
 """
 END_S = 15.0
 """How long a process may take to end by itself."""
