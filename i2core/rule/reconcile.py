@@ -71,7 +71,8 @@ class Reconciler:
         """During a step of a walk: directories that it is to go through as well."""
         self._since_ns = 0
         self._vanished: OrderedDict[Place, bool] = OrderedDict()
-        self._touched: OrderedDict[Place, None] = OrderedDict()
+        self._touched: OrderedDict[int, None] = OrderedDict()
+        """Ids of directories' rows: a directory may move before its times are set."""
         self._gone_roots: set[int] = set()
         self._out = Outcome()
 
@@ -416,7 +417,7 @@ class Reconciler:
             rows = source.catalog.children(here)
             try:
                 with tree.directory(place.path) as fd:
-                    self._touch_if_stale(place, here, tree.here(fd))
+                    self._touch_if_stale(here, tree.here(fd))
                     for entry in self._changed(fd, place, rows, todo):
                         at = _beneath(place, entry.name)
                         row = source.catalog.get(at)
@@ -478,11 +479,11 @@ class Reconciler:
         row = self._source.catalog.get(above)
         now = self._source.trees[above.root].lookup(above.path) if row is not None else None
         if row is not None and now is not None and row.is_object(now):
-            self._touch_if_stale(above, row, now)
+            self._touch_if_stale(row, now)
 
-    def _touch_if_stale(self, place: Place, row: Row, now: Entry) -> None:
+    def _touch_if_stale(self, row: Row, now: Entry) -> None:
         if not row.same_meta(now):
-            self._touched[place] = None
+            self._touched[row.id] = None
 
     # ------------------------------------------------------------------------------------------ outbox
 
@@ -493,21 +494,28 @@ class Reconciler:
 
     def _touch(self, place: Place) -> None:
         """The directory of `place` got other times on the replica than on the source: they are set behind it all."""
-        above = Place(place.root, place.path.rpartition(b"/")[0])
-        self._touched[above] = None
+        row = self._source.catalog.get(Place(place.root, place.path.rpartition(b"/")[0]))
+        if row is not None:
+            self._touched[row.id] = None
 
     def _set_directories(self) -> None:
+        catalog = self._source.catalog
         touched, self._touched = self._touched, OrderedDict()
-        for place in touched:
-            if self._source.catalog.get(place) is not None:
-                self._guarded(place, self._set_directory, place)
+        for ident in touched:
+            row = catalog.row(ident)
+            if row is not None:
+                # When it cannot be done now, the directory has moved on: what finds it will find its times wrong.
+                catalog.doubt(row, digests=True)
+                place = catalog.place(row)
+                self._guarded(place, self._set_directory, place, row)
 
-    def _set_directory(self, place: Place) -> None:
+    def _set_directory(self, place: Place, row: Row) -> None:
         tree = self._source.trees[place.root]
         with tree.directory(place.path) as fd:
             now = tree.here(fd)
-            self._emit(place, setattr_record(fd, place, now))
-            self._source.catalog.put(place, now)
+            if row.is_object(now):
+                self._emit(place, setattr_record(fd, place, now))
+                self._source.catalog.put(place, now)
 
 
 def _beneath(place: Place, name: bytes) -> Place:
