@@ -13,9 +13,9 @@ _OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    # Milliseconds without any ack, of data or of a probe, until the link is given up; it stands in for TCP_KEEPCNT,
-    # which does not count while sent data waits (tcp(7)).
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    # No TCP_USER_TIMEOUT: it also ends a link whose peer is alive and reads nothing for a while, because its disk is
+    # slow or because it holds a mass delete. That a peer with data on its way is gone is noticed by the session.
 )
 # SO_SNDBUF and SO_RCVBUF are left alone: setting them turns off the kernel's autotuning, which grows to several MiB
 # by the link's real delay.
