@@ -191,6 +191,11 @@ class Session:
         while True:
             await trio.sleep(PING_S)
             await self._frames.send(FrameType.PING)
+
+    async def _watch_silence(self) -> None:
+        # A task of its own: sending a ping waits, perhaps for ever, behind a batch that a dead peer does not take.
+        while True:
+            await trio.sleep(PING_S)
             if trio.current_time() - self._frames.heard_at > SILENCE_S:
                 raise LinkError(f"the backup node has said nothing for {SILENCE_S:.0f} s")
 
@@ -235,6 +240,7 @@ async def open_session(
         async with background() as nursery:
             nursery.start_soon(session._receive_all)
             nursery.start_soon(session._keep_alive)
+            nursery.start_soon(session._watch_silence)
             yield session
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
