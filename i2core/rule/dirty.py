@@ -41,9 +41,10 @@ class DirtySet:
     """The queue between capture and reconciliation."""
 
     def __init__(self) -> None:
-        self._marks: OrderedDict[Place | int, Mark] = OrderedDict()
-        self._own_keys = 0
-        """Marks that must not be coalesced have a number as their key."""
+        self._marks: OrderedDict[int, Mark] = OrderedDict()
+        self._open: dict[Place, int] = {}
+        """The mark of each place that takes up further hints."""
+        self._last_key = 0
         self._woken = trio.Event()
         self.captured = 0
 
@@ -88,10 +89,7 @@ class DirtySet:
 
     def put_back(self, marks: Iterable[Mark]) -> None:
         """Marks that were taken and not worked off wait again, in front and in their order."""
-        back: OrderedDict[Place | int, Mark] = OrderedDict()
-        for mark in marks:
-            self._own_keys += 1
-            back[self._own_keys] = mark
+        back = OrderedDict((self._new_key(), mark) for mark in marks)
         back.update(self._marks)
         self._marks = back
         self._woken.set()
@@ -102,27 +100,38 @@ class DirtySet:
 
     def take(self, limit: int) -> list[Mark]:
         """The oldest marks, no longer waiting."""
-        count = min(limit, len(self._marks))
-        return [self._marks.popitem(last=False)[1] for _ in range(count)]
+        taken = []
+        for _ in range(min(limit, len(self._marks))):
+            key, mark = self._marks.popitem(last=False)
+            if self._open.get(mark.place) == key:
+                del self._open[mark.place]
+            taken.append(mark)
+        return taken
 
     def _mark(self, place: Place, now: int) -> Mark:
-        mark = self._marks.get(place)
-        if mark is None:
-            mark = self._marks[place] = Mark(place, now)
+        key = self._open.get(place)
+        return self._append(Mark(place, now)) if key is None else self._marks[key]
+
+    def _append(self, mark: Mark) -> Mark:
+        key = self._open[mark.place] = self._new_key()
+        self._marks[key] = mark
         return mark
+
+    def _new_key(self) -> int:
+        self._last_key += 1
+        return self._last_key
 
     def _rename(self, old: Place, new: Place, now: int) -> None:
         """A move is never coalesced: in order, moves say which object is where. What took the old name's place is
         looked at behind it, lest the moved object be overwritten on the replica before it has moved. By then a name
         that stands empty is no longer on its way anywhere: whatever the replica still has there is stale."""
-        self._own_keys += 1
-        waiting = self._marks.pop(old, None)
-        move = self._marks[self._own_keys] = Mark(new, now, moved_from=old)
-        if waiting is None:
-            waiting = Mark(old, now)
-        move.content = waiting.content
+        key = self._open.pop(old, None)
+        waiting = Mark(old, now) if key is None else self._marks.pop(key)
+        # What happens to the new name from here on happens behind the move.
+        self._open.pop(new, None)
+        self._marks[self._new_key()] = Mark(new, now, moved_from=old, content=waiting.content)
         waiting.removed = True
-        self._marks[old] = waiting
+        self._append(waiting)
 
     @staticmethod
     def _note(mark: Mark, change: Change) -> None:
@@ -148,20 +157,16 @@ class DirtySet:
     def _fold(self) -> None:
         """Replaces places by their directories, one level after the other, until few are left."""
         depth = max(mark.place.path.count(b"/") for mark in self._marks.values())
-        while len(self._marks) > FOLD_AT // 2:
-            folded: OrderedDict[Place | int, Mark] = OrderedDict()
-            for mark in self._marks.values():
+        while len(self._marks) > FOLD_AT // 2 and depth >= 0:
+            marks, self._marks, self._open = self._marks, OrderedDict(), {}
+            for mark in marks.values():
                 place = mark.place
                 if place.path.count(b"/") >= depth and place.path:
-                    above = Place(place.root, place.path.rpartition(b"/")[0])
-                    folded.setdefault(above, Mark(above, mark.since_ns)).tree = True
+                    self._mark(Place(place.root, place.path.rpartition(b"/")[0]), mark.since_ns).tree = True
                     continue
-                kept = folded.setdefault(place, mark)
-                kept.moved_from, kept.ranges = None, None
+                kept = self._mark(place, mark.since_ns)
                 kept.content |= mark.content
                 kept.removed |= mark.removed
                 kept.tree |= mark.tree
-            self._marks = folded
+                kept.records += mark.records
             depth -= 1
-            if depth < 0:
-                break

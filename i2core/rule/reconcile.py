@@ -203,6 +203,8 @@ class Reconciler:
                             self._check_other_names(row)
                             row = catalog.get(place)
                         self._bring(fd, place, entry, row, content, tree, ranges)
+                        if removed:  # and made again, perhaps as the replica has it
+                            self._touch_if_stale_above(place)
                     return
         except OSError as error:
             if error.errno not in GONE:
