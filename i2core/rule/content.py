@@ -237,6 +237,7 @@ class Transfer:
             records = [r for r in records if self._asks or r.kind is not Kind.PUNCH]
         self._keep(found)
         short = found.end < stop and found.end - self._at < SEND_BYTES
+        self._source.status.checked_bytes += found.end - self._at
         self._at = found.end
         if self._at >= end or short:
             records += self._finish()

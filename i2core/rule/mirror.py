@@ -238,7 +238,6 @@ class Mirror:
                 source.unreadable(large.place, error)
         # A file that was compared block by block and found equal was not sent.
         source.status.sent_files += source.status.sent_bytes > before or large.whole
-        source.status.checked_bytes += large.entry.size
 
     def _fill(self, steps: Iterator[_Step]) -> _Filled:
         """Pulls steps until a batch is full; for worker threads."""
