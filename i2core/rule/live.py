@@ -108,6 +108,8 @@ class Live:
         self._transfers: deque[Transfer] = deque()
         self._repairs: dict[Place, bool] = {}
         self._repairing: dict[Place, bool] = {}
+        self._doubted: list[Place] = []
+        """Places of `_repairs` that the catalog still believes in: they may move before they are compared."""
         self._repaired: dict[Place, int] = {}
         self._compared: dict[Place, tuple[float, float]] = {}
         self._again: dict[Place, tuple[float, int]] = {}
@@ -130,6 +132,7 @@ class Live:
             tries = self._repaired[failure.place] = self._repaired.get(failure.place, 0) + failure.repair
             if failure.repair and tries <= REPAIRS:
                 self._repairs[failure.place] = True
+                self._doubted.append(failure.place)
             else:
                 shown = self._source.show(failure.place)
                 self._source.status.skip(shown, failure.code, failure.message)
@@ -147,6 +150,7 @@ class Live:
             self._until_ns = time.monotonic_ns()
         try:
             _merge(self._repairs, self._suspects.take())
+            self._doubted += self._repairs
             while True:
                 if self._until_ns is not None and not self._owes(self._until_ns):
                     await self._send_pending(trio.Event())
@@ -232,6 +236,11 @@ class Live:
             await self._repair()
 
     def _job(self) -> _Made:
+        doubted, self._doubted = self._doubted, []
+        for place in doubted:
+            row = self._source.catalog.get(place)
+            if row is not None:
+                self._source.catalog.doubt(row)
         outcome = self._reconciler.job(self._marks)
         self._source.status.sent_bytes += outcome.content_bytes
         return _Made(self._session.pack(outcome.records) if outcome.records else None, outcome)
