@@ -34,9 +34,16 @@ def compare_trees(a: bytes | Path, b: bytes | Path, *, owners: bool = True) -> l
     Compared: type, content, mode, owner (unless `owners` is False), mtime in ns, extended attributes with ACLs,
     symlink text, device number, which names are hard links of one file, and holes (what is sparse in `a` may not
     occupy more than 1 MiB extra in `b`). Names that begin with `RESERVED_PREFIX` are leftovers: differences in
-    either tree.
+    either tree. A tree that changes meanwhile is a difference, too.
     """
-    side_a, side_b = _Side(os.fsencode(a)), _Side(os.fsencode(b))
+    try:
+        return _compare(os.fsencode(a), os.fsencode(b), owners)
+    except FileNotFoundError as error:
+        return [f"{error.filename!r}: vanished while it was being compared"]
+
+
+def _compare(a: bytes, b: bytes, owners: bool) -> list[str]:
+    side_a, side_b = _Side(a), _Side(b)
     found: list[str] = []
     for path in sorted(side_a.objects.keys() | side_b.objects.keys()):
         shown = os.fsdecode(path) if path else "the top directory"

@@ -112,3 +112,9 @@ def test_owners_and_devices(pair: tuple[Path, Path]) -> None:
         "'null': device 0x103 became 0x105",
     ]
     assert compare_trees(a, b, owners=False) == ["'null': device 0x103 became 0x105"]
+
+
+def test_a_tree_that_is_gone_is_a_difference(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (difference,) = compare_trees(tmp_path / "a", tmp_path / "b")
+    assert "vanished" in difference
