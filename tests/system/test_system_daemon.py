@@ -17,7 +17,7 @@ from i2core.node.client import control_client
 from i2core.testing.trees import compare_trees
 
 if TYPE_CHECKING:
-    from conftest import Commands
+    from .commands import Commands
 
 UP = "is up"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Commands
+    from .commands import Commands
 
 
 def _left(home: Path) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 from i2core.testing.trees import compare_trees
 
 if TYPE_CHECKING:
-    from conftest import Commands
+    from .commands import Commands
 
 LIVE = "replicating changes as they happen"
 
