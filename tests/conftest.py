@@ -111,8 +111,8 @@ class FaultySink(Sink):
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
         return await self._inner.look(asks)
 
-    async def hashes(self, place: Place, first: int, count: int) -> bytes:
-        return await self._inner.hashes(place, first, count)
+    async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
+        return await self._inner.hashes(place, first, count, staged=staged)
 
     async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
         return await self._inner.hashes_of(places, most)

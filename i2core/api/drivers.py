@@ -198,10 +198,10 @@ class Sink(ABC):
         """What the replica has at these directories; one answer per question, in order."""
 
     @abstractmethod
-    async def hashes(self, place: Place, first: int, count: int) -> bytes:
+    async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
         """xxh3-128 digests (16 bytes each, big-endian as `xxh3_128_digest` gives them) of up to `count` blocks of
-        `BLOCK_BYTES` from block `first` on; shorter at the file's end. Of the staging file if there is one, else of
-        the file; empty when there is neither."""
+        `BLOCK_BYTES` from block `first` on; shorter at the file's end, empty when there is no such file. Of the file
+        at `place`, or with `staged` of its staging file."""
 
     @abstractmethod
     async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:

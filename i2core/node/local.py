@@ -32,11 +32,20 @@ Say = Callable[[str, Code | None, str], None]
 MakeHandler = Callable[[Say], StreamHandler]
 """Builds the backup role in the child, given where its log lines go."""
 
-BUFFER_BYTES = 1 << 20
-"""Asked for each direction; the kernel gives no more than net.core.wmem_max."""
+_SO_SNDBUFFORCE = 32  # socket(7); not in the socket module
+BUFFER_BYTES = 4 << 20
+"""Asked for each direction; without privilege the kernel gives no more than net.core.wmem_max."""
 END_S = 15.0
 """How long the child may take to write out what it has after its streams were closed."""
 _LINE_CHARS = 4000
+
+
+def _enlarge(end: socket.socket) -> None:
+    """A payload crosses in few pieces: each costs both processes a turn of their event loops."""
+    try:
+        end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, BUFFER_BYTES)
+    except PermissionError:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
 
 
 class LocalTransport(ClientTransport):
@@ -146,7 +155,7 @@ def backup_process(make_handler: MakeHandler) -> Iterator[BackupProcess]:
     pairs = {channel: socket.socketpair() for channel in Channel}
     for ends in pairs.values():
         for end in ends:
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+            _enlarge(end)
     # One message a report, whole or not at all.
     reports, child_reports = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()

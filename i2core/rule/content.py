@@ -194,7 +194,7 @@ class Transfer:
         return base
 
     async def _post(self, first: int) -> Callable[[], Awaitable[bytes]]:
-        query = HashQuery(self._root, self._place.path, first, SLICE_BLOCKS)
+        query = HashQuery(self._root, self._place.path, first, SLICE_BLOCKS, self._whole)
         wait = await self._session.post(FrameType.HASHES, query.encode())
 
         async def answer() -> bytes:

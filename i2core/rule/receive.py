@@ -137,7 +137,7 @@ class Receiver:
         elif frame.type is FrameType.HASHES:
             query = HashQuery.decode(payload)
             place = self._checked(Place(query.root, query.path))
-            digests = await self._sink.hashes(place, query.first, query.blocks)
+            digests = await self._sink.hashes(place, query.first, query.blocks, staged=query.staged)
             await self._answer(FrameType.DIGESTS, frame.ident, digests)
         elif frame.type is FrameType.ORPHANS:
             await self._orphans(OrphanList.decode(payload))

@@ -171,11 +171,11 @@ class MemorySink(Sink):
         entry = Entry(name, mode, uid, gid, size, mtime_ns, links.get(node.ino, 1), node.ino, rdev=node.rdev)
         return entry._replace(blocks=-(-size // 512), target=node.target, xattrs=xattr_digest(xattrs or ()))
 
-    async def hashes(self, place: Place, first: int, count: int) -> bytes:
+    async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
         await trio.lowlevel.checkpoint()
         above, _, name = place.path.rpartition(b"/")
         directory = self._find(Place(place.root, above))
-        node = None if directory is None else directory.staging.get(name) or directory.entries.get(name)
+        node = None if directory is None else (directory.staging if staged else directory.entries).get(name)
         if node is None or not node.is_file:
             return b""
         data = memoryview(node.data)[first * BLOCK_BYTES : (first + count) * BLOCK_BYTES]

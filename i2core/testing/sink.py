@@ -319,14 +319,15 @@ async def _staging(trial: _Trial) -> None:
     whole = b"a" * BLOCK_BYTES + b"b" * 50
     await trial.done(_create(b"big", b"old"), stage, first)
     assert list(await trial.names(b"")) == [b"big"], "a staging file is listed"
-    assert await trial.sink.hashes(place, 0, 9) == _hashes(b"a" * BLOCK_BYTES), (
+    assert await trial.sink.hashes(place, 0, 9, staged=True) == _hashes(b"a" * BLOCK_BYTES), (
         "hashes are not those of the staging file"
     )
+    assert await trial.sink.hashes(place, 0, 9) == _hashes(b"old"), "hashes of the file are those of its staging file"
     assert await trial.sink.count(Place(0, b""), 9) == 1, "a staging file is counted"
     entry = await trial.entry(b"big")
     assert entry is not None and entry.size == 3, "a staged write shows before PUBLISH"
     await trial.done(again)
-    assert await trial.sink.hashes(place, 0, 9) == _hashes(b"a" * BLOCK_BYTES), (
+    assert await trial.sink.hashes(place, 0, 9, staged=True) == _hashes(b"a" * BLOCK_BYTES), (
         "STAGE with size 1 lost the staging file"
     )
     await trial.done(second, publish)

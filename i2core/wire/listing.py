@@ -207,20 +207,21 @@ def decode_verdicts(payload: Buffer) -> list[Judged]:
     return judged
 
 
-_HASHES = struct.Struct("<HHQI")
+_HASHES = struct.Struct("<HHQIB")
 
 
 class HashQuery(NamedTuple):
-    """Asks for the digests of `blocks` blocks from block `first` on of the (staged) file at `path`."""
+    """Asks for the digests of `blocks` blocks from block `first` on of the file at `path`, or of its staging file."""
 
     root: int
     path: bytes
     first: int
     blocks: int
+    staged: bool = False
 
     def encode(self) -> bytes:
         """The payload of a HASHES frame."""
-        return _HASHES.pack(self.root, len(self.path), self.first, self.blocks) + self.path
+        return _HASHES.pack(self.root, len(self.path), self.first, self.blocks, self.staged) + self.path
 
     @staticmethod
     def decode(payload: Buffer) -> HashQuery:
@@ -230,12 +231,12 @@ class HashQuery(NamedTuple):
             ProtocolError: malformed, or more blocks than a frame may hold.
         """
         reader = _Reader(payload)
-        root, path_len, first, blocks = reader.unpack(_HASHES)
+        root, path_len, first, blocks, staged = reader.unpack(_HASHES)
         path = reader.take(path_len)
         reader.finish()
-        if not safe_path(path) or blocks > 65536 or first > (1 << 62) // BLOCK_BYTES:
+        if not safe_path(path) or blocks > 65536 or first > (1 << 62) // BLOCK_BYTES or staged > 1:
             raise ProtocolError("malformed query for digests")
-        return HashQuery(root, path, first, blocks)
+        return HashQuery(root, path, first, blocks, bool(staged))
 
 
 _ORPHANS = struct.Struct("<HHI")

@@ -48,19 +48,20 @@ def _locate(directories: Directories, place: Place) -> tuple[Directory | None, b
     return _find(directories, place.root, above), name
 
 
-def open_content(directories: Directories, place: Place) -> int:
-    """The staging file of `place`, else its file, for reading; -1 when neither is a regular file."""
+def open_content(directories: Directories, place: Place, *, staged: bool) -> int:
+    """The file at `place`, or its staging file, for reading; -1 when it is no regular file."""
     directory, name = _locate(directories, place)
     if directory is None:
         return -1
-    for candidate in (staging_name(name), name):
-        try:
-            # looked at before it is opened: opening a device can already act on it
-            if stat.S_ISREG(os.stat(candidate, dir_fd=directory.fd, follow_symlinks=False).st_mode):
-                return os.open(candidate, _CONTENT, dir_fd=directory.fd)
-        except OSError as error:
-            if error.errno not in _MISSING:
-                raise
+    if staged:
+        name = staging_name(name)
+    try:
+        # looked at before it is opened: opening a device can already act on it
+        if stat.S_ISREG(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode):
+            return os.open(name, _CONTENT, dir_fd=directory.fd)
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
     return -1
 
 

@@ -75,16 +75,18 @@ class FsSink(Sink):
     async def count(self, place: Place, limit: int) -> int:
         return await self._read(place, lambda open_: reading.count(open_, place, limit))
 
-    async def hashes(self, place: Place, first: int, count: int) -> bytes:
-        return await self._read(place, lambda open_: self._digests(open_, place, first, count))
+    async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
+        return await self._read(place, lambda open_: self._digests(open_, place, first, count, staged=staged))
 
     async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
         return await self._read(
             places[0] if places else None, lambda open_: [self._digests(open_, place, 0, most) for place in places]
         )
 
-    def _digests(self, directories: Directories, place: Place, first: int, count: int) -> bytes:
-        fd = reading.open_content(directories, place)
+    def _digests(
+        self, directories: Directories, place: Place, first: int, count: int, *, staged: bool = False
+    ) -> bytes:
+        fd = reading.open_content(directories, place, staged=staged)
         if fd < 0:
             return b""
         try:
