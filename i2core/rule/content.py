@@ -69,6 +69,7 @@ class Transfer:
         self._reserved = False
         self._directory: Row | None = None
         self._begun = False
+        self._cleared = False
         self._asks = not (whole and self._at == 0)
         self._ahead: tuple[int, Callable[[], Awaitable[bytes]]] | None = None
         self.done = False
@@ -235,6 +236,10 @@ class Transfer:
         if self._whole:
             # A fresh staging file is all hole: punching one is of use only on what an earlier run left.
             records = [r for r in records if self._asks or r.kind is not Kind.PUNCH]
+        elif records and not self._cleared:
+            # A staging file that an interrupted run left under this name is of no use any more.
+            records.insert(0, Record(Kind.REMOVE, self._root, self._place.path, staged=True))
+            self._cleared = True
         self._keep(found)
         short = found.end < stop and found.end - self._at < SEND_BYTES
         self._source.status.checked_bytes += found.end - self._at

@@ -305,7 +305,7 @@ class Mirror:
                 self._count(entry)
                 continue
             if isinstance(step, Large):
-                touched |= step.whole
+                touched = True
                 source.status.checked_files += 1
                 yield step
                 continue

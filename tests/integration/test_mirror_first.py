@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from i2core.api import BLOCK_BYTES, Code, NoConfig, Sink, SinkContext, StopRule
+from i2core.api import BLOCK_BYTES, Batch, Code, DriverKind, Kind, NoConfig, Record, Sink, SinkContext, StopRule
 from i2core.config.model import First, MirrorOptions, OnError, OrphanAction, Orphans, Pair, PathMapping, Verify
 from i2core.rule import drafting, mirror
 from i2core.testing.memory_sink import MemoryDisk, MemorySink, memory_sink
@@ -248,3 +248,23 @@ async def test_an_unreadable_file_stops_a_rule_that_says_so(tmp_path: Path, monk
         with pytest.raises(StopRule, match="secret") as stopped:
             await nodes.run(nodes.rule(mirror=MirrorOptions(on_error=OnError.STOP)))
         assert stopped.value.code is Code.OPEN_SOURCE
+
+
+async def test_a_staging_file_left_behind_does_not_stand_in_for_the_file(tmp_path: Path) -> None:
+    """An interrupted run staged the new content; then the name got another file, which is patched in place."""
+    async with open_nodes(tmp_path) as nodes:
+        content = os.urandom(40 * BLOCK_BYTES)
+        (nodes.source / "image").write_bytes(content)
+        nodes.target.mkdir(exist_ok=True)
+        spec = nodes.registry.driver(DriverKind.SINK, "fs")
+        root = os.fsencode(nodes.target)
+        async with spec.open(NoConfig(), SinkContext(roots=(root,), allowed=(root,))) as sink:
+            stage = Record(Kind.STAGE, 0, b"image")
+            pieces = [
+                Record(Kind.WRITE, 0, b"image", offset=at, data=content[at : at + BLOCK_BYTES], staged=True)
+                for at in range(0, len(content), BLOCK_BYTES)
+            ]
+            assert (await sink.apply(Batch(1, [stage, *pieces]))).failures == ()
+        (nodes.target / "image").write_bytes(bytes(len(content)))
+        await nodes.run()
+        assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
