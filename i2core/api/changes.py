@@ -20,6 +20,20 @@ class Place(NamedTuple):
     root: int
     path: bytes
 
+    @property
+    def above(self) -> Place:
+        """The directory that holds this place; the root for a name in it, and for the root itself."""
+        return Place(self.root, self.path.rpartition(b"/")[0])
+
+    def child(self, name: bytes) -> Place:
+        """A name in this directory."""
+        return Place(self.root, join(self.path, name))
+
+
+def join(path: bytes, name: bytes) -> bytes:
+    """The path of `name` in the directory at `path`, both relative to a root."""
+    return path + b"/" + name if path else name
+
 
 class Op(enum.Enum):
     """What the operating system said. `CREATE` covers link, symlink, mknod and a move in from outside;

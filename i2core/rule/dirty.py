@@ -162,7 +162,7 @@ class DirtySet:
             for mark in marks.values():
                 place = mark.place
                 if place.path.count(b"/") >= depth and place.path:
-                    self._mark(Place(place.root, place.path.rpartition(b"/")[0]), mark.since_ns).tree = True
+                    self._mark(place.above, mark.since_ns).tree = True
                     continue
                 kept = self._mark(place, mark.since_ns)
                 kept.content |= mark.content

@@ -323,7 +323,7 @@ class Live:
         self._repairing, self._repairs = self._repairs, {}
         for transfer in list(self._transfers):
             # The compare sends such a file itself; two that build one staging file would spoil it.
-            if transfer.place in self._repairing or _above(transfer.place) in map(_above, self._repairing):
+            if transfer.place in self._repairing or transfer.place.above in {place.above for place in self._repairing}:
                 self._drop(transfer)
                 self._dirty.add_places([transfer.place], content=True)
         await compare_places(self._source, self._session, self._repairing)
@@ -402,11 +402,7 @@ def _links(source: Source, places: Iterable[Place]) -> list[Record]:
 
 def nearest(source: Source, place: Place) -> bytes:
     """The directory of a place, or the nearest above it that the replica is known to have."""
-    path = _above(place).path
+    path = place.above.path
     while path and source.catalog.get(Place(place.root, path)) is None:
         path = path.rpartition(b"/")[0]
     return path
-
-
-def _above(place: Place) -> Place:
-    return Place(place.root, place.path.rpartition(b"/")[0])

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import trio
 
 from i2core.api import BLOCK_BYTES, Code, Entry, Kind, Place, ProtocolError, Record
+from i2core.api.changes import join
 from i2core.api.records import Buffer
 from i2core.pipeline.blocks import scan
 from i2core.pipeline.tree import GONE, entry_of, xattrs_of_fd
@@ -176,7 +177,7 @@ class Mirror:
         first, size = True, 0
         listed: list[Listed] = []
         for entry in tree.entries(fd, at_root=not place.path):
-            path = place.path + b"/" + entry.name if place.path else entry.name
+            path = join(place.path, entry.name)
             is_dir = stat.S_ISDIR(entry.mode)
             if not source.wants(Place(place.root, path), is_dir):
                 continue
@@ -283,7 +284,7 @@ class Mirror:
         kept: list[tuple[Entry, Row | None]] = []
         touched = bool(answer.here)
         for index, (entry, link) in enumerate(chunk.listed):
-            at = Place(place.root, place.path + b"/" + entry.name if place.path else entry.name)
+            at = place.child(entry.name)
             row = rows.pop(entry.name, None)
             verdict = answer.verdicts[index]
             if row is not None and not (row.is_object(entry) and row.same_content(entry)):
@@ -334,7 +335,7 @@ class Mirror:
             yield OrphanList(place.root, place.path, orphans)
         elif orphans and mending:
             touched = True
-            yield [Record(Kind.REMOVE, place.root, _join(place.path, name)) for name in orphans]
+            yield [Record(Kind.REMOVE, place.root, join(place.path, name)) for name in orphans]
         if touched:
             # Entries made or removed above changed the directory's times on the replica.
             now = source.trees[place.root].here(fd)
@@ -352,7 +353,7 @@ class Mirror:
         if stat.S_ISDIR(entry.mode):
             # An existing directory's own metadata is set behind its own entries.
             if verdict & _WHOLE:
-                if at._replace(path=at.path.rpartition(b"/")[0]) in self._shallow:
+                if at.above in self._shallow:
                     self._deeper.append(Scope(at))
                 return draft(fd, at, entry)
             return Drafted([], entry)
@@ -371,7 +372,7 @@ class Mirror:
         for name in names:
             if tree.entry(fd, name) is not None or (not place.path and tree.only not in (None, name)):
                 continue
-            if self._covers(Place(place.root, _join(place.path, name))):
+            if self._covers(place.child(name)):
                 found.append(name)
         return found
 
@@ -381,7 +382,7 @@ class Mirror:
         if self._source.filter.empty:
             return [orphans]
         root, found, kept = orphans.root, [orphans], set[bytes]()
-        level = [_join(orphans.path, name) for name in orphans.names]
+        level = [join(orphans.path, name) for name in orphans.names]
         while level:
             asked, level = level[:CHUNK_ENTRIES], level[CHUNK_ENTRIES:]
             chunks = [Chunk(root, path, _UNKNOWN, True, True, False, []) for path in asked]
@@ -389,15 +390,15 @@ class Mirror:
             for path, answer in zip(asked, judged, strict=True):
                 if answer.here & _WHOLE:  # no directory
                     continue
-                names = [name for name in answer.orphans if self._covers(Place(root, _join(path, name)))]
+                names = [name for name in answer.orphans if self._covers(Place(root, join(path, name)))]
                 found.append(OrphanList(root, path, names))
-                level += [_join(path, name) for name in names]
+                level += [join(path, name) for name in names]
                 above = path if len(names) < len(answer.orphans) else orphans.path
                 while above != orphans.path:
                     kept.add(above)
                     above = above.rpartition(b"/")[0]
         parts = [
-            OrphanList(root, path, [name for name in names if _join(path, name) not in kept])
+            OrphanList(root, path, [name for name in names if join(path, name) not in kept])
             for _, path, names in found
             if path == orphans.path or path in kept
         ]
@@ -413,10 +414,6 @@ class Mirror:
             self._source.status.checked_files += 1
             if stat.S_ISREG(entry.mode):
                 self._source.status.checked_bytes += entry.size
-
-
-def _join(path: bytes, name: bytes) -> bytes:
-    return path + b"/" + name if path else name
 
 
 def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Drafted | Large:

@@ -31,6 +31,7 @@ from i2core.api import (
     Sink,
     decode_records,
 )
+from i2core.api.changes import join
 from i2core.rule.compare import Comparison, Path, same_meta
 from i2core.rule.replica import Replica
 from i2core.tasks import background
@@ -291,7 +292,7 @@ class Receiver:
         ]
         if small:
             names = [(chunks[number], chunks[number].listed[index].entry.name) for number, index in small]
-            places = [Place(chunk.root, _join(chunk.path, name)) for chunk, name in names]
+            places = [Place(chunk.root, join(chunk.path, name)) for chunk, name in names]
             found = await self._sink.hashes_of(places, INLINE_BLOCKS)
             for (number, index), digests in zip(small, found, strict=True):
                 judged[number].digests[index] = digests
@@ -313,7 +314,7 @@ class Receiver:
     def _judge(self, chunk: Chunk, seen: Seen, heads: Mapping[Path, Entry | None]) -> Judged:
         verdicts = bytearray()
         for listed, there in zip(chunk.listed, seen.entries, strict=True):
-            at: Path = (chunk.root, _join(chunk.path, listed.entry.name))
+            at: Path = (chunk.root, join(chunk.path, listed.entry.name))
             head = None if listed.link is None else heads[chunk.root, listed.link]
             verdicts.append(self._comparison.judge(at, listed, there, head, strict=chunk.strict))
         here = Verdict.WHOLE
@@ -352,7 +353,7 @@ class Receiver:
     async def _orphans(self, orphans: OrphanList) -> None:
         """Does with confirmed orphans what the rule says."""
         policy = self._hello.orphans
-        places = [self._checked(Place(orphans.root, _join(orphans.path, name))) for name in orphans.names]
+        places = [self._checked(Place(orphans.root, join(orphans.path, name))) for name in orphans.names]
         self._replica.orphans += len(places)
         if policy.action == "keep":
             return
@@ -369,7 +370,3 @@ class Receiver:
             for place in places:
                 await self._sink.set_aside(place, policy.to.encode("latin-1"))
         self._dirty.set()
-
-
-def _join(path: bytes, name: bytes) -> bytes:
-    return path + b"/" + name if path else name

@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -34,6 +34,7 @@ from i2core.rule.drafting import (
     setattr_record,
 )
 from i2core.rule.source import Source
+from i2core.rule.walk import walk
 
 JOB_BYTES = 1024 * 1024
 JOB_RECORDS = 1000
@@ -95,7 +96,7 @@ class Reconciler:
         while marks and not self._out.full:
             mark = marks.popleft()
             self._work_for(mark.since_ns)
-            self._guarded(mark.place, self._settle, mark)
+            self.guarded(mark.place, self._settle, mark)
         if not marks:
             until = time.monotonic() + WALK_S
             while self._walks and not self._out.full and time.monotonic() < until:
@@ -114,9 +115,10 @@ class Reconciler:
         self._since_ns = since_ns
         self._out.since_ns = min(self._out.since_ns, since_ns)
 
-    def _guarded(self, place: Place, step: object, *args: object) -> None:
+    def guarded(self, place: Place, step: Callable[..., None], *args: object) -> None:
+        """Takes a step at `place`; what cannot be read there is noted, what is gone is no error."""
         try:
-            step(*args)  # type: ignore[operator]
+            step(*args)
         except OSError as error:
             if error.errno not in GONE:
                 self._source.unreadable(place, error)
@@ -189,7 +191,7 @@ class Reconciler:
         """Brings one place in step."""
         source, catalog = self._source, self._source.catalog
         if not place.path:
-            self._check_root(place, tree)
+            self.check_root(place, tree=tree)
             return
         source_tree = source.trees[place.root]
         above, _, name = place.path.rpartition(b"/")
@@ -216,7 +218,7 @@ class Reconciler:
         if row is None:
             self._touch_if_stale_above(place)
         elif removed:
-            self._remove(place, row)
+            self.remove(place, row)
         elif content:
             self._vanished[place] = True
             if len(self._vanished) > VANISHED:
@@ -234,7 +236,8 @@ class Reconciler:
             if entry is not None and not other.untouched(entry):
                 self._check(place, content=True)
 
-    def _check_root(self, place: Place, tree: bool) -> None:
+    def check_root(self, place: Place, *, tree: bool) -> None:
+        """Looks at a root itself: it may be gone as a whole."""
         source_tree = self._source.trees[place.root]
         if not source_tree.is_present():
             if place.root not in self._gone_roots:
@@ -388,7 +391,8 @@ class Reconciler:
         finally:
             os.close(file)
 
-    def _remove(self, place: Place, row: Row) -> None:
+    def remove(self, place: Place, row: Row) -> None:
+        """The source no longer has what was sent for `place`."""
         files = self._source.catalog.count_files(row)
         self._emit(place, Record(Kind.REMOVE, place.root, place.path, size=files), deep=stat.S_ISDIR(row.mode))
         self._touch(place)
@@ -400,90 +404,29 @@ class Reconciler:
         if self._walked is not None:
             self._walked.append(top)
         else:
-            self._walks.append((self._since_ns, self._walk(top)))
+            self._walks.append((self._since_ns, walk(self._source, self, top)))
 
-    def _walk(self, top: Place) -> Iterator[None]:
-        """Compares a subtree with the catalog, in small steps. What vanished is only removed at the end: by then it has
-        been found wherever it may have moved within the subtree."""
-        source, tree = self._source, self._source.trees[top.root]
-        if not top.path and not tree.is_present():
-            self._check_root(top, tree=False)
-            return
-        missing: list[Place] = []
-        todo = [top]
-        while todo:
-            place = todo.pop()
-            here = source.catalog.get(place)
-            if here is None:
-                continue
-            rows = source.catalog.children(here)
-            try:
-                with tree.directory(place.path) as fd:
-                    self._touch_if_stale(here, tree.here(fd))
-                    for entry in self._changed(fd, place, rows, todo):
-                        at = _beneath(place, entry.name)
-                        row = source.catalog.get(at)
-                        changed = row is not None and stat.S_ISREG(entry.mode)
-                        # A directory that is found is walked before anything is removed: things may have moved into it.
-                        self._walked = todo
-                        self._guarded(at, self._bring, fd, at, entry, row, changed, False)
-                        self._walked = None
-                        yield
-                        if not self._is_at(here, place):
-                            break  # moved, or made anew: then it has a walk of its own
-                    else:
-                        missing += [_beneath(place, name) for name in rows]
-            except OSError as error:
-                if error.errno not in GONE:
-                    source.unreadable(place, error)
-                continue
-            yield
-        for place in missing:
-            self._guarded(place, self._remove_missing, place)
-            yield
-
-    def _changed(self, fd: int, place: Place, rows: dict[bytes, Row], todo: list[Place]) -> Iterator[Entry]:
-        """The entries of a directory that are not as their rows say. Names that another object has taken come last: the
-        object that had one before may have been found by then under a new name. Leaves in `rows` what is missing, and
-        adds directories to `todo` that are to be walked as well."""
-        source, replaced = self._source, []
-        for entry in source.trees[place.root].entries(fd, at_root=not place.path):
-            row = rows.pop(entry.name, None)
-            is_dir = stat.S_ISDIR(entry.mode)
-            if not source.wants(_beneath(place, entry.name), is_dir):
-                continue
-            if row is not None and is_dir and row.is_object(entry):
-                todo.append(_beneath(place, entry.name))
-            if row is None or (row.is_object(entry) and not row.untouched(entry)):
-                yield entry
-            elif not row.is_object(entry):
-                replaced.append(entry)
-        yield from replaced
-
-    def _is_at(self, row: Row, place: Place) -> bool:
-        now = self._source.catalog.get(place)
-        return now is not None and now.id == row.id
-
-    def _remove_missing(self, place: Place) -> None:
-        catalog, tree = self._source.catalog, self._source.trees[place.root]
-        row = catalog.get(place)
-        above = place.path.rpartition(b"/")[0]
-        directory, entry = catalog.get(Place(place.root, above)), tree.lookup(above)
-        # A directory that is no longer where the replica has it takes with it what seems to be missing.
-        if row is None or directory is None or entry is None or not directory.is_object(entry):
-            return
-        if tree.lookup(place.path) is None:
-            self._remove(place, row)
+    def bring_walked(
+        self, fd: int, place: Place, entry: Entry, row: Row | None, content: bool, todo: list[Place]
+    ) -> None:
+        """`_bring` for a walk, which goes through the directories that turn up itself: they join `todo`."""
+        # Before anything is removed: things may have moved into a directory that is found.
+        self._walked = todo
+        try:
+            self.guarded(place, self._bring, fd, place, entry, row, content, False)
+        finally:
+            self._walked = None
 
     def _touch_if_stale_above(self, place: Place) -> None:
         """What came and went unseen has still changed its directory's times."""
-        above = Place(place.root, place.path.rpartition(b"/")[0])
+        above = place.above
         row = self._source.catalog.get(above)
         now = self._source.trees[above.root].lookup(above.path) if row is not None else None
         if row is not None and now is not None and row.is_object(now):
-            self._touch_if_stale(row, now)
+            self.touch_if_stale(row, now)
 
-    def _touch_if_stale(self, row: Row, now: Entry) -> None:
+    def touch_if_stale(self, row: Row, now: Entry) -> None:
+        """Sets a directory's metadata behind it all, when they are not what was sent."""
         if not row.same_meta(now):
             self._touched[row.id] = None
 
@@ -496,7 +439,7 @@ class Reconciler:
 
     def _touch(self, place: Place) -> None:
         """The directory of `place` got other times on the replica than on the source: they are set behind it all."""
-        row = self._source.catalog.get(Place(place.root, place.path.rpartition(b"/")[0]))
+        row = self._source.catalog.get(place.above)
         if row is not None:
             self._touched[row.id] = None
 
@@ -509,7 +452,7 @@ class Reconciler:
                 # When it cannot be done now, the directory has moved on: what finds it will find its times wrong.
                 catalog.doubt(row, digests=True)
                 place = catalog.place(row)
-                self._guarded(place, self._set_directory, place, row)
+                self.guarded(place, self._set_directory, place, row)
 
     def _set_directory(self, place: Place, row: Row) -> None:
         tree = self._source.trees[place.root]
@@ -518,7 +461,3 @@ class Reconciler:
             if row.is_object(now):
                 self._emit(place, setattr_record(fd, place, now))
                 self._source.catalog.put(place, now)
-
-
-def _beneath(place: Place, name: bytes) -> Place:
-    return Place(place.root, place.path + b"/" + name if place.path else name)
