@@ -66,4 +66,5 @@ SCAN = DriverSpec(
     platforms=("linux", "darwin", "freebsd", "win32"),
     rank=0,
     probe=probe_scan,
+    example={"interval": 0.2},
 )
