@@ -275,11 +275,15 @@ class Mirror:
     def _chunk_steps(self, fd: int, place: Place, chunk: Chunk, answer: Judged) -> Iterator[_Step]:
         source = self._source
         here = source.catalog.get(place)
-        if here is None or (chunk.first and not place.path):
+        known = here is not None and stat.S_ISDIR(here.mode)
+        if here is None or not known or (chunk.first and not place.path):
             try:
                 here = source.catalog.put(place, chunk.here)
             except KeyError:  # the directory above was renamed meanwhile; that has a hint of its own
                 return
+        if not known and place.path:
+            # The listing of the directory above, a moment earlier, showed another object here, or none.
+            yield [Record(Kind.MKDIR, place.root, place.path, meta=meta_of(chunk.here, None))]
         rows = source.catalog.children(here)
         kept: list[tuple[Entry, Row | None]] = []
         touched = bool(answer.here)

@@ -8,7 +8,7 @@ The flusher makes everything durable per window, not per file, and runs beside t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import trio
 
@@ -179,7 +179,9 @@ class Receiver:
         self._dirty.set()
         if self._unflushed_bytes >= WINDOW_BYTES[self._channel]:
             self._full.set()
-        await self._ack([FailedRecord.of(failure) for failure in failures])
+        await self._ack(
+            [FailedRecord.of(failure) for failure in (*failures, *_left_behind(failures, first_seq, records))]
+        )
 
     async def _removals(self, records: Sequence[Record]) -> dict[Path, int]:
         """How many files go at each path that the records remove and do not make again."""
@@ -370,3 +372,11 @@ class Receiver:
             for place in places:
                 await self._sink.set_aside(place, policy.to.encode("latin-1"))
         self._dirty.set()
+
+
+def _left_behind(failures: Sequence[Failure], first_seq: int, records: Sequence[Record]) -> Iterator[Failure]:
+    """The old names of renames that failed: the source believes that nothing is there any more."""
+    for failure in failures:
+        record = records[failure.seq - first_seq]
+        if record.kind is Kind.RENAME and failure.repair:
+            yield failure._replace(place=Place(record.root, record.path))
