@@ -61,15 +61,13 @@ def digests(view: memoryview) -> list[bytes]:
 
 def read_range(fd: int, start: int, length: int) -> memoryview:
     """Up to `length` bytes from `start`; shorter only at the end of the file."""
-    buffer = bytearray(length)
-    view = memoryview(buffer)
-    done = 0
-    while done < length:
-        count = os.preadv(fd, [view[done:]], start + done)
-        if not count:
+    data = os.pread(fd, length, start)
+    while 0 < len(data) < length:
+        more = os.pread(fd, length - len(data), start + len(data))
+        if not more:
             break
-        done += count
-    return view[:done]
+        data += more
+    return memoryview(data)
 
 
 def split(hashes: bytes) -> list[bytes]:
