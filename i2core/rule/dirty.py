@@ -70,7 +70,7 @@ class DirtySet:
             if isinstance(change, Lost):
                 self._mark(change.place, now).tree = True
             elif change.op is Op.RENAME and change.to is not None:
-                self._rename(change.place, change.to, now)
+                self._rename(change, change.to, now)
             else:
                 self._note(self._mark(change.place, now), change)
         if len(self._marks) > FOLD_AT:
@@ -121,15 +121,18 @@ class DirtySet:
         self._last_key += 1
         return self._last_key
 
-    def _rename(self, old: Place, new: Place, now: int) -> None:
+    def _rename(self, change: Change, new: Place, now: int) -> None:
         """A move is never coalesced: in order, moves say which object is where. What took the old name's place is
         looked at behind it, lest the moved object be overwritten on the replica before it has moved. By then a name
         that stands empty is no longer on its way anywhere: whatever the replica still has there is stale."""
+        old = change.place
         key = self._open.pop(old, None)
         waiting = Mark(old, now) if key is None else self._marks.pop(key)
         # What happens to the new name from here on happens behind the move.
         self._open.pop(new, None)
-        self._marks[self._new_key()] = Mark(new, now, moved_from=old, content=waiting.content)
+        # A directory is compared as a whole: hints from before this report may have named what is beneath it wrongly.
+        moved = Mark(new, now, moved_from=old, content=waiting.content, tree=change.is_dir)
+        self._marks[self._new_key()] = moved
         waiting.removed = True
         self._append(waiting)
 

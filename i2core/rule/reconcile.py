@@ -134,10 +134,12 @@ class Reconciler:
         if mark.records:
             self._pass_on(mark)
             return
-        content = mark.content
+        content, tree = mark.content, mark.tree
         if mark.moved_from is not None:
+            walks = len(self._walks)
             content |= self._move(mark.moved_from, place)
-        self._check(place, content=content, removed=mark.removed, tree=mark.tree, ranges=mark.ranges)
+            tree = tree and len(self._walks) == walks  # repeating the rename has begun the walk already
+        self._check(place, content=content, removed=mark.removed, tree=tree, ranges=mark.ranges)
 
     def _pass_on(self, mark: Mark) -> None:
         """Records that a capture brought with their bytes go out as they are; digests they outdate are dropped."""

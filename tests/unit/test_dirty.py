@@ -92,3 +92,12 @@ def test_what_is_put_back_comes_first_and_keeps_its_age() -> None:
     marks.put_back(taken)
     assert marks.has_since(before)
     assert paths(marks.take(10)) == ["a", "b", "c"]
+
+
+def test_a_moved_directory_is_compared_as_a_whole() -> None:
+    marks = DirtySet()
+    marks.add([Change(Op.RENAME, at("a"), is_dir=True, to=Place(1, b"b")), Change(Op.RENAME, at("f"), to=at("g"))])
+    assert {mark.place: mark.tree for mark in marks.take(9) if mark.moved_from} == {
+        Place(1, b"b"): True,
+        at("g"): False,
+    }
