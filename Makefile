@@ -14,13 +14,14 @@ ROUNDS := $(or $(BENCH_ROUNDS),3)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo test test-all lint format bench dist pins clean
+.PHONY: help setup demo test test-all hunt lint format bench dist pins clean
 
 help:
 	@echo 'make setup     .venv with pinned dependencies, core and all plugins; the command is .venv/bin/i2'
 	@echo 'make demo      the whole system on this host, with something to look at'
 	@echo 'make test      quick tests (minutes); TESTS="-k word" goes to pytest'
 	@echo 'make test-all  all tests, also the slow ones and those that need root'
+	@echo 'make hunt      long random histories of live replication, for whoever hunts rare bugs'
 	@echo 'make lint      ruff, mypy --strict, one-way imports'
 	@echo 'make format    let ruff mend what it can'
 	@echo 'make bench     i2 beside rsync, lsyncd and syncthing (root); BENCH_ROUNDS=3; see bench/README.md'
@@ -42,10 +43,13 @@ demo: setup
 	$(BIN)/i2 demo
 
 test: setup
-	$(BIN)/python -m pytest -m 'not slow and not root' $(TESTS)
+	$(BIN)/python -m pytest -m 'not slow and not root and not hunt' $(TESTS)
 
 test-all: setup
-	HYPOTHESIS_PROFILE=all $(BIN)/python -m pytest $(TESTS)
+	HYPOTHESIS_PROFILE=all $(BIN)/python -m pytest -m 'not hunt' $(TESTS)
+
+hunt: setup
+	$(BIN)/python -m pytest -m hunt $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .

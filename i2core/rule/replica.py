@@ -127,8 +127,10 @@ class Replica:
         Raises:
             StopRule: the position cannot be kept.
         """
+        # Kept first, told afterwards: an ack must not be ahead of what a restart would find.
+        position = attrs.evolve(self.position, durable_seq=seq)
+        await trio.to_thread.run_sync(self._store.save, position)
         self.position.durable_seq = seq
-        await trio.to_thread.run_sync(self._store.save, self.position)
 
     async def hold(self, reason: str) -> None:
         """Waits until someone releases the held records."""

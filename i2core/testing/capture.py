@@ -354,7 +354,8 @@ async def check_capture(
     Raises:
         AssertionError: the driver breaks its contract; the message names what was done and what was missing.
     """
-    config: Any = cattrs.Converter(forbid_extra_keys=True).structure(dict(spec.example if options is None else options), spec.config)
+    given = dict(spec.example if options is None else options)
+    config: Any = cattrs.Converter(forbid_extra_keys=True).structure(given, spec.config)
     with _playground(workdir) as (context, outside):
         if spec.probe is not None:
             fds = _open_fds()

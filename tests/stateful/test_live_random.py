@@ -150,7 +150,7 @@ async def test_a_few_bursts(open_pair: OpenPair, tmp_path: Path, capture: str, s
     await run_history(open_pair, tmp_path, capture, seed, rounds=4)
 
 
-@pytest.mark.slow
+@pytest.mark.hunt
 @pytest.mark.parametrize("seed", SLOW)
 @pytest.mark.parametrize("capture", CAPTURES)
 async def test_many_bursts(open_pair: OpenPair, tmp_path: Path, capture: str, seed: int) -> None:
