@@ -6,6 +6,7 @@ data.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,9 @@ import trio
 from i2core.api import Code, Record, StopRule
 from i2core.rule.brake import DeleteWindow
 from i2core.wire.messages import BrakeLimits
+
+_MOST_BYTES = 1 << 20
+"""No position file is as long as that."""
 
 
 @attrs.define
@@ -45,7 +49,7 @@ class PositionFile:
             StopRule: the file is damaged: guessing a position could lose data.
         """
         try:
-            return Position(**json.loads(self._path.read_text()))
+            return Position(**json.loads(_read(self._path)))
         except FileNotFoundError:
             return self._empty
         except (ValueError, TypeError) as error:
@@ -60,13 +64,10 @@ class PositionFile:
             StopRule: it cannot be written.
         """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.makedirs(self._path.parent, 0o700, exist_ok=True)
             fresh = self._path.with_suffix(".new")
-            with fresh.open("w") as file:
-                json.dump(attrs.asdict(position), file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
+            _write_durably(fresh, json.dumps(attrs.asdict(position)).encode())
+            os.replace(fresh, self._path)
             directory = os.open(self._path.parent, os.O_RDONLY)
             try:
                 os.fsync(directory)
@@ -74,6 +75,28 @@ class PositionFile:
                 os.close(directory)
         except OSError as error:
             raise StopRule(f"cannot keep the position: {error.strerror}", obj=str(self._path)) from error
+
+
+# By way of `os` alone, as all that must survive a crash: so that the simulation can put its disk beneath it.
+
+
+def _read(path: Path) -> bytes:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, _MOST_BYTES)
+    finally:
+        os.close(fd)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        written = os.write(fd, data)
+        if written < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class Replica:

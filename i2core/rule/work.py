@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -352,7 +353,7 @@ async def _open_source(
             filters.append(await stack.enter_async_context(opened))
         path = None
         if state_dir is not None:
-            await trio.Path(state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
+            await trio.to_thread.run_sync(partial(os.makedirs, state_dir, 0o700, exist_ok=True))
             pairs = [pair.source + b"\0" + pair.target for pair in rule.pairs]
             key = hashlib.sha256(b"\0".join([rule.name.encode(), *pairs])).hexdigest()[:32]
             path = state_dir / f"{key}.catalog"

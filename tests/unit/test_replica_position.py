@@ -61,7 +61,7 @@ def test_a_failure_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((os, "fsync", refuse) if step == "fsync" else (Path, "replace", refuse)))
+        patch.setattr(os, step, refuse)
         with pytest.raises(StopRule, match="No space left"):
             file.save(Position("data1", "web1", durable_seq=6))
     assert file.load().durable_seq == 5
@@ -71,18 +71,18 @@ def test_a_failure_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_data_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
-    fsync, replace = os.fsync, Path.replace
+    fsync, replace = os.fsync, os.replace
 
     def noted_fsync(fd: int) -> None:
         steps.append("directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file")
         fsync(fd)
 
-    def noted_replace(path: Path, target: Path) -> Path:
+    def noted_replace(path: Path, target: Path) -> None:
         steps.append("name")
-        return replace(path, target)
+        replace(path, target)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(Path, "replace", noted_replace)
+    monkeypatch.setattr(os, "replace", noted_replace)
     PositionFile(tmp_path, "web1", "data1").save(Position("data1", "web1"))
     assert steps == ["file", "name", "directory"]
 
