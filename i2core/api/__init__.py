@@ -5,6 +5,7 @@ A plugin imports from here (and from `i2core.testing` in its tests) and from now
 
 from i2core.api.changes import Change, Lost, Op, Place
 from i2core.api.drivers import (
+    DATA_CHANNELS,
     Applied,
     Ask,
     Capture,
@@ -60,6 +61,7 @@ from i2core.api.specs import (
 __all__ = [
     "API_VERSION",
     "BLOCK_BYTES",
+    "DATA_CHANNELS",
     "RESERVED_PREFIX",
     "Applied",
     "Ask",

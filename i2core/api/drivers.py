@@ -69,10 +69,16 @@ class Codec(ABC):
 
 
 class Channel(enum.Enum):
-    """A rule's connections: bulk and live data never wait for each other in one socket buffer."""
+    """What a connection is for. A rule has one for bulk and one for live data, which never wait for each other in one
+    socket buffer; nodes pair and are steered over a third."""
 
     MIRROR = "mirror"
     REPLICATION = "replication"
+    CONTROL = "control"
+
+
+DATA_CHANNELS = (Channel.MIRROR, Channel.REPLICATION)
+"""The channels of a rule."""
 
 
 class Peer(NamedTuple):
@@ -86,7 +92,9 @@ class Peer(NamedTuple):
 
 
 StreamHandler = Callable[[trio.abc.Stream, Channel, str | None], Awaitable[None]]
-"""Serves one accepted stream: (stream, channel, the peer's name by its pinned fingerprint or None in plaintext)."""
+"""Serves one accepted stream: (stream, channel, name). The name is the peer's by its pinned fingerprint, None in
+plaintext, the fingerprint itself for a guest (`TransportContext.guest`). Raising `PeerRefused` turns the peer away:
+its connection is closed, and the logbook gets the cause with its address."""
 
 
 class ClientTransport(ABC):

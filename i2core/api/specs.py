@@ -10,6 +10,8 @@ from typing import Any
 
 import attrs
 
+from i2core.api.drivers import Channel
+
 API_VERSION = 1
 """A plugin names the version that it was written for (`DriverSpec.api`); another one is reported and left out."""
 
@@ -105,12 +107,16 @@ class TransportContext:
     """For transports: this node's identity, and whom it trusts.
 
     `certificate` and `key` are PEM files (the key 0600); None on a loopback-only plaintext node.
-    `peers` maps a pinned certificate fingerprint (``"sha256:<64 hex digits>"``) to the peer's name.
+    `peers` maps a pinned certificate fingerprint (``"sha256:<64 hex digits>"``) to the peer's name. Trust is given and
+    taken back while nodes run: a server asks `peers` at each connection, and keeps no copy.
     """
 
     certificate: Path | None
     key: Path | None
     peers: Mapping[str, str]
+    guest: Callable[[Channel, str], bool] = lambda channel, fingerprint: False
+    """Whether a peer that `peers` does not have may come in on this channel now. It has proved to own the certificate
+    with that fingerprint (lower case), and nothing else: the handler decides."""
     plaintext: bool = False
     """The config allows plaintext; a transport still refuses it on any address that is not loopback."""
     say: Callable[[str], None] = lambda line: None

@@ -24,7 +24,7 @@ from typing import Any
 import attrs
 import trio
 
-from i2core.api import Channel, ClientTransport, Code, I2Error, Peer, StopRule, StreamHandler, UsageError
+from i2core.api import DATA_CHANNELS, Channel, ClientTransport, Code, I2Error, Peer, StopRule, StreamHandler, UsageError
 from i2core.node.faults import as_i2error
 from i2core.node.lifeline import die_with_parent
 
@@ -152,7 +152,7 @@ def backup_process(make_handler: MakeHandler) -> Iterator[BackupProcess]:
 
     Call it in the main thread, before `trio.run` and before anything starts a thread.
     """
-    pairs = {channel: socket.socketpair() for channel in Channel}
+    pairs = {channel: socket.socketpair() for channel in DATA_CHANNELS}
     for ends in pairs.values():
         for end in ends:
             _enlarge(end)

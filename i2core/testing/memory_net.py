@@ -180,6 +180,8 @@ class _Listener:
         for pin, name in self.context.peers.items():
             if pin.lower() == fingerprint:
                 return name
+        if self.context.guest(self.channel, fingerprint):
+            return fingerprint
         self.context.say(f"connection refused: its certificate {fingerprint} is not pinned here")
         raise PeerRefused("the server does not trust this node")
 
@@ -187,6 +189,9 @@ class _Listener:
         """Runs the handler; its failure cuts this stream and harms no other."""
         try:
             await self.handler(stream, self.channel, name)
+            await stream.aclose()
+        except PeerRefused as error:
+            self.context.say(f"connection refused: {error.cause}")
             await stream.aclose()
         except Exception as error:
             self.context.say(f"{name}: stream ended by {error!r}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from i2core.api import (
+    DATA_CHANNELS,
     Channel,
     ClientTransport,
     DriverKind,
@@ -42,7 +43,7 @@ WITHIN_S = 30.0
 
 _HERE = "127.0.0.1"
 _ELSEWHERE = "192.0.2.1"  # RFC 5737: never a loopback address, and nobody's
-_ANY_PORTS = {Channel.MIRROR: 0, Channel.REPLICATION: 0}
+_ANY_PORTS = dict.fromkeys(DATA_CHANNELS, 0)
 _BLOCK = bytes(range(256)) * 256
 
 
@@ -86,6 +87,9 @@ async def check_server_transport(
     duties = (
         _says_who_and_where,
         _shows_strangers_nothing,
+        _asks_anew_whom_to_trust,
+        _lets_guests_in_where_they_may,
+        _turns_away_whom_the_handler_refuses,
         _survives_failing_handlers,
         _serves_all_at_once,
         _lets_go_of_its_ports,
@@ -133,6 +137,8 @@ class _Stage:
         self.backup = _Node.make(directory, "backup")
         self.stranger = _Node.make(directory, "stranger")
         self.said: list[str] = []
+        self.pins: dict[str, str] = {}
+        """Whom the server trusts, while it runs."""
 
     def client(self, node: _Node, *, plaintext: bool = False) -> AbstractAsyncContextManager[ClientTransport]:
         """The client driver as `node` would open it."""
@@ -140,11 +146,14 @@ class _Stage:
         return self._client.open(self._client_config, context)
 
     def server(self, *, plaintext: bool = False, pin: str = "") -> AbstractAsyncContextManager[ServerTransport]:
-        """The server driver as the backup node would open it, trusting the work node."""
+        """The server driver as the backup node would open it, trusting the work node, with guests on the control
+        channel."""
+        self.pins = {pin or self.work.fingerprint: self.work.name}
         context = TransportContext(
             certificate=self.backup.certificate,
             key=self.backup.key,
-            peers={pin or self.work.fingerprint: self.work.name},
+            peers=self.pins,
+            guest=lambda channel, fingerprint: channel is Channel.CONTROL,
             plaintext=plaintext,
             say=self.said.append,
         )
@@ -152,11 +161,17 @@ class _Stage:
 
     @asynccontextmanager
     async def serving(
-        self, handler: StreamHandler, *, plaintext: bool = False, pin: str = ""
+        self,
+        handler: StreamHandler,
+        *,
+        plaintext: bool = False,
+        pin: str = "",
+        channels: Sequence[Channel] = DATA_CHANNELS,
     ) -> AsyncIterator[dict[Channel, int]]:
         """The ports of a server that runs until the block ends."""
         async with self.server(plaintext=plaintext, pin=pin) as server, trio.open_nursery() as nursery:
-            ports: dict[Channel, int] = await nursery.start(server.serve, _HERE, _ANY_PORTS, handler)
+            wanted = dict.fromkeys(channels, 0)
+            ports: dict[Channel, int] = await nursery.start(server.serve, _HERE, wanted, handler)
             yield ports
             nursery.cancel_scope.cancel()
 
@@ -328,11 +343,11 @@ async def _says_who_and_where(stage: _Stage) -> None:
             assert len(set(ports.values())) == 2, f"both channels share one port: {ports}"
             assert all(ports.values()), f"port 0 was reported instead of the one that the system chose: {ports}"
             peer = stage.peer(ports, fingerprint=None) if plaintext else stage.peer(ports)
-            for channel in Channel:
+            for channel in DATA_CHANNELS:
                 async with await client.connect(peer, channel) as stream:
                     await _says_back(stream, b"hello")
         name = None if plaintext else stage.work.name
-        assert served == [(channel, name) for channel in Channel], f"the handler was called with {served}"
+        assert served == [(channel, name) for channel in DATA_CHANNELS], f"the handler was called with {served}"
 
 
 async def _shows_strangers_nothing(stage: _Stage) -> None:
@@ -354,6 +369,51 @@ async def _shows_strangers_nothing(stage: _Stage) -> None:
             await _says_back(stream, b"hello")
     assert names == [stage.work.name], f"the handler was called for {names}"
     assert any(stage.stranger.fingerprint in line for line in stage.said), f"who was refused is not said: {stage.said}"
+
+
+async def _asks_anew_whom_to_trust(stage: _Stage) -> None:
+    async with stage.serving(_echo) as ports, stage.client(stage.work) as client:
+        for _ in range(2):
+            async with await client.connect(stage.peer(ports), Channel.MIRROR) as stream:
+                await _says_back(stream, b"hello")
+            stage.pins.clear()
+            with _raises(LinkError, "trust was taken back while the server ran"):
+                await client.connect(stage.peer(ports), Channel.MIRROR)
+            stage.pins[stage.work.fingerprint] = stage.work.name
+
+
+async def _lets_guests_in_where_they_may(stage: _Stage) -> None:
+    served: list[tuple[Channel, str | None]] = []
+
+    async def note(stream: trio.abc.Stream, channel: Channel, name: str | None) -> None:
+        served.append((channel, name))
+        await _echo(stream, channel, name)
+
+    async with stage.serving(note, channels=(Channel.MIRROR, Channel.CONTROL)) as ports:
+        for node in (stage.stranger, stage.work):
+            async with (
+                stage.client(node) as client,
+                await client.connect(stage.peer(ports), Channel.CONTROL) as stream,
+            ):
+                await _says_back(stream, b"hello")
+        async with stage.client(stage.stranger) as client:
+            with _raises(LinkError, "a guest of one channel gets in on another"):
+                await client.connect(stage.peer(ports), Channel.MIRROR)
+    wanted = [(Channel.CONTROL, stage.stranger.fingerprint), (Channel.CONTROL, stage.work.name)]
+    assert served == wanted, f"the handler was called with {served}"
+
+
+async def _turns_away_whom_the_handler_refuses(stage: _Stage) -> None:
+    async def refuse(stream: trio.abc.Stream, channel: Channel, name: str | None) -> None:
+        raise PeerRefused("as the check wants it")
+
+    async with (
+        stage.serving(refuse) as ports,
+        stage.client(stage.work) as client,
+        await client.connect(stage.peer(ports), Channel.MIRROR) as stream,
+    ):
+        assert await stream.receive_some(10) == b"", "a peer that was turned away is told something"
+    assert any("as the check wants it" in line for line in stage.said), f"the cause is not said: {stage.said}"
 
 
 async def _survives_failing_handlers(stage: _Stage) -> None:
@@ -400,7 +460,7 @@ async def _serves_all_at_once(stage: _Stage) -> None:
 
         async with trio.open_nursery() as nursery:
             for turn in range(count):
-                nursery.start_soon(take_part, list(Channel)[turn % 2])
+                nursery.start_soon(take_part, DATA_CHANNELS[turn % 2])
 
 
 async def _lets_go_of_its_ports(stage: _Stage) -> None:

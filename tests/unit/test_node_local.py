@@ -17,7 +17,7 @@ import pytest
 
 PRELUDE = """
 import os, signal, sys, trio
-from i2core.api import Channel, Code, Peer, StopRule, UsageError
+from i2core.api import DATA_CHANNELS, Channel, Code, Peer, StopRule, UsageError
 from i2core.node.local import backup_process
 PEER = Peer("localhost", "localhost", {}, None)
 
@@ -49,7 +49,7 @@ def test_streams_and_log_lines_reach_the_parent_and_the_child_ends_with_the_bloc
             heard = []
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(backup.relay, lambda *line: heard.append(line))
-                for channel in Channel:
+                for channel in DATA_CHANNELS:
                     stream = await backup.transport.connect(PEER, channel)
                     await stream.send_all(channel.value.encode())
                     print(await stream.receive_some())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 from functools import partial
 
 import trio
@@ -25,7 +24,8 @@ class TcpServer(ServerTransport):
         Raises:
             UsageError: certificate or key cannot be used, or there is none and plaintext is not allowed.
         """
-        self._peers: Mapping[str, str] = {pin.lower(): name for pin, name in context.peers.items()}
+        self._peers = context.peers
+        self._guest = context.guest
         self._say = context.say
         self._lobby = Lobby(config.handshakes, config.handshake_timeout_s)
         self._refusals = RefusalLog(context.say)
@@ -81,13 +81,18 @@ class TcpServer(ServerTransport):
         tune(accepted)
         stream: trio.abc.Stream = accepted
         name: str | None = None
+        address = _peer_address(accepted)
         if self._identity is not None:
-            admitted = await self._admit(self._identity, accepted)
+            admitted = await self._admit(self._identity, channel, accepted, address)
             if admitted is None:
                 return
             stream, name = admitted
         try:
             await handler(stream, channel, name)
+            await stream.aclose()
+        except PeerRefused as error:
+            self._refusals.refused(address, error.cause)
+            # The end that everyone gets who is turned away, sooner or later.
             await stream.aclose()
         except Exception as error:
             self._say_failure(name, channel, error)
@@ -102,16 +107,17 @@ class TcpServer(ServerTransport):
             # After a failure the peer must see a cut, not a clean end; after aclose this does nothing.
             await trio.aclose_forcefully(stream)
 
-    async def _admit(self, own: TlsIdentity, accepted: trio.SocketStream) -> tuple[TlsStream, str] | None:
-        """The stream and its peer's name, or None for anyone else, whose connection is closed then."""
-        address = _peer_address(accepted)
+    async def _admit(
+        self, own: TlsIdentity, channel: Channel, accepted: trio.SocketStream, address: str
+    ) -> tuple[TlsStream, str] | None:
+        """The stream and what its peer is called, or None for anyone else, whose connection is closed then."""
         stream = own.server(accepted)
         why = f"it did not show a certificate within {self._stay_s:g} s, or others came while it did not"
         try:
             with self._lobby.stay():
                 try:
                     found = await stream.handshake()
-                    name = self._peers.get(found)
+                    name = self._called(channel, found)
                     if name is not None:
                         await stream.send_all(WELCOME)
                         return stream, name
@@ -127,6 +133,12 @@ class TcpServer(ServerTransport):
             await trio.aclose_forcefully(stream)
             raise
         return None
+
+    def _called(self, channel: Channel, found: str) -> str | None:
+        """The name of the peer with that fingerprint, or the fingerprint of a guest."""
+        # Asked anew each time: who is trusted changes while the node runs.
+        name = next((name for pin, name in self._peers.items() if pin.lower() == found), None)
+        return found if name is None and self._guest(channel, found) else name
 
     def _say_failure(self, name: str | None, channel: Channel, error: Exception) -> None:
         self._say(f"{name or 'plaintext peer'}: {channel.value} stream ended by {type(error).__name__}: {error}")
