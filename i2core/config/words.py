@@ -21,6 +21,22 @@ class Words(NamedTuple):
         return self.zh if language == "zh" else self.en
 
 
+class Spoken(str):
+    """A text in the reader's language that still knows both: for where it is told to programs as well."""
+
+    __slots__ = ("en", "zh")
+
+    en: str
+    zh: str
+
+    @classmethod
+    def of(cls, en: str, zh: str) -> Spoken:
+        """The text, as the environment chooses."""
+        spoken = cls(Words(en, zh).text(language()))
+        spoken.en, spoken.zh = en, zh
+        return spoken
+
+
 def both(text: str) -> Words:
     """A text that reads the same in both languages: a list of words, an example."""
     return Words(text, text)

@@ -10,6 +10,7 @@ import trio
 
 from i2core.api import Code
 from i2core.node.faults import as_i2error, leading
+from i2core.rule.line import Line
 from i2core.rule.status import RuleStatus, State
 
 Say = Callable[[str, Code | None, str], None]
@@ -62,12 +63,12 @@ class RuleRunner:
         try:
             with scope:
                 await self.run(status)
-            status.code, status.cause = None, ""
+            status.clear()
         except Exception as error:
             # Whatever went wrong belongs to this rule; the nursery it lives in carries all the others.
             known = as_i2error(error)
-            status.code, status.cause = known.code, str(known)
-            self.say(self.name, known.code, f"stopped: {known}")
+            status.note(known)
+            self.say(self.name, known.code, Line.of(known, "stopped: "))
             if known.code is Code.INTERNAL:
                 self.say(self.name, None, "".join(traceback.format_exception(leading(error))))
         finally:

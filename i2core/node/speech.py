@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from i2core.config.words import Words, language
+from i2core.config.words import Spoken
 
 
-def said(en: str, zh: str) -> str:
+def said(en: str, zh: str) -> Spoken:
     """One of both, as the environment chooses."""
-    return Words(en, zh).text(language())
+    return Spoken.of(en, zh)

@@ -8,7 +8,8 @@ from typing import Any
 
 import attrs
 
-from i2core.api import Code
+from i2core.api import Code, I2Error
+from i2core.rule.line import told
 
 
 class State(enum.Enum):
@@ -42,7 +43,12 @@ class RuleStatus:
     name: str
     state: State = State.STOPPED
     code: Code | None = None
+    """Of the last error that is not over, or of the last step in the rule's life."""
+    obj: str = ""
+    """What the code is about: a path, a peer. Empty: the rule itself."""
     cause: str = ""
+    next_step: str = ""
+    """What to do, where it is more than what the code says."""
     capture: str = ""
     """Name of the capture at work."""
     seq: int = 0
@@ -50,7 +56,7 @@ class RuleStatus:
     applied_seq: int = 0
     durable_seq: int = 0
     lag_bytes: int = 0
-    """Encoded bytes sent or waiting and not yet durable."""
+    """Encoded bytes that were sent and are not durable yet; while the link is down, those of the last session."""
     oldest_pending_ns: int | None = None
     """`time.monotonic_ns` of the oldest change that is not durable yet."""
     settled_ns: int = 0
@@ -92,6 +98,14 @@ class RuleStatus:
         """Age of the oldest change that is not durable on the replica; 0.0 when there is none."""
         return 0.0 if self.oldest_pending_ns is None else (time.monotonic_ns() - self.oldest_pending_ns) / 1e9
 
+    def note(self, error: I2Error) -> None:
+        """An error is what there is to say about the rule now."""
+        self.code, self.obj, self.cause, self.next_step = error.code, error.obj, error.cause, error.next_step
+
+    def clear(self) -> None:
+        """Whatever was wrong is over."""
+        self.code, self.obj, self.cause, self.next_step = None, "", "", ""
+
     def skip(self, path: str, code: Code, message: str) -> None:
         """Notes an object that was left out."""
         self.skipped_count += 1
@@ -104,8 +118,7 @@ class RuleStatus:
             "name": self.name,
             "state": self.state.value,
             "percent": self.percent,
-            "code": None if self.code is None else int(self.code),
-            "cause": self.cause,
+            **told(self.code, obj=self.obj, cause=self.cause, next_step=self.next_step),
             "seq": self.seq,
             "durable_seq": self.durable_seq,
             "lag_seconds": round(self.lag_seconds, 3),

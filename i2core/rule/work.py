@@ -28,6 +28,7 @@ from i2core.api import (
     Code,
     DriverKind,
     FilterContext,
+    I2Error,
     LinkError,
     Peer,
     PeerRefused,
@@ -43,6 +44,7 @@ from i2core.pipeline.tree import SourceTree
 from i2core.rule.backup import open_codecs
 from i2core.rule.catalog import Catalog
 from i2core.rule.dirty import DirtySet
+from i2core.rule.line import Line
 from i2core.rule.live import Live, Suspects
 from i2core.rule.mirror import Mirror, Scope
 from i2core.rule.reconcile import Reconciler
@@ -271,30 +273,37 @@ class _Runner:
 
     def _held(self, hold: Hold) -> None:
         self._status.held = hold.on
-        self._advance(Event.HELD if hold.on else Event.RELEASED)
-        line = f"held by the backup node: {hold.reason}" if hold.on else "released by the backup node"
-        self._source.say(self._source.rule, Code.MASS_DELETE_HELD, line)
+        held = I2Error(hold.reason, code=Code.MASS_DELETE_HELD, next_step=f"i2 rule release {self._source.rule}")
+        self._advance(Event.HELD if hold.on else Event.RELEASED, held if hold.on else None)
+        if not hold.on:
+            self._source.say(self._source.rule, Code.MASS_DELETE_HELD, "released by the backup node")
 
     # ------------------------------------------------------------------------------------------ states
 
-    def _advance(self, event: Event) -> None:
+    def _advance(self, event: Event, error: I2Error | None = None) -> None:
+        """Takes the step that `event` asks for; `error` is what brought it about."""
         transition = advance(self._phase, event)
+        before, now = self._phase.state, transition.phase.state
         self._phase = transition.phase
-        self._status.state = transition.phase.state
+        self._status.state = now
         self._status.code = transition.code if transition.code is not None else self._status.code
         if event in (Event.MIRROR_DONE, Event.RELEASED, Event.LINK_BACK):
-            self._status.code, self._status.cause = None, ""
+            self._status.clear()
+        code = transition.code
+        if error is not None:
+            self._status.note(error)
+            code = error.code
+        if now is not before:
+            text = f"{before.value} → {now.value}"
+            line = Line(text, state=now.value) if error is None else Line.of(error, f"{text}: ", state=now.value)
+            self._source.say(self._source.rule, code, line)
 
-    def _lost(self, error: Exception) -> None:
-        self._status.cause = str(error)
-        first = self._status.code is not Code.NETWORK
+    def _lost(self, error: I2Error) -> None:
         if self._phase.cause is Cause.LINK:
-            self._advance(Event.LINK_RETRYING)
+            self._advance(Event.LINK_RETRYING, error)
         else:
             self._status.held = False
-            self._advance(Event.LINK_LOST)
-        if first:
-            self._source.say(self._source.rule, Code.NETWORK, str(error))
+            self._advance(Event.LINK_LOST, error)
 
     def _back(self) -> None:
         if self._phase.state.value in ("abnormal", "invalid"):

@@ -1,0 +1,48 @@
+"""What is told about a rule keeps its parts, in both languages, however it travels."""
+
+from __future__ import annotations
+
+import pytest
+
+from i2core.api import Code, StopRule
+from i2core.node.speech import said
+from i2core.rule.line import Line, told
+
+
+def test_a_line_is_text_and_knows_its_parts() -> None:
+    error = StopRule("no space", code=Code.REPLICA_FULL, obj="/r/x", next_step="free some")
+    line = Line.of(error, "stopped: ", state="stopped")
+    assert line == "stopped: /r/x: no space (free some) [3606]"
+    assert (line.obj, line.cause, line.next_step, line.state) == ("/r/x", "no space", "free some", "stopped")
+
+
+def test_the_codes_words_stand_in_for_what_is_not_said() -> None:
+    text = Code.REPLICA_FULL.text
+    found = told(Code.REPLICA_FULL, obj="/r")
+    assert found == {
+        "code": 3606,
+        "level": "error",
+        "text": text.en,
+        "text_zh": text.zh,
+        "object": "/r",
+        "cause": text.cause_en,
+        "cause_zh": text.cause_zh,
+        "next_step": text.next_en,
+        "next_step_zh": text.next_zh,
+    }
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_was_said_in_both_languages_is_told_in_both(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2_LANG", language)
+    step = said("do this", "做这个")
+    assert step == {"en": "do this", "zh": "做这个"}[language]
+    found = told(Code.USAGE, cause="that", next_step=step)
+    assert (found["cause"], found["cause_zh"]) == ("that", Code.USAGE.text.cause_zh)
+    assert (found["next_step"], found["next_step_zh"]) == ("do this", "做这个")
+
+
+def test_without_a_code_nothing_is_wrong() -> None:
+    found = told(None, cause="up")
+    assert (found["code"], found["level"], found["next_step"], found["next_step_zh"]) == (None, "info", "", "")
+    assert (found["cause"], found["cause_zh"]) == ("up", "up")
