@@ -89,6 +89,8 @@ class Code(enum.IntEnum):
     WORK_FULL = 3610
     RPO_BROKEN = 3611
     RPO_HOLDS = 3612
+    BANDWIDTH_ZERO = 3613
+    STALLED = 3614
 
     @property
     def text(self) -> CodeText:

@@ -8,6 +8,7 @@
 
 A stopped rule remembers why: only a rule that its bandwidth limit stopped starts by itself; what a fault stopped waits
 for a human. A rule whose mirror was done goes back to replicating from the last durable seq; any other lists again.
+A held rule still has its connection: released, it goes on with what it was doing.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ class Event(enum.Enum):
     SOURCE_GONE = "source gone"
     WORK_DISK_FULL = "work disk full"
     REPLICA_DISK_FULL = "replica disk full"
+    """Told in a session, or as the reason for refusing one."""
+    FAILED = "failed"
+    """Anything else that a human must mend; the error says what."""
     HELD = "held"
     RELEASED = "released"
 
@@ -77,6 +81,8 @@ class Phase(NamedTuple):
     cause: Cause = Cause.USER
     mirrored: bool = False
     """The mirror of this run was complete once: a broken link costs no new one."""
+    held_in: State | None = None
+    """While held: the state to go back to."""
 
 
 class Transition(NamedTuple):
@@ -97,7 +103,21 @@ FAULTS = {
     Event.SOURCE_GONE: Code.SOURCE_GONE,
     Event.WORK_DISK_FULL: Code.WORK_FULL,
     Event.REPLICA_DISK_FULL: Code.REPLICA_FULL,
+    Event.FAILED: Code.INTERNAL,
 }
+"""What stops a rule until a human has mended it. An error that came with the event has a code that says more."""
+_EVENTS = {
+    Code.READ_SOURCE: Event.SOURCE_FAILED,
+    Code.OPEN_SOURCE: Event.SOURCE_FAILED,
+    Code.SOURCE_GONE: Event.SOURCE_GONE,
+    Code.WORK_FULL: Event.WORK_DISK_FULL,
+    Code.REPLICA_FULL: Event.REPLICA_DISK_FULL,
+}
+
+
+def fault(code: Code) -> Event:
+    """The event that an error with this code is for a rule, when the error ended the rule's run."""
+    return _EVENTS.get(code, Event.FAILED)
 
 
 def advance(phase: Phase, event: Event) -> Transition:
@@ -129,14 +149,14 @@ def _stopped(phase: Phase, event: Event) -> Transition | None:
 
 
 def _running(phase: Phase, event: Event) -> Transition | None:
-    if event in FAULTS and (event is not Event.REPLICA_DISK_FULL or phase.cause is not Cause.LINK):
+    if event in FAULTS:
         return Transition(Phase(State.STOPPED, Cause.FAULT), FAULTS[event], Action.HALT)
     working = phase.state in WORKING
     match event:
         case Event.STOP:
             return Transition(Phase(State.STOPPED, Cause.USER), None, Action.HALT)
         case Event.BANDWIDTH_ZERO:
-            return Transition(Phase(State.STOPPED, Cause.BANDWIDTH), None, Action.HALT)
+            return Transition(Phase(State.STOPPED, Cause.BANDWIDTH), Code.BANDWIDTH_ZERO, Action.HALT)
         case Event.BANDWIDTH_NOT_ZERO:
             return Transition(phase)
         case Event.LISTING_BEGUN if working:
@@ -146,16 +166,17 @@ def _running(phase: Phase, event: Event) -> Transition | None:
         case Event.MIRROR_DONE if phase.state in (State.LISTING, State.MIRRORING):
             return Transition(Phase(State.REPLICATING, Cause.NONE, mirrored=True), Code.MIRROR_DONE)
         case Event.LINK_LOST if working or phase.cause is Cause.HELD:
-            return Transition(phase._replace(state=State.ABNORMAL, cause=Cause.LINK), Code.NETWORK, Action.RECONNECT)
+            lost = phase._replace(state=State.ABNORMAL, cause=Cause.LINK, held_in=None)
+            return Transition(lost, Code.NETWORK, Action.RECONNECT)
         case Event.LINK_RETRYING if phase.cause is Cause.LINK:
             return Transition(phase._replace(state=State.INVALID), Code.NETWORK, Action.RECONNECT)
         case Event.HELD if working or phase.cause is Cause.HELD:
-            held = phase._replace(state=State.ABNORMAL, cause=Cause.HELD)
+            held = phase._replace(state=State.ABNORMAL, cause=Cause.HELD, held_in=phase.held_in or phase.state)
             return Transition(held, Code.MASS_DELETE_HELD, Action.WAIT)
         case Event.LINK_BACK if phase.cause is Cause.LINK:
             return _resumed(phase)
-        case Event.RELEASED if phase.cause is Cause.HELD:
-            return _resumed(phase)
+        case Event.RELEASED if phase.held_in is not None:
+            return Transition(Phase(phase.held_in, Cause.NONE, phase.mirrored), None, Action.RESUME)
     return None
 
 

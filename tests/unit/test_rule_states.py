@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2core.api import Code
-from i2core.rule.states import Action, Cause, Event, InvalidTransition, Phase, Transition, advance
+from i2core.rule.states import FAULTS, Action, Cause, Event, InvalidTransition, Phase, Transition, advance, fault
 from i2core.rule.status import State
 
 STOPPED = Phase()
@@ -58,7 +58,7 @@ def test_a_new_comparison_must_be_done_before_a_broken_link_is_free_again() -> N
 
 def test_bandwidth_zero_stops_and_mirrors_again_by_itself() -> None:
     stopped = after(*UP, Event.BANDWIDTH_ZERO)
-    assert stopped == Transition(Phase(State.STOPPED, Cause.BANDWIDTH), None, Action.HALT)
+    assert stopped == Transition(Phase(State.STOPPED, Cause.BANDWIDTH), Code.BANDWIDTH_ZERO, Action.HALT)
     assert after(Event.BANDWIDTH_NOT_ZERO, phase=stopped.phase) == Transition(
         LISTING, Code.RULE_RESTARTED, Action.START
     )
@@ -75,6 +75,7 @@ def test_bandwidth_zero_stops_and_mirrors_again_by_itself() -> None:
         (Event.REPLICA_DISK_FULL, Code.REPLICA_FULL),
         (Event.SOURCE_GONE, Code.SOURCE_GONE),
         (Event.SOURCE_FAILED, Code.READ_SOURCE),
+        (Event.FAILED, Code.INTERNAL),
     ],
 )
 def test_a_fault_waits_for_a_human(fault: Event, code: Code) -> None:
@@ -86,10 +87,23 @@ def test_a_fault_waits_for_a_human(fault: Event, code: Code) -> None:
 
 def test_a_held_mass_delete() -> None:
     held = after(*UP, Event.HELD)
-    assert held == Transition(Phase(State.ABNORMAL, Cause.HELD, mirrored=True), Code.MASS_DELETE_HELD, Action.WAIT)
+    phase = Phase(State.ABNORMAL, Cause.HELD, mirrored=True, held_in=State.REPLICATING)
+    assert held == Transition(phase, Code.MASS_DELETE_HELD, Action.WAIT)
     assert after(Event.RELEASED, phase=held.phase) == Transition(REPLICATING, None, Action.RESUME)
     assert after(Event.LINK_LOST, Event.LINK_BACK, phase=held.phase).phase == REPLICATING
     assert after(Event.START, Event.HELD, Event.RELEASED).phase == LISTING
+    assert after(Event.START, Event.MIRROR_BEGUN, Event.HELD, Event.HELD, Event.RELEASED).phase == MIRRORING
+
+
+def test_a_full_replica_may_be_told_when_the_link_is_made_anew() -> None:
+    for before in ((*UP, Event.LINK_LOST), (*UP, Event.LINK_LOST, Event.LINK_RETRYING), (*UP, Event.HELD)):
+        stopped = after(*before, Event.REPLICA_DISK_FULL)
+        assert stopped == Transition(Phase(State.STOPPED, Cause.FAULT), Code.REPLICA_FULL, Action.HALT)
+
+
+def test_every_error_that_ends_a_run_is_a_fault() -> None:
+    assert {fault(code) for code in Code} == set(FAULTS)
+    assert [FAULTS[fault(code)] for code in FAULTS.values()] == list(FAULTS.values())
 
 
 @pytest.mark.parametrize(
@@ -106,7 +120,6 @@ def test_a_held_mass_delete() -> None:
         (UP, Event.MIRROR_DONE),
         ((*UP, Event.LINK_LOST), Event.MIRROR_DONE),
         ((*UP, Event.LINK_LOST), Event.LINK_LOST),
-        ((*UP, Event.LINK_LOST), Event.REPLICA_DISK_FULL),
         ((*UP, Event.LINK_LOST), Event.HELD),
         ((*UP, Event.HELD), Event.LINK_BACK),
         ((*UP, Event.BANDWIDTH_ZERO), Event.SOURCE_GONE),
@@ -130,6 +143,7 @@ def test_what_holds_whatever_happens(events: list[Event]) -> None:
         # A state and its cause go together.
         assert (phase.cause is Cause.NONE) == (phase.state in (State.LISTING, State.MIRRORING, State.REPLICATING))
         assert phase.cause is Cause.LINK or phase.state is not State.INVALID
+        assert (phase.cause is Cause.HELD) == (phase.held_in is not None)
         # Live copying only ever goes on above a complete mirror, and a stopped rule has forgotten its own.
         assert phase.mirrored or phase.state is not State.REPLICATING
         assert not (phase.mirrored and phase.state in (State.STOPPED, State.LISTING, State.MIRRORING))
@@ -141,7 +155,7 @@ def test_what_holds_whatever_happens(events: list[Event]) -> None:
         # Nobody but a human ends what a fault stopped, or a human.
         if starts and event is not Event.START:
             assert before.cause is Cause.BANDWIDTH
-        if phase.cause in (Cause.FAULT, Cause.LINK) and phase != before:
+        if phase.cause in (Cause.FAULT, Cause.LINK, Cause.BANDWIDTH, Cause.HELD) and phase != before:
             assert code is not None
     # From anywhere a human can stop the rule, and start it again.
     assert after(Event.STOP, Event.START, phase=phase).phase == LISTING

@@ -124,4 +124,22 @@ OURS: dict[int, CodeText] = {
         "nothing to do",
         "无需处理",
     ),
+    3613: CodeText(
+        _I,
+        "stopped by its bandwidth limit",
+        "带宽限制使规则停止",
+        "the limit in force is 0",
+        "当前带宽限制为 0",
+        "nothing to do: it mirrors again by itself when the limit is not 0",
+        "无需处理：带宽不为 0 时自动重新镜像",
+    ),
+    3614: CodeText(
+        _E,
+        "the transfer stalled and was begun anew",
+        "传输停滞，已重新建立连接",
+        "data waited to be sent, and nothing moved for half a minute",
+        "有数据待发送，但半分钟内毫无进展",
+        "if it comes again: check the link, and the backup node's disk",
+        "若反复出现，请检查网络和灾备机磁盘",
+    ),
 }
