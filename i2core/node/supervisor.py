@@ -21,7 +21,7 @@ from i2core.node.runner import RuleRunner
 from i2core.node.running import RunningNode
 from i2core.registry import Registry
 from i2core.rule.backup import BackupService
-from i2core.rule.status import RuleStatus
+from i2core.rule.life import Life
 from i2core.rule.work import WorkRule, run_rule
 from i2core.tasks import background
 
@@ -89,15 +89,16 @@ async def _add_rules(node: RunningNode, role: WorkRole, drivers: AsyncExitStack)
         node.runners[rule.name] = RuleRunner(rule.name, partial(_run_rule, node, rule, transport), node.logbook.say)
 
 
-async def _run_rule(node: RunningNode, rule: Rule, transport: ClientTransport, status: RuleStatus) -> None:
+async def _run_rule(node: RunningNode, rule: Rule, transport: ClientTransport, life: Life) -> None:
     await run_rule(
-        WorkRule(rule=rule, peer=reach(node.config, rule.backup)),
+        WorkRule(rule=rule, peer=reach(node.config, rule.backup), throttle=node.runners[rule.name].throttle),
         registry=node.registry,
         transport=transport,
-        status=status,
+        status=life.status,
         state_dir=node.config.state_dir / "rules",
         once=False,
         say=node.logbook.say,
+        life=life,
     )
 
 

@@ -42,6 +42,8 @@ class RuleStatus:
 
     name: str
     state: State = State.STOPPED
+    reason: str = "user"
+    """Why it is stopped or abnormal, as `i2core.rule.states.Cause` has it; ``"none"`` while it works."""
     code: Code | None = None
     """Of the last error that is not over, or of the last step in the rule's life."""
     obj: str = ""
@@ -49,6 +51,8 @@ class RuleStatus:
     cause: str = ""
     next_step: str = ""
     """What to do, where it is more than what the code says."""
+    bandwidth_bps: int | None = None
+    """Bits a second that may be sent now; 0: none, the rule waits; None: as many as the link takes."""
     capture: str = ""
     """Name of the capture at work."""
     seq: int = 0
@@ -117,6 +121,7 @@ class RuleStatus:
         return {
             "name": self.name,
             "state": self.state.value,
+            "reason": self.reason,
             "percent": self.percent,
             **told(self.code, obj=self.obj, cause=self.cause, next_step=self.next_step),
             "seq": self.seq,
@@ -124,6 +129,7 @@ class RuleStatus:
             "lag_seconds": round(self.lag_seconds, 3),
             "lag_bytes": self.lag_bytes,
             "spool_bytes": self.spool_bytes,
+            "bandwidth_bps": self.bandwidth_bps,
             "capture": self.capture,
             "held": self.held,
             "listed_files": self.listed_files,

@@ -40,16 +40,18 @@ from i2core.config.model import DriverChoice, Rule, Verify
 from i2core.config.options import structure_options
 from i2core.pipeline.chain import CodecChain, FilterChain
 from i2core.pipeline.select import Drivers, choose_capture
+from i2core.pipeline.throttle import Throttle, ThrottledStream
 from i2core.pipeline.tree import SourceTree
 from i2core.rule.backup import open_codecs
 from i2core.rule.catalog import Catalog
 from i2core.rule.dirty import DirtySet
-from i2core.rule.line import Line
-from i2core.rule.live import Live, Suspects
+from i2core.rule.ledger import Ledger
+from i2core.rule.life import Life
+from i2core.rule.live import Live
 from i2core.rule.mirror import Mirror, Scope
-from i2core.rule.reconcile import Reconciler
+from i2core.rule.outbox import Outbox
 from i2core.rule.source import Say, Source
-from i2core.rule.states import Cause, Event, Phase, advance
+from i2core.rule.states import Cause, Event
 from i2core.rule.status import RuleStatus
 from i2core.tasks import background
 from i2core.wire.messages import Ack, BrakeLimits, CodecName, Hello, Hold, OrphanPolicy
@@ -70,6 +72,8 @@ class WorkRule:
     rule: Rule
     peer: Peer
     epoch: int = 1
+    throttle: Throttle = attrs.field(factory=Throttle)
+    """Limits what is sent; those that nobody sets are none."""
 
 
 async def run_rule(
@@ -81,16 +85,20 @@ async def run_rule(
     state_dir: Path | None,
     once: bool,
     say: Say,
+    life: Life | None = None,
 ) -> None:
     """Runs a rule until cancelled. With `once` it returns when the mirror, and what changed meanwhile, is durable on
-    the replica. Without `state_dir` the catalog is temporary.
+    the replica. Without `state_dir` the catalog is temporary. `life` is that of a rule that was started already.
 
     Raises:
         StopRule, UsageError, PeerRefused: it needs a human.
         LinkError: with `once`, when the link broke too often.
     """
     async with _open_source(work.rule, registry, status, state_dir, say) as source:
-        runner = _Runner(work, registry, transport, source, once)
+        if life is None:
+            life = Life(status, say)
+            life.advance(Event.START)
+        runner = _Runner(work, registry, transport, source, once, life)
         async with background() as nursery:
             nursery.start_soon(runner.catch, _open_capture(work.rule, registry, source))
             nursery.start_soon(runner.rescan)
@@ -103,7 +111,13 @@ class _Runner:
     """One run of one rule."""
 
     def __init__(
-        self, work: WorkRule, registry: Drivers, transport: ClientTransport, source: Source, once: bool
+        self,
+        work: WorkRule,
+        registry: Drivers,
+        transport: ClientTransport,
+        source: Source,
+        once: bool,
+        life: Life,
     ) -> None:
         self._work = work
         self._registry = registry
@@ -113,10 +127,11 @@ class _Runner:
         self._once = once
         self._seqs = SeqCounter(source.catalog.fact("next_seq") or 1)
         self._dirty = DirtySet()
-        self._reconciler = Reconciler(source)
-        self._suspects = Suspects()
-        self._phase = Phase()
-        self._live: Live | None = None
+        self._outbox = Outbox(MEMORY_BYTES)
+        self._ledger = Ledger()
+        self._live = Live(source, self._dirty, self._seqs, self._outbox, self._ledger)
+        self._life = life
+        self._mirroring = False
         self._session: Session | None = None
         self._wire_bytes = 0
         self._fruitful = False
@@ -156,19 +171,17 @@ class _Runner:
         """Figures that follow from others."""
         status, session = self._status, self._session
         status.captured = self._dirty.captured
-        waiting = [at for at in (self._suspects.oldest_ns, self._dirty.oldest_ns) if at is not None]
-        status.oldest_pending_ns = min(waiting, default=None)
+        status.oldest_pending_ns = self._live.oldest_ns
         status.wire_bytes = self._wire_bytes + (session.wire_bytes if session else 0)
-        status.lag_bytes = session.flying_bytes if session else 0
+        status.lag_bytes = self._outbox.size
         status.seq = self._seqs.next - 1
-        if self._live is not None and self._live.settled:
+        if self._live.settled:
             status.settled_ns = time.monotonic_ns()
 
     # ------------------------------------------------------------------------------------------ the life
 
     async def run(self) -> None:
         """Connects and works, again and again until told to stop."""
-        self._advance(Event.START)
         with trio.move_on_after(CATCH_FIRST_S):
             await self._catching.wait()
         self._begun = True
@@ -191,29 +204,25 @@ class _Runner:
     async def _attempt(self) -> None:
         async with self._open(Channel.REPLICATION) as session:
             self._back()
-            if not self._phase.mirrored or self._suspects.everything:
+            # A replica that has lost what it called durable is not the one that was mirrored.
+            if not self._life.phase.mirrored or session.welcome.durable_seq < self._ledger.durable_seq:
                 await self._mirror()
-            live = self._live = Live(self._source, session, self._dirty, self._reconciler, self._suspects)
-            self._session = session
-            try:
-                await self._catching.wait()
-                await live.run(until_quiet=self._once)
-            finally:
-                self._live = None
+            await self._catching.wait()
+            await self._live.run(session, until_quiet=self._once)
             await session.settle()
 
     async def _mirror(self) -> None:
         """Compares all with the replica. Marks that came before are covered by it."""
         rule = self._work.rule
         self._advance(Event.LISTING_BEGUN)
-        self._suspects.take()
+        self._outbox.clear()
+        self._ledger.clear()
         async with self._open(Channel.MIRROR) as session:
             self._advance(Event.MIRROR_BEGUN)
             mirror = Mirror(self._source, session, orphans=True, strict=rule.mirror.verify is Verify.STRICT)
             scopes = [Scope(Place(root, b"")) for root in range(len(self._source.trees))]
             await mirror.run(scopes)
             await session.settle()
-        self._suspects.everything = False
         self._status.mirrored = True
         self._advance(Event.MIRROR_DONE)
 
@@ -238,7 +247,7 @@ class _Runner:
                 share=rule.brake.share, window_s=rule.brake.window_s, least=rule.brake.least, on=rule.brake.share < 1
             ),
         )
-        stream = await self._transport.connect(self._work.peer, channel)
+        stream = ThrottledStream(await self._transport.connect(self._work.peer, channel), self._work.throttle)
         async with contextlib.AsyncExitStack() as stack:
             codecs: CodecChain = await stack.enter_async_context(open_codecs(self._registry, rule.codecs, rule.name))
             session = await stack.enter_async_context(
@@ -256,7 +265,8 @@ class _Runner:
         self._fruitful = True
         self._status.applied_seq = max(self._status.applied_seq, ack.applied_seq)
         self._status.durable_seq = max(self._status.durable_seq, ack.durable_seq)
-        self._suspects.durable(ack.durable_seq)
+        self._outbox.durable(ack.durable_seq)
+        self._ledger.durable(ack.durable_seq)
         failures = [record.failure() for record in ack.failures]
         if not failures:
             return
@@ -281,32 +291,17 @@ class _Runner:
     # ------------------------------------------------------------------------------------------ states
 
     def _advance(self, event: Event, error: I2Error | None = None) -> None:
-        """Takes the step that `event` asks for; `error` is what brought it about."""
-        transition = advance(self._phase, event)
-        before, now = self._phase.state, transition.phase.state
-        self._phase = transition.phase
-        self._status.state = now
-        self._status.code = transition.code if transition.code is not None else self._status.code
-        if event in (Event.MIRROR_DONE, Event.RELEASED, Event.LINK_BACK):
-            self._status.clear()
-        code = transition.code
-        if error is not None:
-            self._status.note(error)
-            code = error.code
-        if now is not before:
-            text = f"{before.value} → {now.value}"
-            line = Line(text, state=now.value) if error is None else Line.of(error, f"{text}: ", state=now.value)
-            self._source.say(self._source.rule, code, line)
+        self._life.advance(event, error)
 
     def _lost(self, error: I2Error) -> None:
-        if self._phase.cause is Cause.LINK:
+        if self._life.phase.cause is Cause.LINK:
             self._advance(Event.LINK_RETRYING, error)
         else:
             self._status.held = False
             self._advance(Event.LINK_LOST, error)
 
     def _back(self) -> None:
-        if self._phase.state.value in ("abnormal", "invalid"):
+        if self._life.phase.state.value in ("abnormal", "invalid"):
             self._advance(Event.LINK_BACK)
             self._source.say(self._source.rule, Code.NETWORK, "the link is back")
 

@@ -27,7 +27,8 @@ from i2core.node.runner import RuleRunner
 from i2core.node.running import RunningNode
 from i2core.node.socket_path import SOCKET, short_path
 from i2core.registry import Registry
-from i2core.rule.status import RuleStatus, State
+from i2core.rule.life import Life
+from i2core.rule.status import State
 
 RULE = "data/1 ü"
 """A name that needs quoting in a URL."""
@@ -59,7 +60,8 @@ class FakeBackup:
         return held
 
 
-async def _replicate(status: RuleStatus) -> None:
+async def _replicate(life: Life) -> None:
+    status = life.status
     status.state, status.capture, status.seq = State.REPLICATING, "fanotify", 12
     await trio.sleep_forever()
 
