@@ -1,6 +1,6 @@
 """System calls that the standard library lacks, for core and drivers: openat2(2) and listxattrat(2).
 
-Both release the interpreter lock while they run, and raise OSError with the kernel's errno.
+Both release the interpreter lock while they run.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ def walk_beneath(dir_fd: int, path: bytes, flags: int) -> int:
 
 
 def has_xattrs(dir_fd: int, name: bytes) -> bool:
-    """True when the object `name` in an open directory has extended attributes; a symlink is not followed. Half the
-    time of a way through /proc, which is taken where the kernel lacks the call."""
-    size = _list(_SYS_LISTXATTRAT, dir_fd, name, _AT_SYMLINK_NOFOLLOW, None, 0)
+    """True when the object `name` in an open directory has extended attributes that can be listed; a symlink is not
+    followed. Half the time of a way through /proc, which is taken where the kernel lacks the call."""
+    size: int = _list(_SYS_LISTXATTRAT, dir_fd, name, _AT_SYMLINK_NOFOLLOW, None, 0)
     if size >= 0:
-        return bool(size)
-    code = ctypes.get_errno()
-    if code == errno.EOPNOTSUPP:
+        return size > 0
+    if ctypes.get_errno() != errno.ENOSYS:
         return False
-    if code == errno.ENOSYS:
+    try:
         return bool(os.listxattr(b"/proc/self/fd/%d/%s" % (dir_fd, name), follow_symlinks=False))
-    raise OSError(code, os.strerror(code), name)
+    except OSError:
+        return False

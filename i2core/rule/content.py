@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from i2core.api import BLOCK_BYTES, Entry, Kind, Place, Record
+from i2core.api.entries import entry_of, xattrs_of_fd
 from i2core.pipeline.blocks import DIGEST_BYTES, Scan, scan
-from i2core.pipeline.tree import entry_of, xattrs_of_fd
 from i2core.rule.catalog import Row
 from i2core.rule.drafting import content_bytes, meta_of, open_file, piece_records
 from i2core.rule.source import Source

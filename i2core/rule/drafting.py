@@ -7,8 +7,8 @@ import stat
 from typing import NamedTuple
 
 from i2core.api import BLOCK_BYTES, Entry, Kind, Meta, Place, Record, Xattrs, xattr_digest
+from i2core.api.entries import entry_of, xattrs_at, xattrs_of_fd
 from i2core.pipeline.blocks import PIECE_BYTES, Scan, digests, extents, read_range
-from i2core.pipeline.tree import entry_of, xattrs_at, xattrs_of_fd
 
 WHOLE_BYTES = 4 * 1024 * 1024
 """Files with no more data than this are read in one go; larger ones are sent in slices (`rule.content`)."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import trio
 
 from i2core.api import Failure, Kind, Place, Record
-from i2core.pipeline.tree import GONE
+from i2core.api.entries import GONE
 from i2core.rule.content import SLICE_BYTES, Transfer
 from i2core.rule.dirty import DirtySet, Mark
 from i2core.rule.drafting import Large

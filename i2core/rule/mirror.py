@@ -20,9 +20,9 @@ import trio
 
 from i2core.api import BLOCK_BYTES, Code, Entry, Kind, Place, ProtocolError, Record
 from i2core.api.changes import join
+from i2core.api.entries import GONE, entry_of, xattrs_of_fd
 from i2core.api.records import Buffer
 from i2core.pipeline.blocks import scan
-from i2core.pipeline.tree import GONE, entry_of, xattrs_of_fd
 from i2core.rule.catalog import LinkTable, Row
 from i2core.rule.content import Transfer
 from i2core.rule.drafting import (

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from i2core.api import BLOCK_BYTES, RESERVED_PREFIX, Code, Entry, Kind, Place, Record
+from i2core.api.entries import GONE, entry_of, xattrs_of_fd
 from i2core.pipeline.blocks import PIECE_BYTES, scan
-from i2core.pipeline.tree import GONE, entry_of, xattrs_of_fd
 from i2core.rule.catalog import Row
 from i2core.rule.dirty import Mark
 from i2core.rule.drafting import (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from i2core.api import Entry, Place
-from i2core.pipeline.tree import GONE
+from i2core.api.entries import GONE
 from i2core.rule.catalog import Row
 from i2core.rule.source import Source
 

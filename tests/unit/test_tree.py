@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from i2core.api import syscalls, xattr_digest
+from i2core.api.entries import GONE, xattrs_at, xattrs_of_fd
 from i2core.pipeline import tree as tree_module
-from i2core.pipeline.tree import GONE, SourceTree, xattrs_at, xattrs_of_fd
+from i2core.pipeline.tree import SourceTree
 
 
 @pytest.fixture(params=["openat2", "component by component"])

@@ -1,15 +1,9 @@
-"""The table of watches: paths after renames, trees without a place, and the paths that lead to directories."""
+"""The table of watches: paths after renames, and trees without a place."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from i2_capture_inotify import beneath
-from i2_capture_inotify.beneath import open_directory
 from i2_capture_inotify.watches import Directory, WatchTable
 
 
@@ -88,46 +82,3 @@ def test_paths_are_always_what_the_names_on_the_way_up_say(moves: list[tuple[int
                 parts.insert(0, up.name + b"/")
                 up = up.parent
             assert table.prefix(node) == (b"".join(parts) if up is nodes[0] else None)
-
-
-@pytest.fixture(params=["openat2", "part by part"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of opening."""
-    if request.param == "part by part":
-        monkeypatch.setattr(beneath, "_SYS_OPENAT2", 100_000)  # no such call: ENOSYS
-
-
-@pytest.mark.usefixtures("way")
-def test_directories_are_opened_beneath_the_root_and_through_no_symlink(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    (root / "a/b").mkdir(parents=True)
-    (tmp_path / "secret/b").mkdir(parents=True)
-    (root / "trap").symlink_to(tmp_path / "secret")
-    (root / "inner").symlink_to("a")
-    (root / "file").touch()
-    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
-    try:
-        for path in (b"", b"a", b"a/b"):
-            fd = open_directory(root_fd, path)
-            assert os.path.samestat(os.fstat(fd), os.stat(os.path.join(bytes(root), path)))
-            os.close(fd)
-        for path in (b"trap", b"trap/b", b"inner", b"inner/b", b"file", b"missing", b"a/missing/b"):
-            with pytest.raises(OSError):
-                open_directory(root_fd, path)
-    finally:
-        os.close(root_fd)
-
-
-def test_a_path_of_any_length_can_be_opened(tmp_path: Path) -> None:
-    name = b"n" * 255
-    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    root_fd = os.dup(fd)
-    for _ in range(20):
-        os.mkdir(name, dir_fd=fd)
-        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    found = open_directory(root_fd, b"/".join([name] * 20))
-    assert os.path.sameopenfile(found, fd)
-    for opened in (found, fd, root_fd):
-        os.close(opened)

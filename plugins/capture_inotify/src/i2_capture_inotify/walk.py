@@ -14,11 +14,12 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from i2_capture_inotify.beneath import open_directory
 from i2_capture_inotify.kernel import Inotify
 from i2_capture_inotify.watches import Directory, WatchTable
 from i2core.api import RESERVED_PREFIX, CaptureContext, Place
+from i2core.api.syscalls import open_beneath
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE))
 """Removed or replaced since it was listed: the event that says so is on its way."""
 
@@ -86,7 +87,7 @@ class Walker:
             if parent is None:
                 fd = os.open(self._context.roots[root], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             else:
-                fd = open_directory(self._parent_fd, name)
+                fd = open_beneath(self._parent_fd, name, _DIRECTORY)
         except OSError as error:
             if error.errno in _GONE:
                 self.unwatched.pop(place, None)
@@ -107,7 +108,7 @@ class Walker:
         try:
             root_fd = self._open_root(parent.root)
             try:
-                fd = open_directory(root_fd, prefix[:-1])
+                fd = open_beneath(root_fd, prefix[:-1] or b".", _DIRECTORY)
             finally:
                 os.close(root_fd)
         except OSError:
@@ -186,7 +187,7 @@ class Walker:
         try:
             root_fd = self._open_root(known.root)
             try:
-                other = open_directory(root_fd, prefix[:-1])
+                other = open_beneath(root_fd, prefix[:-1] or b".", _DIRECTORY)
             finally:
                 os.close(root_fd)
         except OSError:

@@ -30,19 +30,6 @@ def can_chown() -> bool:
     return os.geteuid() == 0
 
 
-def read_xattrs(path: bytes, *, follow: bool = False) -> Xattrs:
-    """The sorted extended attributes of the object at `path`; empty where the file system has none."""
-    try:
-        names = os.listxattr(path, follow_symlinks=follow)
-        if not names:
-            return ()
-        return tuple(sorted((os.fsencode(name), os.getxattr(path, name, follow_symlinks=follow)) for name in names))
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
-            return ()
-        raise
-
-
 class NoRoomForAttribute(Exception):
     """One object's attributes exceed what the file system keeps per object; the disk is not full."""
 

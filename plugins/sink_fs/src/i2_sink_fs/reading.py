@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Sequence
 
-from i2_sink_fs.attributes import read_xattrs
 from i2_sink_fs.paths import (
     READABLE,
     Directories,
@@ -19,9 +18,9 @@ from i2_sink_fs.paths import (
     split,
     staging_name,
 )
-from i2core.api import RESERVED_PREFIX, Entry, Place, xattr_digest
+from i2core.api import RESERVED_PREFIX, Place
 from i2core.api.drivers import Ask, Seen
-from i2core.api.syscalls import has_xattrs
+from i2core.api.entries import read_entries
 
 _CONTENT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -73,7 +72,7 @@ def look(directories: Directories, asks: Sequence[Ask]) -> list[Seen]:
 def _answer(directory: Directory | None, ask: Ask) -> Seen:
     if directory is None:
         return Seen(None, [None] * len(ask.names), ())
-    (here,) = _entries(directory.fd, (b".",))
+    (here,) = read_entries(directory.fd, (b".",), _MISSING)
     names: list[bytes] = []
     if ask.every:
         try:
@@ -83,46 +82,9 @@ def _answer(directory: Directory | None, ask: Ask) -> Seen:
                 raise
     strange = {n for n in ask.names if n.startswith(RESERVED_PREFIX) or not is_name(n)}
     if not strange:
-        return Seen(here, _entries(directory.fd, ask.names), names)
-    found = iter(_entries(directory.fd, [n for n in ask.names if n not in strange]))
+        return Seen(here, read_entries(directory.fd, ask.names, _MISSING), names)
+    found = iter(read_entries(directory.fd, [n for n in ask.names if n not in strange], _MISSING))
     return Seen(here, [None if n in strange else next(found) for n in ask.names], names)
-
-
-def _entries(fd: int, names: Sequence[bytes]) -> list[Entry | None]:
-    here = proc_path(fd) + b"/"
-    lstat, is_link = os.stat, stat.S_ISLNK
-    found: list[Entry | None] = []
-    for name in names:
-        try:
-            s = lstat(name, dir_fd=fd, follow_symlinks=False)
-            mode = s.st_mode
-            target = os.readlink(name, dir_fd=fd) if is_link(mode) else b""
-            digest = xattr_digest(read_xattrs(here + name)) if has_xattrs(fd, name) else 0
-        except OSError as error:
-            if error.errno not in _MISSING:
-                raise
-            found.append(None)
-            continue
-        # positional: one is made for each file of the replica
-        found.append(
-            Entry(
-                name,
-                mode,
-                s.st_uid,
-                s.st_gid,
-                s.st_size,
-                s.st_mtime_ns,
-                s.st_nlink,
-                s.st_ino,
-                s.st_dev,
-                s.st_rdev,
-                s.st_ctime_ns,
-                s.st_blocks,
-                target,
-                digest,
-            )
-        )
-    return found
 
 
 def count(directories: Directories, place: Place, limit: int) -> int:
