@@ -45,11 +45,10 @@ from i2core.pipeline.tree import SourceTree
 from i2core.rule.backup import open_codecs
 from i2core.rule.catalog import Catalog
 from i2core.rule.dirty import DirtySet
-from i2core.rule.ledger import Ledger
 from i2core.rule.life import Life
-from i2core.rule.live import Live
+from i2core.rule.live import Live, Suspects
 from i2core.rule.mirror import Mirror, Scope
-from i2core.rule.outbox import Outbox
+from i2core.rule.reconcile import Reconciler
 from i2core.rule.source import Say, Source
 from i2core.rule.states import Cause, Event
 from i2core.rule.status import RuleStatus
@@ -127,11 +126,10 @@ class _Runner:
         self._once = once
         self._seqs = SeqCounter(source.catalog.fact("next_seq") or 1)
         self._dirty = DirtySet()
-        self._outbox = Outbox(MEMORY_BYTES)
-        self._ledger = Ledger()
-        self._live = Live(source, self._dirty, self._seqs, self._outbox, self._ledger)
+        self._reconciler = Reconciler(source)
+        self._suspects = Suspects()
         self._life = life
-        self._mirroring = False
+        self._live: Live | None = None
         self._session: Session | None = None
         self._wire_bytes = 0
         self._fruitful = False
@@ -171,11 +169,12 @@ class _Runner:
         """Figures that follow from others."""
         status, session = self._status, self._session
         status.captured = self._dirty.captured
-        status.oldest_pending_ns = self._live.oldest_ns
+        waiting = [at for at in (self._suspects.oldest_ns, self._dirty.oldest_ns) if at is not None]
+        status.oldest_pending_ns = min(waiting, default=None)
         status.wire_bytes = self._wire_bytes + (session.wire_bytes if session else 0)
-        status.lag_bytes = self._outbox.size
+        status.lag_bytes = session.flying_bytes if session else 0
         status.seq = self._seqs.next - 1
-        if self._live.settled:
+        if self._live is not None and self._live.settled:
             status.settled_ns = time.monotonic_ns()
 
     # ------------------------------------------------------------------------------------------ the life
@@ -204,25 +203,29 @@ class _Runner:
     async def _attempt(self) -> None:
         async with self._open(Channel.REPLICATION) as session:
             self._back()
-            # A replica that has lost what it called durable is not the one that was mirrored.
-            if not self._life.phase.mirrored or session.welcome.durable_seq < self._ledger.durable_seq:
+            if not self._life.phase.mirrored or self._suspects.everything:
                 await self._mirror()
-            await self._catching.wait()
-            await self._live.run(session, until_quiet=self._once)
+            live = self._live = Live(self._source, session, self._dirty, self._reconciler, self._suspects)
+            self._session = session
+            try:
+                await self._catching.wait()
+                await live.run(until_quiet=self._once)
+            finally:
+                self._live = None
             await session.settle()
 
     async def _mirror(self) -> None:
         """Compares all with the replica. Marks that came before are covered by it."""
         rule = self._work.rule
         self._advance(Event.LISTING_BEGUN)
-        self._outbox.clear()
-        self._ledger.clear()
+        self._suspects.take()
         async with self._open(Channel.MIRROR) as session:
             self._advance(Event.MIRROR_BEGUN)
             mirror = Mirror(self._source, session, orphans=True, strict=rule.mirror.verify is Verify.STRICT)
             scopes = [Scope(Place(root, b"")) for root in range(len(self._source.trees))]
             await mirror.run(scopes)
             await session.settle()
+        self._suspects.everything = False
         self._status.mirrored = True
         self._advance(Event.MIRROR_DONE)
 
@@ -265,8 +268,7 @@ class _Runner:
         self._fruitful = True
         self._status.applied_seq = max(self._status.applied_seq, ack.applied_seq)
         self._status.durable_seq = max(self._status.durable_seq, ack.durable_seq)
-        self._outbox.durable(ack.durable_seq)
-        self._ledger.durable(ack.durable_seq)
+        self._suspects.durable(ack.durable_seq)
         failures = [record.failure() for record in ack.failures]
         if not failures:
             return
