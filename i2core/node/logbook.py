@@ -1,127 +1,186 @@
 """The logbook: what a node did and met, as lines on stderr for people and as JSON lines on disk for programs.
 
-A failing link or disk must never fill the disk with its own complaints, so the files are bounded and lines of one
-rule and code are limited in rate; what was left out is counted and said.
+Every line has a cursor, a number that only grows, also across restarts; whoever follows the logbook names the last one
+that it has, and misses nothing while it is away. The files are bounded in size and age, and lines of one rule and code
+in rate: what was left out is counted and said.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import logging
-import logging.handlers
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import attrs
+import trio
 
 from i2core.api import Code
+from i2core.config.words import language
+from i2core.node.entry import entry_of, human
+from i2core.node.log_files import LogFiles
+from i2core.node.repeats import RepeatLimit
 
-FILE_BYTES = 10_000_000
-FILES = 5
-"""Five files of 10 MB: some hundred thousand lines, and never more than 50 MB."""
-
-BURST = 20
-"""Lines of one (rule, code) let through in one window."""
-WINDOW_S = 60.0
-
-
-@attrs.define
-class _Window:
-    began_s: float
-    count: int = 0
-    left_out: int = 0
+KEEP_DAYS = 90
+RECENT = 1000
+"""Entries kept in memory: for followers that are up to date, and for when the disk takes none."""
+START = 1_000_000_000
+"""The billions of a cursor count the node's starts: a power cut may take the last lines from the disk, and a follower
+has seen them; their cursors must not come again."""
 
 
-@attrs.define
-class RateLimit:
-    """Lets `BURST` lines of one key through in `WINDOW_S` seconds, and counts the rest."""
+@attrs.frozen
+class Page:
+    """What a follower gets at once."""
 
-    clock: Callable[[], float] = time.monotonic
-    _windows: dict[tuple[str, int | None], _Window] = attrs.field(factory=dict, init=False)
+    events: list[dict[str, Any]]
+    """Oldest first."""
+    cursor: int
+    """To ask with the next time."""
+    oldest: int
+    newest: int
+    """The cursors that this node has; 0: none yet."""
+    lost: bool
+    """Entries behind the cursor that was asked for are gone: rotated away, or removed with the log's directory."""
 
-    def admit(self, key: tuple[str, int | None]) -> tuple[bool, int]:
-        """Whether a line of `key` may pass now, and how many were left out in the window that just ended."""
-        now = self.clock()
-        window = self._windows.get(key)
-        left_out = 0
-        if window is None or now - window.began_s >= WINDOW_S:
-            left_out = window.left_out if window else 0
-            window = self._windows[key] = _Window(now)
-        if window.count >= BURST:
-            window.left_out += 1
-            return False, 0
-        window.count += 1
-        return True, left_out
-
-
-class _File(logging.handlers.RotatingFileHandler):
-    """A full log disk is no reason to stop replicating, nor to say so for each line."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        del record
-
-
-class _JsonLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        code: Code | None = record.__dict__["code"]
-        fields = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}" + time.strftime("%z"),
-            "rule": record.__dict__["rule"],
-            "code": None if code is None else code.value,
-            "level": "info" if code is None else code.text.level.value,
-            "line": record.getMessage(),
-        }
-        return json.dumps(fields)
-
-
-class _HumanLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        code: Code | None = record.__dict__["code"]
-        rule = record.__dict__["rule"]
-        text = "".join(
-            c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in record.getMessage()
-        )
-        return " ".join(
-            part
-            for part in (
-                self.formatTime(record, "%Y-%m-%d %H:%M:%S"),
-                f"{rule}:" if rule else "",
-                f"[{code.value}]" if code else "",
-                text,
-            )
-            if part
-        )
+    def as_json(self) -> dict[str, Any]:
+        """``{"events", "cursor", "oldest", "newest", "lost"}``."""
+        return attrs.asdict(self, recurse=False)
 
 
 class Logbook:
-    """The `say` sink of a node. `directory` None: stderr alone."""
+    """The `say` sink of a node. `directory` None: stderr and memory alone. `clock` gives Unix time."""
 
-    def __init__(self, directory: Path | None, *, stderr: TextIO | None = None, limit: RateLimit | None = None) -> None:
-        self._limit = limit or RateLimit()
-        self._handlers: list[logging.Handler] = [logging.StreamHandler(stderr or sys.stderr)]
-        self._handlers[0].setFormatter(_HumanLine())
-        if directory is not None:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = _File(directory / "node.jsonl", maxBytes=FILE_BYTES, backupCount=FILES - 1, encoding="utf-8")
-            file.setFormatter(_JsonLine())
-            self._handlers.append(file)
+    def __init__(
+        self,
+        directory: Path | None,
+        *,
+        keep_days: int = KEEP_DAYS,
+        stderr: TextIO | None = None,
+        limit: RepeatLimit | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._limit = limit or RepeatLimit()
+        self._stderr = stderr or sys.stderr
+        self._clock = clock
+        self._files = None if directory is None else LogFiles(directory, keep_days, clock)
+        last = self._files.last_cursor if self._files else 0
+        self._cursor = self._start = (last // START + 1) * START
+        self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
+        self._unwritten: deque[bytes] = deque(maxlen=RECENT)
+        self._waiting: dict[trio.Event, trio.lowlevel.TrioToken] = {}
+        self._lock = threading.Lock()
+
+    # ------------------------------------------------------------------------------------------ writing
 
     def say(self, rule: str, code: Code | None, line: str) -> None:
-        """Notes one line about `rule` (``""``: the node itself). Never raises, never blocks for long."""
-        passes, left_out = self._limit.admit((rule, None if code is None else code.value))
-        if not passes:
-            return
-        if left_out:
-            line = f"{line} ({left_out} more of this kind were left out)"
-        record = logging.LogRecord("i2", logging.INFO, __file__, 0, line, None, None)
-        record.__dict__.update(rule=rule, code=code)
-        for handler in self._handlers:
-            handler.handle(record)
+        """Notes one line about `rule` (``""``: the node itself); a `Line` brings its parts. From any thread. Never
+        raises, never blocks for long."""
+        with self._lock:
+            self._say_left_out(self._limit.ended())
+            if self._limit.admit((rule, None if code is None else code.value)):
+                self._note(rule, code, line)
+
+    def tidy(self) -> None:
+        """Tells what was left out, and removes what is too old; to be called now and then."""
+        with self._lock:
+            self._say_left_out(self._limit.ended())
+            if self._files:
+                self._files.tidy()
 
     def close(self) -> None:
-        """Closes the file; stderr stays open."""
-        for handler in self._handlers[1:]:
-            handler.close()
+        """Tells what was left out, and closes the files; stderr stays open."""
+        with self._lock:
+            self._say_left_out(self._limit.ended(all_of_them=True))
+            if self._files:
+                self._files.close()
+                self._files = None
+
+    def _say_left_out(self, ended: list[tuple[tuple[str, int | None], int]]) -> None:
+        for (rule, number), count in ended:
+            self._note(rule, None if number is None else Code(number), f"{count} more lines of this kind were left out")
+
+    def _note(self, rule: str, code: Code | None, line: str) -> None:
+        self._cursor += 1
+        entry = entry_of(self._cursor, self._clock(), rule, code, line)
+        # A full log disk, or a terminal that went away, is no reason to stop replicating, nor to say so for each line.
+        with contextlib.suppress(OSError, ValueError):
+            self._stderr.write(human(entry, language()) + "\n")
+            self._stderr.flush()
+        self._recent.append(entry)
+        self._unwritten.append(_encoded(entry))
+        if self._files:
+            # A start's first line must stay, lest the next start takes the same billion.
+            while self._unwritten and self._files.append(self._unwritten[0], sync=self._cursor == self._start + 1):
+                self._unwritten.popleft()
+        else:
+            self._unwritten.clear()
+        for event, token in self._waiting.items():
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(event.set)
+        self._waiting.clear()
+
+    # ------------------------------------------------------------------------------------------ following
+
+    async def events(
+        self, after: int | None = None, *, wait_s: float = 0.0, limit: int = 500, rule: str | None = None
+    ) -> Page:
+        """The entries behind the cursor `after` (None: all that there are), at most `limit`; waits up to `wait_s`
+        seconds while there are none. With `rule`, those of that rule alone; the page's cursor is then behind the ones
+        passed over.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        cursor, oldest = after or 0, await self._oldest()
+        passed_over = after is not None and after + 1 < oldest and oldest != START + 1
+        lost = after is not None and (passed_over or after > self._cursor)
+        if cursor > self._cursor:
+            cursor = 0  # of another log: what this one has is all new to the follower
+        until = trio.current_time() + wait_s
+        while True:
+            come = trio.Event()
+            passed = await self._behind(cursor, limit, come)
+            cursor = passed[-1]["cursor"] if passed else cursor
+            found = [entry for entry in passed if rule is None or entry["rule"] == rule]
+            if found or lost or (not passed and not await self._wait(come, until)):
+                return Page(found, cursor, oldest, self._newest, lost)
+
+    async def _wait(self, come: trio.Event, until: float) -> bool:
+        """False: nothing came until then."""
+        with trio.move_on_at(until):
+            await come.wait()
+        self._waiting.pop(come, None)
+        return come.is_set()
+
+    @property
+    def _newest(self) -> int:
+        return self._cursor if self._cursor > self._start else self._files.last_cursor if self._files else 0
+
+    async def _oldest(self) -> int:
+        oldest = await trio.to_thread.run_sync(self._files.oldest) if self._files else 0
+        return oldest or (self._recent[0]["cursor"] if self._recent else 0)
+
+    async def _behind(self, cursor: int, limit: int, come: trio.Event) -> list[dict[str, Any]]:
+        """Entries behind `cursor`; when there are none, `come` is set as soon as there are."""
+        with self._lock:
+            recent = list(self._recent)
+            if not recent or recent[-1]["cursor"] <= cursor:
+                self._waiting[come] = trio.lowlevel.current_trio_token()
+        if self._files and not (recent and recent[0]["cursor"] <= cursor + 1):
+            found = await trio.to_thread.run_sync(self._files.read, cursor, limit)
+            if found:
+                return found
+        return [entry for entry in recent if entry["cursor"] > cursor][:limit]
+
+
+def _encoded(entry: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # a name that is no UTF-8
+        return json.dumps(entry).encode() + b"\n"
