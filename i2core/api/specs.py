@@ -99,6 +99,9 @@ class SinkContext:
 
     roots: tuple[bytes, ...]
     allowed: tuple[bytes, ...]
+    applied: Callable[[int], None] = lambda seq: None
+    """Called behind each record with its seq, from whatever thread: so it is known how far a batch came that nobody
+    waited for to its end."""
     say: Callable[[str], None] = lambda line: None
 
 

@@ -28,7 +28,7 @@ from i2core.config.options import structure_options
 from i2core.pipeline.chain import CodecChain
 from i2core.pipeline.select import Drivers
 from i2core.rule.receive import Receiver
-from i2core.rule.replica import PositionFile, Replica
+from i2core.rule.replica import Replica
 from i2core.rule.source import Say
 from i2core.wire.frame import FrameStream, FrameType
 from i2core.wire.messages import PROTOCOL_VERSION, Fault, Hello, Welcome, dump, parse, protocol_of
@@ -144,15 +144,18 @@ class BackupService:
         welcomed = False
         try:
             async with self._entered(hello, who) as (replica, sink, codecs):
-                welcome = Welcome(
-                    version=__version__,
-                    node=self._node,
-                    applied_seq=replica.applied_seq,
-                    durable_seq=replica.durable_seq,
-                    owns=sink.owns,
-                )
+                async with replica.lane:  # what the session before is still applying counts as well
+                    welcome = Welcome(
+                        version=__version__,
+                        node=self._node,
+                        applied_seq=replica.applied_seq,
+                        durable_seq=replica.durable_seq,
+                        exact=replica.exact,
+                        owns=sink.owns,
+                    )
                 await frames.send(FrameType.WELCOME, dump(welcome))
                 welcomed = True
+                replica.exact = True
                 await Receiver(frames, hello, codecs, sink, replica).run()
         except I2Error as error:
             if not welcomed:
@@ -171,18 +174,20 @@ class BackupService:
         self._refuse_overlap(key, targets)
         replica = self._replicas.get(key)
         if replica is None:
-            store = PositionFile(self._positions, who, hello.rule)
             replica = self._replicas[key] = Replica(
-                hello.rule, who, store, lambda code, line: self._say(hello.rule, code, line)
+                hello.rule, who, self._positions, lambda code, line: self._say(hello.rule, code, line)
             )
         # An outdated node is refused before it can end the session of the one that owns the replica.
         replica.begin(hello.epoch)
         replica.targets = targets
         replica.window.limits = hello.brake
         session = (*key, hello.channel)
-        earlier = self._sessions.get(session)
-        if earlier is not None:
-            earlier.cancel()  # the work node came back before the broken link was noticed here
+        # The work node came back before the broken link was noticed here. It opens the replication channel first.
+        ends = Channel if hello.channel == Channel.REPLICATION.value else (Channel.MIRROR,)
+        for channel in ends:
+            earlier = self._sessions.get((*key, channel.value))
+            if earlier is not None:
+                earlier.cancel()
         with trio.CancelScope() as scope:
             self._sessions[session] = scope
             try:
@@ -190,6 +195,7 @@ class BackupService:
                 context = SinkContext(
                     roots=targets,
                     allowed=self._role.allow_roots,
+                    applied=replica.mark,
                     say=lambda line: self._say(hello.rule, None, line),
                 )
                 config = structure_options(spec, self._role.sink.options)

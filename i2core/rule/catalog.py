@@ -38,6 +38,10 @@ CREATE TABLE IF NOT EXISTS blocks (
     node INTEGER NOT NULL, chunk INTEGER NOT NULL, digests BLOB NOT NULL, PRIMARY KEY (node, chunk)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS doubt (
+    last_seq INTEGER NOT NULL, parent INTEGER NOT NULL, name BLOB NOT NULL, node INTEGER NOT NULL, deep INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS doubt_seq ON doubt (last_seq);
 """
 _COLUMNS = "id, parent, name, mode, uid, gid, size, mtime_ns, ino, dev, rdev, ctime_ns, xattrs"
 _SUBTREE = "WITH RECURSIVE sub(id) AS (SELECT ? UNION ALL SELECT node.id FROM node JOIN sub ON node.parent = sub.id)"
@@ -81,6 +85,23 @@ class Row(NamedTuple):
     def untouched(self, entry: Entry) -> bool:
         """True when nothing, not even the inode's change time, is newer than what was sent."""
         return self.ctime_ns == entry.ctime_ns and self.is_object(entry) and self.same_content(entry)
+
+
+class Doubt(NamedTuple):
+    """A name on the replica, and the object last sent for it, that may not be as the catalog says. By rows, not by
+    path: directories above may move before someone looks."""
+
+    parent: int
+    """Id of the directory's row; 0: the name is a root."""
+    name: bytes
+    node: int
+    """Id of the object's row; 0: the name was removed."""
+    deep: bool = False
+    """All that is beneath may differ as well."""
+
+
+OPEN = (1 << 63) - 1
+"""Stands for the seq of records that are still being made."""
 
 
 def _signed(value: int) -> int:
@@ -159,6 +180,45 @@ class Catalog:
             parts.append(name)
             parent, name = self._db.execute("SELECT parent, name FROM node WHERE id = ?", (parent,)).fetchone()
         return Place(int(name), b"/".join(reversed(parts)))
+
+    def doubt_at(self, place: Place, *, deep: bool = False) -> Doubt:
+        """The doubt about a place; about the nearest directory above it that the replica is known to have, if its own
+        is not known."""
+        while place.path and self._dir_id(place.above) is None:
+            place, deep = place.above, False
+        parent = self._dir_id(place.above) if place.path else 0
+        name = place.path.rpartition(b"/")[2] if place.path else b"%d" % place.root
+        assert parent is not None
+        row = self._child(parent, name)
+        return Doubt(parent, name, row.id if row is not None else 0, deep)
+
+    def places_of(self, doubt: Doubt) -> list[Place]:
+        """Where to look into a doubt now: at the name, unless its directory is gone, and where the object is."""
+        places = []
+        if not doubt.parent:
+            places.append(Place(int(doubt.name), b""))
+        elif (directory := self.row(doubt.parent)) is not None:
+            places.append(self.place(directory).child(doubt.name))
+        if doubt.node and (row := self.row(doubt.node)) is not None and row.parent >= 0:
+            places.append(self.place(row))
+        return list(dict.fromkeys(places))
+
+    def keep_doubts(self, last_seq: int, doubts: Iterable[Doubt]) -> None:
+        """Keeps what is in doubt until `last_seq` is durable."""
+        self._db.executemany("INSERT INTO doubt VALUES (?, ?, ?, ?, ?)", ((last_seq, *doubt) for doubt in doubts))
+
+    def close_doubts(self, last_seq: int) -> None:
+        """Doubts that were kept as `OPEN` end when `last_seq` is durable."""
+        self._db.execute("UPDATE doubt SET last_seq = ? WHERE last_seq = ?", (last_seq, OPEN))
+
+    def drop_doubts(self, durable_seq: int) -> None:
+        """Forgets the doubts of all that is durable."""
+        self._db.execute("DELETE FROM doubt WHERE last_seq <= ?", (durable_seq,))
+
+    def doubts(self) -> list[Doubt]:
+        """All doubts that are kept."""
+        found = self._db.execute("SELECT DISTINCT parent, name, node, deep FROM doubt")
+        return [Doubt(parent, name, node, bool(deep)) for parent, name, node, deep in found]
 
     def children(self, row: Row) -> dict[bytes, Row]:
         """The rows of a directory, by name."""

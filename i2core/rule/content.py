@@ -8,12 +8,14 @@ object: whatever happened there has a hint of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import trio
 
 from i2core.api import BLOCK_BYTES, Entry, Kind, Place, Record
 from i2core.api.entries import entry_of, xattrs_of_fd
+from i2core.api.records import Buffer
 from i2core.pipeline.blocks import DIGEST_BYTES, Scan, scan
 from i2core.rule.catalog import Row
 from i2core.rule.drafting import content_bytes, meta_of, open_file, piece_records
@@ -21,7 +23,7 @@ from i2core.rule.source import Source
 from i2core.tasks import background
 from i2core.wire.frame import FrameType
 from i2core.wire.listing import HashQuery
-from i2core.wire.session import Packed, Session
+from i2core.wire.session import Packed
 
 SLICE_BLOCKS = 512
 """Blocks compared at a time: 32 MiB."""
@@ -31,6 +33,19 @@ SEND_BYTES = 2 * 1024 * 1024
 RESUME_BYTES = 64 * 1024 * 1024
 """From this size on a whole file first asks for what an interrupted run left in the staging file: asking costs a round
 trip, sending a smaller file again costs less."""
+
+
+class Lane(Protocol):
+    """What a transfer sends and asks by: a session, or one whose batches are kept until they are durable."""
+
+    def pack(self, records: Sequence[Record]) -> Packed:
+        """Numbers and encodes records."""
+
+    async def send(self, packed: Packed) -> None:
+        """Sends them."""
+
+    async def post(self, question: FrameType, payload: bytes) -> Callable[[], Awaitable[Buffer]]:
+        """Sends a question; awaiting what it returns gives the answer."""
 
 
 class Transfer:
@@ -44,7 +59,7 @@ class Transfer:
     def __init__(
         self,
         source: Source,
-        session: Session,
+        lane: Lane,
         place: Place,
         *,
         whole: bool,
@@ -55,7 +70,7 @@ class Transfer:
         since_ns: int = 0,
     ) -> None:
         self._source = source
-        self._session = session
+        self._lane = lane
         self._root = place.root
         self._name = place.path.rpartition(b"/")[2]
         self._place = place
@@ -136,7 +151,7 @@ class Transfer:
 
     async def _send(self, packed: Packed | None, sent: trio.Event) -> None:
         if packed is not None:
-            await self._session.send(packed)
+            await self._lane.send(packed)
         sent.set()
 
     async def _greet(self) -> None:
@@ -147,7 +162,7 @@ class Transfer:
             self._asks = bool(await self._ask(0))
         if self._whole:
             stage = Record(Kind.STAGE, self._root, self._place.path, size=1 if self._asks else 0)
-            await self._session.send_records([stage])
+            await self._lane.send(self._lane.pack([stage]))
 
     def _begin(self) -> bool:
         """Opens the file; False when it is gone."""
@@ -196,7 +211,7 @@ class Transfer:
 
     async def _post(self, first: int) -> Callable[[], Awaitable[bytes]]:
         query = HashQuery(self._root, self._place.path, first, SLICE_BLOCKS, self._whole)
-        wait = await self._session.post(FrameType.HASHES, query.encode())
+        wait = await self._lane.post(FrameType.HASHES, query.encode())
 
         async def answer() -> bytes:
             return bytes(await wait())
@@ -226,7 +241,7 @@ class Transfer:
             self.done = True
             if self._whole:
                 abandon = Record(Kind.REMOVE, self._root, self._place.path, staged=True)
-                return self._session.pack([abandon])
+                return self._lane.pack([abandon])
             return None
         size = os.fstat(self._fd).st_size
         end = size if self._end is None else min(self._end, size)
@@ -247,7 +262,7 @@ class Transfer:
         if self._at >= end or short:
             records += self._finish()
         self._source.status.sent_bytes += content_bytes(records)
-        return self._session.pack(records) if records else None
+        return self._lane.pack(records) if records else None
 
     def _keep(self, found: Scan) -> None:
         assert self._row is not None

@@ -72,6 +72,8 @@ class Receiver:
         self._replica = replica
         self._channel = Channel(hello.channel)
         self._next_seq: int | None = None
+        self._answered_seq = replica.applied_seq
+        """Up to here every failure was told."""
         self._comparison = Comparison(owns=sink.owns)
         self._listed: tuple[Place, set[bytes]] = (Place(0, b""), set())
         self._unflushed_bytes = 0
@@ -162,11 +164,19 @@ class Receiver:
     # ------------------------------------------------------------------------------------------ records
 
     async def _batch(self, first_seq: int, payload: bytes) -> None:
-        # A session may leave out seqs that an earlier one used up in vain, but none within itself.
-        expected = self._next_seq or max(first_seq, self._replica.applied_seq + 1)
+        records = decode_records(payload)
+        if self._next_seq is None:
+            # A session may begin above what an earlier one used up in vain, or within a batch that was cut short.
+            known = max(0, self._replica.applied_seq + 1 - first_seq)
+            first_seq, records = first_seq + known, records[known:]
+        elif not records and first_seq > self._next_seq:
+            self._next_seq = first_seq
+        expected = self._next_seq or first_seq
         if first_seq != expected:
             raise ProtocolError(f"expected seq {expected}, got {first_seq}", code=Code.SEQUENCE)
-        records = decode_records(payload)
+        if not records:
+            await self._ack([])
+            return
         for record in records:
             self._checked(Place(record.root, record.path))
         removals = await self._removals(records)
@@ -175,6 +185,7 @@ class Receiver:
         failures = await self._apply(Batch(first_seq, records))
         self._next_seq = first_seq + len(records)
         self._replica.applied(first_seq, records, len(payload))
+        self._answered_seq = self._next_seq - 1
         self._unflushed_bytes += len(payload)
         self._dirty.set()
         if self._unflushed_bytes >= WINDOW_BYTES[self._channel]:
@@ -272,7 +283,8 @@ class Receiver:
             await self._ack([])
 
     async def _ack(self, failures: list[FailedRecord]) -> None:
-        ack = Ack(applied_seq=self._replica.applied_seq, durable_seq=self._replica.durable_seq, failures=failures)
+        answered = self._answered_seq
+        ack = Ack(applied_seq=answered, durable_seq=min(answered, self._replica.durable_seq), failures=failures)
         await self._frames.send(FrameType.ACK, dump(ack))
 
     # ------------------------------------------------------------------------------------------ mirror
@@ -365,7 +377,8 @@ class Receiver:
         ]
         await self._hold_mass_delete(records, {(record.root, record.path): record.size for record in records})
         if policy.action == "delete":
-            done = await self._sink.apply(Batch(1, records))
+            # Records of this node's own: with seqs that no work node ever gives.
+            done = await self._sink.apply(Batch(1 - len(records), records))
             for failure in done.failures:
                 self._replica.say(failure.code, failure.message)
         elif policy.to:

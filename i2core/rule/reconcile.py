@@ -33,6 +33,7 @@ from i2core.rule.drafting import (
     piece_records,
     setattr_record,
 )
+from i2core.rule.ledger import Doubts, add_doubt
 from i2core.rule.source import Source
 from i2core.rule.walk import walk
 
@@ -49,8 +50,8 @@ class Outcome:
     """What a job made: records in order, the files that must go in slices behind them, and marks left for later."""
 
     records: list[Record] = attrs.field(factory=list)
-    places: dict[Place, bool] = attrs.field(factory=dict)
-    """What the records are about, in case the link breaks before they are durable; True: also all that is beneath."""
+    doubts: Doubts = attrs.field(factory=dict)
+    """What the records are about, should it stay unknown whether they were applied."""
     since_ns: int = EVERYTHING
     """`time.monotonic_ns` at which the oldest of what was worked on was first named."""
     large: list[Large] = attrs.field(factory=list)
@@ -87,7 +88,8 @@ class Reconciler:
         self._touch(place)
 
     def job(self, marks: deque[Mark]) -> Outcome:
-        """Works off `marks` from the left until there is enough to send, then goes on with the walks.
+        """Works off `marks` from the left until there is enough to send, then goes on with the walks. The caller
+        commits the catalog.
 
         Raises:
             StopRule: something cannot be read, and the rule says to stop.
@@ -107,7 +109,6 @@ class Reconciler:
                 except StopIteration:
                     self._walks.popleft()
         self._set_directories()
-        self._source.catalog.commit()
         return self._out
 
     def _work_for(self, since_ns: int) -> None:
@@ -171,11 +172,11 @@ class Reconciler:
         if old.path.startswith(new.path + b"/") or new.path.startswith(old.path + b"/"):
             return False  # seen too late to be one rename: a name on the way was another object then
         is_dir = stat.S_ISDIR(row.mode)
-        self._emit(new, Record(Kind.RENAME, old.root, old.path, other=new.path), deep=is_dir)
-        self._out.places[old] = self._out.places.get(old, False) or is_dir
+        self._doubt(old, deep=is_dir)
         self._touch(old)
         self._touch(new)
         catalog.move(row, new)
+        self._emit(new, Record(Kind.RENAME, old.root, old.path, other=new.path), deep=is_dir)
         if is_dir:
             # Hints from before the rename may have named the old path or, resolved late, the new one.
             self._walk_soon(new)
@@ -333,9 +334,9 @@ class Reconciler:
                     self._update(fd, place, entry, moved, stat.S_ISREG(entry.mode), None)
                     return True
             elif stat.S_ISREG(entry.mode):
-                self._emit(place, Record(Kind.LINK, place.root, place.path, other=other.path))
                 self._touch(place)
                 linked = catalog.put(place, entry)
+                self._emit(place, Record(Kind.LINK, place.root, place.path, other=other.path))
                 # What differs is what was not sent under the other name yet.
                 self._update(fd, place, entry, row._replace(id=linked.id), False, None)
                 return True
@@ -348,9 +349,9 @@ class Reconciler:
         if isinstance(drafted, Large):
             self._out.large.append(drafted._replace(since_ns=self._since_ns))
             return
-        self._emit(place, *drafted.records, deep=stat.S_ISDIR(entry.mode))
         self._source.status.sent_files += not stat.S_ISDIR(entry.mode)
         row = self._source.catalog.put(place, drafted.entry)
+        self._emit(place, *drafted.records, deep=stat.S_ISDIR(entry.mode))
         self._source.catalog.drop_digests(row)
         if drafted.digests:
             self._source.catalog.set_digests(row, 0, drafted.digests)
@@ -435,9 +436,13 @@ class Reconciler:
     # ------------------------------------------------------------------------------------------ outbox
 
     def _emit(self, place: Place, *records: Record, deep: bool = False) -> None:
+        """Behind what the catalog was told: only then it knows the object that the records are about."""
         self._out.records += records
-        self._out.places[place] = self._out.places.get(place, False) or deep
+        self._doubt(place, deep=deep)
         self._out.content_bytes += content_bytes(list(records))
+
+    def _doubt(self, place: Place, *, deep: bool) -> None:
+        add_doubt(self._out.doubts, place, self._source.catalog.doubt_at(place, deep=deep))
 
     def _touch(self, place: Place) -> None:
         """The directory of `place` got other times on the replica than on the source: they are set behind it all."""

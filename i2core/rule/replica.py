@@ -1,7 +1,8 @@
 """What the backup node knows of one rule's replica: how far it is, who owns it, and whether it is held.
 
 The position lies in a small file that is replaced atomically after each flush: `durable_seq` is never ahead of the
-data.
+data. Beside it lies how far the records are applied, written behind each of them and never synced: it outlives a killed
+process, and is not believed when the system has started anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import attrs
 import trio
 
 from i2core.api import Code, Record, StopRule
+from i2core.rule.boot import boot_id
 from i2core.rule.brake import DeleteWindow
 from i2core.wire.messages import BrakeLimits
 
@@ -99,16 +102,66 @@ def _write_durably(path: Path, data: bytes) -> None:
         os.close(fd)
 
 
+class ProgressFile:
+    """How far records are applied, durable or not."""
+
+    def __init__(self, directory: Path, peer: str, rule: str) -> None:
+        key = hashlib.sha256(f"{peer}\0{rule}".encode()).hexdigest()[:32]
+        self._path = directory / f"{key}.applied"
+        self._boot = boot_id()
+        self._fd = -1
+
+    def load(self) -> int | None:
+        """The seq of the last record that was applied; None when that is not known."""
+        try:
+            content = _read(self._path)
+        except OSError:
+            return None
+        if len(content) != _PROGRESS.size:
+            return None
+        boot, seq = _PROGRESS.unpack(content)
+        return int(seq) if boot == self._boot else None
+
+    def open(self, seq: int) -> None:
+        """Begins to keep it.
+
+        Raises:
+            StopRule: it cannot be kept.
+        """
+        try:
+            os.makedirs(self._path.parent, 0o700, exist_ok=True)
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
+            self.keep(seq)
+        except OSError as error:
+            raise StopRule(f"cannot keep the position: {error.strerror}", obj=str(self._path)) from error
+
+    def keep(self, seq: int) -> None:
+        """A record was applied.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        os.pwrite(self._fd, _PROGRESS.pack(self._boot, seq), 0)
+
+
+_PROGRESS = struct.Struct("<16sQ")
+
+
 class Replica:
     """One rule's replica on this node, shared by its sessions: `lane` and `flushing` keep them apart."""
 
-    def __init__(self, rule: str, peer: str, store: PositionFile, say: Callable[[Code | None, str], None]) -> None:
+    def __init__(self, rule: str, peer: str, directory: Path, say: Callable[[Code | None, str], None]) -> None:
         self.rule = rule
         self.peer = peer
-        self._store = store
+        self._store = PositionFile(directory, peer, rule)
+        self._progress = ProgressFile(directory, peer, rule)
         self.say = say
-        self.position = store.load()
-        self.applied_seq = self.position.durable_seq
+        self.position = self._store.load()
+        progress = self._progress.load()
+        self.exact = progress is not None or not self.position.durable_seq
+        """False: what came behind `applied_seq` may be applied in part, for this node broke down."""
+        self.applied_seq = max(progress or 0, self.position.durable_seq)
+        self._progress.open(self.applied_seq)
         self.applied_records = 0
         self.applied_bytes = 0
         self.orphans = 0
@@ -138,9 +191,15 @@ class Replica:
             )
         self.position.epoch = epoch
 
+    def mark(self, seq: int) -> None:
+        """A record was applied; from any thread."""
+        if seq > self.applied_seq:
+            self._progress.keep(seq)
+            self.applied_seq = seq
+
     def applied(self, first_seq: int, records: Sequence[Record], size: int) -> None:
         """A batch was applied."""
-        self.applied_seq = first_seq + len(records) - 1
+        self.mark(first_seq + len(records) - 1)
         self.applied_records += len(records)
         self.applied_bytes += size
 

@@ -45,10 +45,11 @@ from i2core.pipeline.tree import SourceTree
 from i2core.rule.backup import open_codecs
 from i2core.rule.catalog import Catalog
 from i2core.rule.dirty import DirtySet
+from i2core.rule.ledger import Ledger
 from i2core.rule.life import Life
-from i2core.rule.live import Live, Suspects
+from i2core.rule.live import Live
 from i2core.rule.mirror import Mirror, Scope
-from i2core.rule.reconcile import Reconciler
+from i2core.rule.outbox import Outbox
 from i2core.rule.source import Say, Source
 from i2core.rule.states import Cause, Event
 from i2core.rule.status import RuleStatus
@@ -62,6 +63,8 @@ ONCE_ATTEMPTS = 3
 CATCH_FIRST_S = 0.5
 """The mirror waits so long for the capture; the first byte is to leave within a second."""
 TICK_S = 0.2
+MEMORY_BYTES = 256_000_000
+"""Records that are not durable on the replica, kept in memory."""
 
 
 @attrs.frozen(kw_only=True)
@@ -126,10 +129,10 @@ class _Runner:
         self._once = once
         self._seqs = SeqCounter(source.catalog.fact("next_seq") or 1)
         self._dirty = DirtySet()
-        self._reconciler = Reconciler(source)
-        self._suspects = Suspects()
+        self._outbox = Outbox(MEMORY_BYTES)
+        self._ledger = Ledger()
+        self._live = Live(source, self._dirty, self._seqs, self._outbox, self._ledger)
         self._life = life
-        self._live: Live | None = None
         self._session: Session | None = None
         self._wire_bytes = 0
         self._fruitful = False
@@ -169,12 +172,11 @@ class _Runner:
         """Figures that follow from others."""
         status, session = self._status, self._session
         status.captured = self._dirty.captured
-        waiting = [at for at in (self._suspects.oldest_ns, self._dirty.oldest_ns) if at is not None]
-        status.oldest_pending_ns = min(waiting, default=None)
+        status.oldest_pending_ns = self._live.oldest_ns
         status.wire_bytes = self._wire_bytes + (session.wire_bytes if session else 0)
-        status.lag_bytes = session.flying_bytes if session else 0
+        status.lag_bytes = self._outbox.size
         status.seq = self._seqs.next - 1
-        if self._live is not None and self._live.settled:
+        if self._live.settled:
             status.settled_ns = time.monotonic_ns()
 
     # ------------------------------------------------------------------------------------------ the life
@@ -198,34 +200,39 @@ class _Runner:
                     raise
                 self._lost(error)
             wait_s = BACKOFF_S[0] if self._fruitful else min(wait_s * 2, BACKOFF_S[1])
-            await trio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, not a secret)
+            async with self._producing():
+                await trio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, not a secret)
+
+    @asynccontextmanager
+    async def _producing(self) -> AsyncIterator[None]:
+        """Meanwhile there is no link: what changes gathers in the outbox."""
+        async with background() as nursery:
+            if self._life.phase.mirrored:
+                nursery.start_soon(self._live.produce)
+            yield
 
     async def _attempt(self) -> None:
         async with self._open(Channel.REPLICATION) as session:
             self._back()
-            if not self._life.phase.mirrored or self._suspects.everything:
+            # A replica that has lost what it called durable is not the one that was mirrored.
+            if not self._life.phase.mirrored or session.welcome.durable_seq < self._ledger.durable_seq:
                 await self._mirror()
-            live = self._live = Live(self._source, session, self._dirty, self._reconciler, self._suspects)
-            self._session = session
-            try:
-                await self._catching.wait()
-                await live.run(until_quiet=self._once)
-            finally:
-                self._live = None
+            await self._catching.wait()
+            await self._live.run(session, until_quiet=self._once)
             await session.settle()
 
     async def _mirror(self) -> None:
         """Compares all with the replica. Marks that came before are covered by it."""
         rule = self._work.rule
         self._advance(Event.LISTING_BEGUN)
-        self._suspects.take()
+        self._outbox.clear()
+        self._ledger.clear()
         async with self._open(Channel.MIRROR) as session:
             self._advance(Event.MIRROR_BEGUN)
             mirror = Mirror(self._source, session, orphans=True, strict=rule.mirror.verify is Verify.STRICT)
             scopes = [Scope(Place(root, b"")) for root in range(len(self._source.trees))]
             await mirror.run(scopes)
             await session.settle()
-        self._suspects.everything = False
         self._status.mirrored = True
         self._advance(Event.MIRROR_DONE)
 
@@ -250,7 +257,9 @@ class _Runner:
                 share=rule.brake.share, window_s=rule.brake.window_s, least=rule.brake.least, on=rule.brake.share < 1
             ),
         )
-        stream = ThrottledStream(await self._transport.connect(self._work.peer, channel), self._work.throttle)
+        async with self._producing() if channel is Channel.REPLICATION else contextlib.nullcontext():
+            connected = await self._transport.connect(self._work.peer, channel)
+        stream = ThrottledStream(connected, self._work.throttle)
         async with contextlib.AsyncExitStack() as stack:
             codecs: CodecChain = await stack.enter_async_context(open_codecs(self._registry, rule.codecs, rule.name))
             session = await stack.enter_async_context(
@@ -268,20 +277,11 @@ class _Runner:
         self._fruitful = True
         self._status.applied_seq = max(self._status.applied_seq, ack.applied_seq)
         self._status.durable_seq = max(self._status.durable_seq, ack.durable_seq)
-        self._suspects.durable(ack.durable_seq)
-        failures = [record.failure() for record in ack.failures]
-        if not failures:
-            return
-        if self._live is not None:
-            self._live.failed(failures)
-            return
-        # The mirror: what cannot be applied is left out; what can be mended is compared when it is done.
-        self._suspects.carry({failure.place: True for failure in failures if failure.repair})
-        for failure in failures:
-            if not failure.repair:
-                shown = self._source.show(failure.place)
-                self._status.skip(shown, failure.code, failure.message)
-                self._source.say(self._source.rule, failure.code, f"{shown}: {failure.message}")
+        if ack.failures:
+            self._live.failed([record.failure() for record in ack.failures])
+        self._ledger.answered(ack.applied_seq)
+        self._ledger.durable(ack.durable_seq)
+        self._outbox.durable(ack.durable_seq)
 
     def _held(self, hold: Hold) -> None:
         self._status.held = hold.on

@@ -139,6 +139,7 @@ class MemorySink(Sink):
             except _Failed as failed:
                 path = record.path if failed.path is None else failed.path
                 failures.append(Failure(seq, Place(record.root, path), failed.code, str(failed), failed.repair))
+            self._context.applied(seq)
         return Applied(batch.last_seq, tuple(failures))
 
     async def flush(self) -> None:

@@ -83,6 +83,8 @@ class Welcome:
     applied_seq: int
     """No later record has been applied; the session's seqs start above it."""
     durable_seq: int
+    exact: bool
+    """False: the node broke down, and later records may be applied in part."""
     owns: bool
     """The sink can set owners."""
 

@@ -44,12 +44,24 @@ class SeqCounter:
         self.next += count
         return first
 
+    def seal(self, records: Sequence[Record]) -> Sealed:
+        """A batch of records with the next seqs."""
+        first = self.take(len(records))
+        return Sealed(first, first + len(records) - 1, encode_records(records))
 
-class Packed(NamedTuple):
-    """An encoded batch, ready to be sent."""
+
+class Sealed(NamedTuple):
+    """A batch with its seqs, as `encode_records` makes it: what may have to be sent more than once."""
 
     first_seq: int
     last_seq: int
+    raw: Buffer
+
+
+class Packed(NamedTuple):
+    """A batch behind the session's codecs, ready to be sent."""
+
+    batch: Sealed
     payload: Buffer
 
 
@@ -92,10 +104,13 @@ class Session:
 
     def pack(self, records: Sequence[Record]) -> Packed:
         """Numbers and encodes records; for worker threads. Packed batches are sent in the order of packing."""
-        first = self._seqs.take(len(records))
-        raw = encode_records(records)
-        header = aad(FrameType.BATCH, 0, first)
-        return Packed(first, first + len(records) - 1, self._codecs.encode(raw, seq=first, header=header))
+        return self.encode(self._seqs.seal(records))
+
+    def encode(self, batch: Sealed) -> Packed:
+        """A batch behind this session's codecs; for worker threads."""
+        header = aad(FrameType.BATCH, 0, batch.first_seq)
+        payload = self._codecs.encode(batch.raw, seq=batch.first_seq, header=header)
+        return Packed(batch, payload)
 
     async def send(self, packed: Packed) -> None:
         """Sends a batch; waits while too much is on its way.
@@ -106,16 +121,27 @@ class Session:
         async with self._moved:
             while self._flying_bytes and self._flying_bytes + len(packed.payload) > WINDOW_BYTES:
                 await self._moved.wait()
-        self._flying.append((packed.last_seq, len(packed.payload)))
+        first_seq, last_seq, _ = packed.batch
+        self._flying.append((last_seq, len(packed.payload)))
         self._flying_bytes += len(packed.payload)
-        self.last_sent = packed.last_seq
-        await self._frames.send(FrameType.BATCH, packed.payload, seq=packed.first_seq)
+        self.last_sent = last_seq
+        await self._frames.send(FrameType.BATCH, packed.payload, seq=first_seq)
+
+    async def skip_to(self, seq: int) -> None:
+        """Seqs below that were not sent are void: an earlier session used them up. A session's first batch needs not
+        say so."""
+        if not self.last_sent or seq <= self.last_sent + 1:
+            return
+        self.last_sent = seq - 1
+        raw = encode_records([])
+        empty = self._codecs.encode(raw, seq=seq, header=aad(FrameType.BATCH, 0, seq))
+        await self._frames.send(FrameType.BATCH, empty, seq=seq)
 
     async def send_records(self, records: Sequence[Record]) -> int:
         """Packs and sends a few records from the event loop; returns the last seq."""
         packed = self.pack(records)
         await self.send(packed)
-        return packed.last_seq
+        return packed.batch.last_seq
 
     async def post(self, question: FrameType, payload: bytes) -> Callable[[], Awaitable[Buffer]]:
         """Sends a question; awaiting what it returns gives the answer's payload. Questions reach the backup node in the

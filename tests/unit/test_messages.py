@@ -40,7 +40,7 @@ HELLO = Hello(
 FAILED = FailedRecord(seq=9, root=1, path="d\xe4ta\n", code=3563, message="why", repair=True)
 MESSAGES = [
     HELLO,
-    Welcome(version="0.1.0", node="bak", applied_seq=7, durable_seq=5, owns=True),
+    Welcome(version="0.1.0", node="bak", applied_seq=7, durable_seq=5, exact=True, owns=True),
     Ack(applied_seq=9, durable_seq=8, failures=[FAILED]),
     Fault(code=3588, cause="another node owns the replica", obj="data1", next_step="ask it"),
     Hold(on=True, reason="1100 of 1200 files would be removed"),

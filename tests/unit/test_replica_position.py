@@ -89,7 +89,7 @@ def test_the_data_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: py
 
 def replica(tmp_path: Path, said: list[str]) -> Replica:
     """A replica that keeps its position there."""
-    return Replica("data1", "web1", PositionFile(tmp_path, "web1", "data1"), lambda code, line: said.append(line))
+    return Replica("data1", "web1", tmp_path, lambda code, line: said.append(line))
 
 
 async def test_a_replica_goes_on_where_it_was_durable(tmp_path: Path) -> None:

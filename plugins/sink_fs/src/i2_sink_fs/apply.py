@@ -42,8 +42,17 @@ _EXPECTED = (OSError, Drift, IllegalPath, NoRoomForAttribute, ValueError, Overfl
 class Applier:
     """Applies one batch; holds the fds of that batch. A context manager: closes them."""
 
-    def __init__(self, directories: Directories, attributes: Attributes, volumes: Volumes, staged: set[Place]) -> None:
-        """`staged`: the files that are being staged, as far as this sink saw them begin; kept between batches."""
+    def __init__(
+        self,
+        directories: Directories,
+        attributes: Attributes,
+        volumes: Volumes,
+        staged: set[Place],
+        applied: Callable[[int], None],
+    ) -> None:
+        """`staged`: the files that are being staged, as far as this sink saw them begin; kept between batches.
+        `applied`: told the seq of each record that was applied."""
+        self._applied = applied
         self._directories = directories
         self._attributes = attributes
         self._volumes = volumes
@@ -104,6 +113,7 @@ class Applier:
                     raise late
             except _EXPECTED as error:
                 failures.append(judge(error, seq, Place(record.root, record.path)))
+            self._applied(seq)
         return Applied(batch.last_seq, tuple(failures))
 
     # -------------------------------------------------------------------------------------- whole objects

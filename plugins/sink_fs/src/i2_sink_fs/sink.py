@@ -58,7 +58,8 @@ class FsSink(Sink):
         return await trio.to_thread.run_sync(self._apply, batch)
 
     def _apply(self, batch: Batch) -> Applied:
-        with Applier(Directories(self._roots), self._attributes, self._volumes, self._staged) as applier:
+        directories, applied = Directories(self._roots), self._context.applied
+        with Applier(directories, self._attributes, self._volumes, self._staged, applied) as applier:
             return applier.apply(batch)
 
     async def flush(self) -> None:

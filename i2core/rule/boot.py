@@ -1,0 +1,21 @@
+"""Which run of the operating system this is: what was written in another one may not have reached the disk."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+
+def boot_id() -> bytes:
+    """16 bytes that change at each boot; where the system tells none, at each start of the process."""
+    try:
+        fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY)
+    except OSError:
+        return _PROCESS
+    try:
+        return uuid.UUID(os.read(fd, 64).decode().strip()).bytes
+    finally:
+        os.close(fd)
+
+
+_PROCESS = uuid.uuid4().bytes

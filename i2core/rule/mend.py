@@ -1,0 +1,122 @@
+"""Mending what is in doubt: places whose records failed, or of which nobody knows whether they were applied, are
+compared strictly with the replica, and what differs is sent.
+
+Doubts name rows, so they follow directories that have moved. Only a directory that is on the source where the replica
+has it can be compared; any other waits until what happened to it has been told.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import trio
+
+from i2core.api import Kind, Place, Record
+from i2core.rule.catalog import Doubt
+from i2core.rule.mirror import Mirror, Scope
+from i2core.rule.source import Source
+from i2core.wire.session import Session
+
+REMOVALS = 1000
+
+
+class Waiting(NamedTuple):
+    """What could not be compared yet."""
+
+    doubts: list[Doubt]
+    moved: list[Place]
+    """Directories in which something has moved that nobody told of: to be compared with the catalog."""
+
+
+async def mend(source: Source, session: Session, doubts: Iterable[Doubt]) -> Waiting:
+    """Compares these places with the replica, and mends what differs. All records made before are sent already, and
+    nobody makes others meanwhile.
+
+    Raises:
+        LinkError: the link broke.
+    """
+    plan = await trio.to_thread.run_sync(_plan, source, list(doubts))
+    for at in range(0, len(plan.gone), REMOVALS):
+        part = plan.gone[at : at + REMOVALS]
+        await session.send_records([Record(Kind.REMOVE, place.root, place.path) for place in part])
+    mirror = Mirror(source, session, orphans=False, strict=True)
+    await mirror.run(plan.scopes)
+    links = await trio.to_thread.run_sync(_links, source, [*plan.compared, *mirror.renewed])
+    for at in range(0, len(links), REMOVALS):
+        await session.send_records(links[at : at + REMOVALS])
+    return plan.waiting
+
+
+class _Plan(NamedTuple):
+    scopes: list[Scope]
+    gone: list[Place]
+    """Neither the source nor, as far as we know, the replica has anything here."""
+    compared: list[Place]
+    waiting: Waiting
+
+
+def _plan(source: Source, doubts: list[Doubt]) -> _Plan:
+    scopes: dict[Place, bool] = {}
+    gone: list[Place] = []
+    compared: list[Place] = []
+    waiting = Waiting([], [])
+    for doubt in doubts:
+        for place in source.catalog.places_of(doubt):
+            moved = _moved(source, place.above if place.path else place)
+            if moved is not None:
+                waiting.doubts.append(doubt)
+                waiting.moved.append(moved)
+                continue
+            compared.append(place)
+            _look(source, place, doubt.deep, scopes, gone)
+    tops = [place for place, deep in scopes.items() if deep]
+    covered = {place for place in scopes if any(_is_beneath(place, top) for top in tops)}
+    chosen = [Scope(place, deep=scopes[place]) for place in sorted(scopes.keys() - covered)]
+    return _Plan(chosen, gone, compared, Waiting(list(dict.fromkeys(waiting.doubts)), waiting.moved))
+
+
+def _look(source: Source, place: Place, deep: bool, scopes: dict[Place, bool], gone: list[Place]) -> None:
+    entry, row = source.trees[place.root].lookup(place.path), source.catalog.get(place)
+    # Also behind a removal: the directory's own times were to be set.
+    scopes.setdefault(place.above if place.path else place, False)
+    if entry is not None:
+        if stat.S_ISDIR(entry.mode) and row is not None:
+            scopes[place] = scopes.get(place, False) or deep
+    elif row is not None:
+        # Moved or removed since, with a hint that is still to come: where it is then, it is looked at anew.
+        source.catalog.doubt(row)
+    elif place.path:
+        gone.append(place)
+
+
+def _moved(source: Source, directory: Place) -> Place | None:
+    """None when the source has each directory down to this one where the replica has it; else the last that it has."""
+    place = Place(directory.root, b"")
+    for part in [b"", *directory.path.split(b"/")] if directory.path else [b""]:
+        below = place.child(part) if part else place
+        row, entry = source.catalog.get(below), source.trees[place.root].lookup(below.path)
+        if row is None or entry is None or not row.is_object(entry):
+            return place
+        place = below
+    return None
+
+
+def _is_beneath(place: Place, top: Place) -> bool:
+    return place.root == top.root and place.path.startswith(top.path + b"/" if top.path else b"") and place != top
+
+
+def _links(source: Source, places: Iterable[Place]) -> list[Record]:
+    """What was compared by itself is made one again with the other names of its file."""
+    records: dict[Place, Record] = {}
+    for place in places:
+        tree, row = source.trees[place.root], source.catalog.get(place)
+        entry = tree.lookup(place.path)
+        if row is None or entry is None or entry.nlink < 2 or not stat.S_ISREG(entry.mode) or not row.is_object(entry):
+            continue
+        for other in map(source.catalog.place, source.catalog.other_names(row)):
+            there = tree.lookup(other.path) if other.root == place.root else None
+            if there is not None and there.ino == entry.ino and place not in records:
+                records.setdefault(other, Record(Kind.LINK, other.root, other.path, other=place.path))
+    return list(records.values())
