@@ -105,7 +105,8 @@ class Foreground:
 
     async def _over_network(self, registry: Registry, config: NodeConfig, peer: Peer, work: Path | None) -> bool:
         from i2core.node.identity import Identity
-        from i2core.node.peers import trusted
+        from i2core.node.peer_book import PeerBook
+        from i2core.node.trust import Trust, TrustedTransport
 
         assert config.work is not None  # `reach` found the peer in it
         identity = Identity.load_or_create(config.state_dir, config.name)
@@ -113,11 +114,12 @@ class Foreground:
         context = TransportContext(
             certificate=identity.certificate,
             key=identity.key,
-            peers=trusted(config.work.peers),
+            peers={},
             plaintext=config.work.plaintext,
         )
+        trust = Trust(config, PeerBook(config.state_dir), lambda code, line: None)
         async with spec.open(structure_options(spec, {}), context) as transport:
-            return await self._drive(registry, peer, work, transport, None)
+            return await self._drive(registry, peer, work, TrustedTransport(transport, trust), None)
 
     async def _drive(
         self,

@@ -1,4 +1,4 @@
-"""``i2 node``: the daemon of this host, its identity, its peers, and what the host can do."""
+"""``i2 node``: the daemon of this host, its identity, its peers (`pairing`), and what the host can do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from i2core.cli.output import document, json_option, table, wants_json
+from i2core.cli.pairing import join, peers, revoke, token
 from i2core.cli.words import words
 
 if TYPE_CHECKING:
@@ -66,36 +67,8 @@ def id_(config_file: str | None) -> None:
         click.echo(f"{place.name}  {identity.fingerprint}")
 
 
-@node.command()
-@click.option("--config", "config_file", metavar="FILE", help=_CONFIG_HELP)
-@json_option
-def peers(config_file: str | None) -> None:
-    """List whom this node trusts: backup nodes that it sends to, work nodes that it receives from."""
-    from i2core.config.load import load
-    from i2core.registry import Registry
-
-    config = load(_config_path(config_file), Registry.load(), look_at_disk=False)
-    trusted = [("backup", peer) for peer in (config.work.peers if config.work else ())]
-    trusted += [("work", peer) for peer in (config.backup.peers if config.backup else ())]
-    if wants_json():
-        document(
-            [
-                {
-                    "name": peer.name,
-                    "role": role,
-                    "address": peer.address,
-                    "ports": [peer.mirror_port, peer.replication_port] if role == "backup" else None,
-                    "fingerprint": peer.fingerprint,
-                }
-                for role, peer in trusted
-            ]
-        )
-    elif not trusted:
-        click.echo(words("no_peers"))
-    else:
-        heads = [words(key) for key in ("name", "role", "address", "fingerprint")]
-        rows = [(peer.name, words(role), peer.address or "-", peer.fingerprint or "-") for role, peer in trusted]
-        table(heads, rows)
+for _command in (token, join, peers, revoke):
+    node.add_command(_command)
 
 
 @node.command()

@@ -104,6 +104,7 @@ def read_node(
     backup = _backup(top.table("backup"), context) if "backup" in top else None
     work = _work(top.table("work"), context) if "work" in top else None
     top.known |= {"backup", "work"}
+    consoles = _peers(node, "[[node.console]]", lambda entry: _peer(entry, False), context, "console")
     placed = [read_rule(table, context) for table in top.tables("rule", "[[rule]]")]
     config = NodeConfig(
         path=path,
@@ -112,7 +113,18 @@ def read_node(
         backup=backup,
         work=work,
         rules=tuple(rule.rule for rule in placed),
+        control_listen=node.take("control_listen", values.host, None),
+        control_port=node.take("control_port", values.whole(0, 65535), None),
+        consoles=consoles,
     )
+    if backup is not None and config.control_port in (backup.mirror_port, backup.replication_port):
+        node.wrong(
+            "control_port",
+            Words(
+                f"{config.control_port} is a data port already: they must differ",
+                f"{config.control_port} 已是数据端口：必须不同",
+            ),
+        )
     if backup is None and work is None and not placed:
         top.wrong("", Words("a node needs [work], [backup] or both", "节点需要 [work]、[backup] 或两者"))
     check_node(config, placed, report, look_at_disk=look_at_disk)
@@ -181,9 +193,9 @@ def _ports(table: Table) -> tuple[int, int]:
     return mirror, replication
 
 
-def _peer(table: Table, plaintext: bool) -> PeerEntry:
-    """Name and fingerprint; the latter may be left out where plaintext is allowed, for then nothing proves it."""
-    read = table.take if plaintext else table.need
+def _peer(table: Table, unproved: bool) -> PeerEntry:
+    """Name and fingerprint; `unproved`: the latter may be left out."""
+    read = table.take if unproved else table.need
     found = read("fingerprint", values.fingerprint, "")
     return PeerEntry(name=table.need("name", values.name, ""), fingerprint=found or None)
 
@@ -194,11 +206,14 @@ def _reached(table: Table, plaintext: bool) -> PeerEntry:
     if plaintext and address and not values.is_loopback(address):
         table.wrong("address", _plaintext_refused(address), _LOOPBACK)
     mirror, replication = _ports(table)
-    return attrs.evolve(_peer(table, plaintext), address=address, mirror_port=mirror, replication_port=replication)
+    # Without a fingerprint it is trusted when it is enrolled.
+    return attrs.evolve(_peer(table, True), address=address, mirror_port=mirror, replication_port=replication)
 
 
-def _peers(table: Table, example: str, read: Callable[[Table], PeerEntry], context: Context) -> tuple[PeerEntry, ...]:
-    entries = table.tables("peer", example)
+def _peers(
+    table: Table, example: str, read: Callable[[Table], PeerEntry], context: Context, key: str = "peer"
+) -> tuple[PeerEntry, ...]:
+    entries = table.tables(key, example)
     peers = [read(entry) for entry in entries]
     named = [(entry.path, peer.name) for entry, peer in zip(entries, peers, strict=True)]
     pinned = [(entry.path, peer.fingerprint or "") for entry, peer in zip(entries, peers, strict=True)]

@@ -166,7 +166,8 @@ class Rule:
 
 @attrs.frozen(kw_only=True)
 class PeerEntry:
-    """A trusted node. `address` (work nodes only) is ``host`` or an IP; ports where they are not the defaults."""
+    """A trusted node. `address` (work nodes only) is ``host`` or an IP; ports where they are not the defaults.
+    Without a fingerprint it is trusted once it is enrolled, or in plaintext."""
 
     name: str
     fingerprint: str | None = None
@@ -219,6 +220,11 @@ class NodeConfig:
     rules: tuple[Rule, ...] = ()
 
     @property
+    control_listen: str | None = None
+    """Where the control port listens; None: where the roles decide."""
+    control_port: int | None = None
+    """0: no control over the network; None: the roles' port."""
+    consoles: tuple[PeerEntry, ...] = ()
     def dormant(self) -> tuple[str, ...]:
         """Keys that are set and were checked, but that nothing carries out in this version: for the node to say so
         at its start, lest somebody counts on them in an emergency."""

@@ -39,6 +39,11 @@ class ControlClient:
         """``start``, ``stop`` or ``release`` of a rule; False when there was nothing to do."""
         return bool(self._call("POST", f"/v1/rules/{quote(name, safe='')}/{action}")["done"])
 
+    def reread_peers(self) -> dict[str, list[str]]:
+        """Makes the daemon take over what changed in the peer book; the names gained and lost."""
+        found: dict[str, list[str]] = self._call("POST", "/v1/peers/reread")
+        return found
+
     def _call(self, method: str, path: str) -> Any:
         try:
             response = self._http.request(method, path)

@@ -7,6 +7,7 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     POST /v1/rules/NAME/start           {"name", "done"}: done is False when there was nothing to do
     POST /v1/rules/NAME/stop
     POST /v1/rules/NAME/release
+    POST /v1/peers/reread               {"gained", "lost"}: names, after pairing or revoking changed the peer book
 
 Errors answer 404 (no such rule), 409 (cannot be done here) or 500 with the document of `error_json`.
 """
@@ -57,9 +58,13 @@ def control_app(node: RunningNode) -> Starlette:
         name = request.path_params["name"]
         return JSONResponse({"name": name, "done": node.release(name)})
 
+    async def reread(_request: Request) -> Response:
+        return JSONResponse(await node.reread_peers())
+
     return Starlette(
         routes=[
             Route("/v1/status", status),
+            Route("/v1/peers/reread", reread, methods=["POST"]),
             Route("/v1/rules", rules),
             # A rule's name may hold a slash.
             Route("/v1/rules/{name:path}/start", start, methods=["POST"]),

@@ -8,13 +8,10 @@ a new identity means that every peer has to be told.
 from __future__ import annotations
 
 import datetime
-import fcntl
 import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -31,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from i2core.api import UsageError
+from i2core.node.private_file import locked_directory, read_private, write_new
 
 _DIRECTORY = "identity"
 _UNFINISHED = ".identity.new"
@@ -78,8 +76,15 @@ class Identity:
         for path in (certificate, key):
             if not path.exists():
                 raise UsageError("the node's identity is incomplete", obj=str(path), next_step=_RESTORE)
+        mode = stat.S_IMODE(directory.stat().st_mode)
+        if mode & 0o022:
+            raise UsageError(
+                f"others may replace the node's identity (mode {mode:04o})",
+                obj=str(directory),
+                next_step="chmod 700 if nobody did; else remove the directory for a new identity",
+            )
         try:
-            private = load_pem_private_key(_read_private(key), password=None)
+            private = load_pem_private_key(read_private(key, unseen=True), password=None)
             shown = x509.load_pem_x509_certificate(certificate.read_bytes())
             own, theirs = (
                 public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -100,23 +105,9 @@ def fingerprint_of(certificate: x509.Certificate) -> str:
     return "sha256:" + hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
-def _read_private(key: Path) -> bytes:
-    with os.fdopen(os.open(key, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_uid not in (0, os.geteuid()):
-            raise UsageError("the node's key is not its own regular file", obj=str(key), next_step=_RESTORE)
-        if found.st_mode & 0o077:
-            raise UsageError(
-                f"others may use the node's key (mode {stat.S_IMODE(found.st_mode):04o})",
-                obj=str(key),
-                next_step="chmod 600 if nobody did; else remove the directory for a new identity",
-            )
-        return file.read()
-
-
 def _create(state_dir: Path, name: str) -> None:
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(state_dir) as held:
+    with locked_directory(state_dir) as held:
         if (state_dir / _DIRECTORY).exists():
             return  # another start was quicker
         unfinished = state_dir / _UNFINISHED
@@ -125,8 +116,8 @@ def _create(state_dir: Path, name: str) -> None:
             unfinished.mkdir(mode=0o700)
             key = ec.generate_private_key(ec.SECP256R1())
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            _write(unfinished / "key.pem", pem, 0o600)
-            _write(unfinished / "certificate.pem", _self_signed(key, name).public_bytes(Encoding.PEM), 0o644)
+            write_new(unfinished / "key.pem", pem)
+            write_new(unfinished / "certificate.pem", _self_signed(key, name).public_bytes(Encoding.PEM), 0o644)
             _sync_directory(unfinished)
             # Both files get their names at once, or neither does.
             unfinished.rename(state_dir / _DIRECTORY)
@@ -134,16 +125,6 @@ def _create(state_dir: Path, name: str) -> None:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
         os.fsync(held)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[int]:
-    held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield held
-    finally:
-        os.close(held)
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey, name: str) -> x509.Certificate:
@@ -164,14 +145,6 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, name: str) -> x509.Certificate
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .sign(key, hashes.SHA256())
     )
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync_directory(directory: Path) -> None:

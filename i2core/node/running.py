@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,8 +15,10 @@ from i2core.api import Channel, Code, UsageError
 from i2core.config.model import NodeConfig
 from i2core.node.identity import Identity
 from i2core.node.logbook import Logbook
+from i2core.node.peer_book import PeerBook, PeerRole
 from i2core.node.runner import RuleRunner
 from i2core.node.speech import said
+from i2core.node.trust import Trust
 from i2core.registry import Registry
 
 if TYPE_CHECKING:
@@ -34,8 +37,14 @@ class RunningNode:
     runners: dict[str, RuleRunner] = attrs.field(factory=dict, init=False)
     backup: BackupService | None = attrs.field(default=None, init=False)
     ports: dict[Channel, int] = attrs.field(factory=dict, init=False)
-    """Where the backup role listens."""
+    """Where this node listens."""
+    peer_book: PeerBook = attrs.field(init=False)
+    trust: Trust = attrs.field(init=False)
     _began_s: float = attrs.field(factory=time.monotonic, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.peer_book = PeerBook(self.config.state_dir)
+        self.trust = Trust(self.config, self.peer_book, partial(self.logbook.say, ""))
 
     def status(self) -> dict[str, Any]:
         """The node itself: who it is, how long it has run, what is wrong with its plugins."""
@@ -55,6 +64,27 @@ class RunningNode:
         sent = [runner.status.as_json() | {"role": "work"} for runner in self.runners.values()]
         received = [_received_json(status) for status in self.backup.statuses()] if self.backup else []
         return sent + received
+
+    def rules_of(self, peer: str) -> list[dict[str, Any]]:
+        """The rules that are received from that work node."""
+        statuses = self.backup.statuses() if self.backup else []
+        return [_received_json(status) for status in statuses if status.peer == peer]
+
+    async def reread_peers(self) -> dict[str, list[str]]:
+        """Takes over what enrolment and revocation changed on disk: sessions of who is trusted no more end, rules that
+        stopped because one side did not trust the other start. Gives the names that were gained and lost.
+
+        Raises:
+            UsageError: the file is damaged, or others may write it; nothing was changed.
+        """
+        change = await self.trust.refresh()
+        for rule in self.config.rules:
+            runner = self.runners.get(rule.name)
+            waits = runner is not None and not runner.running and runner.status.code is Code.PEER_REFUSED
+            # Also where nothing changed here: the backup node may have let this node in again.
+            if runner is not None and waits and self.trust.named(PeerRole.BACKUP, rule.backup) is not None:
+                runner.start(self.nursery)
+        return {"gained": [name for _, name in change.gained], "lost": [name for _, name in change.lost]}
 
     def start(self, name: str) -> bool:
         """Starts a rule; False when it runs already."""

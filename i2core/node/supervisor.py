@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
+import attrs
 import trio
 
-from i2core.api import Channel, ClientTransport, DriverKind, ServerTransport, TransportContext
+from i2core.api import (
+    Channel,
+    ClientTransport,
+    Code,
+    DriverKind,
+    ServerTransport,
+    StreamHandler,
+    TransportContext,
+    UsageError,
+)
 from i2core.config.model import BackupRole, NodeConfig, Rule, WorkRole
 from i2core.config.options import structure_options
 from i2core.node.allocator import keep_freed_memory
 from i2core.node.control import serve_control
+from i2core.node.control_port import ControlPort, control_place
+from i2core.node.enrolment import Enrolment
 from i2core.node.identity import Identity
 from i2core.node.lock import locked
 from i2core.node.logbook import Logbook
-from i2core.node.peers import reach, trusted
+from i2core.node.peers import reach
 from i2core.node.runner import RuleRunner
 from i2core.node.running import RunningNode
+from i2core.node.token import TokenShelf
+from i2core.node.trust import TrustedTransport
 from i2core.registry import Registry
 from i2core.rule.backup import BackupService
 from i2core.rule.life import Life
@@ -57,6 +72,7 @@ async def _run(config: NodeConfig, registry: Registry, logbook: Logbook) -> None
             if config.work is not None:
                 await _add_rules(node, config.work, drivers)
             await nursery.start(serve_control, node, config.state_dir)
+            await _open_control_port(node, drivers)
             for rule in config.rules:
                 if rule.autostart:
                     node.start(rule.name)
@@ -67,9 +83,8 @@ async def _run(config: NodeConfig, registry: Registry, logbook: Logbook) -> None
 
 
 async def _serve_backup(node: RunningNode, role: BackupRole, drivers: AsyncExitStack) -> None:
-    spec = node.registry.driver(DriverKind.SERVER_TRANSPORT, role.transport)
-    context = _transport_context(node, trusted(role.peers), plaintext=role.plaintext)
-    server: ServerTransport = await drivers.enter_async_context(spec.open(structure_options(spec, {}), context))
+    context = _transport_context(node, node.trust.callers, plaintext=role.plaintext)
+    server = await _open_server(node, role.transport, context, drivers)
     node.backup = BackupService(
         role,
         registry=node.registry,
@@ -78,13 +93,15 @@ async def _serve_backup(node: RunningNode, role: BackupRole, drivers: AsyncExitS
         node=node.config.name,
     )
     ports = {Channel.MIRROR: role.mirror_port, Channel.REPLICATION: role.replication_port}
-    node.ports = await node.nursery.start(server.serve, role.listen, ports, node.backup.handle)
+    handler: StreamHandler = node.trust.guarded(node.backup.handle)
+    node.ports |= await node.nursery.start(server.serve, role.listen, ports, handler)
 
 
 async def _add_rules(node: RunningNode, role: WorkRole, drivers: AsyncExitStack) -> None:
     spec = node.registry.driver(DriverKind.CLIENT_TRANSPORT, role.transport)
-    context = _transport_context(node, trusted(role.peers), plaintext=role.plaintext)
-    transport: ClientTransport = await drivers.enter_async_context(spec.open(structure_options(spec, {}), context))
+    context = _transport_context(node, {}, plaintext=role.plaintext)
+    opened: ClientTransport = await drivers.enter_async_context(spec.open(structure_options(spec, {}), context))
+    transport = TrustedTransport(opened, node.trust)
     for rule in node.config.rules:
         node.runners[rule.name] = RuleRunner(rule.name, partial(_run_rule, node, rule, transport), node.logbook.say)
 
@@ -102,7 +119,41 @@ async def _run_rule(node: RunningNode, rule: Rule, transport: ClientTransport, l
     )
 
 
-def _transport_context(node: RunningNode, peers: dict[str, str], *, plaintext: bool) -> TransportContext:
+async def _open_control_port(node: RunningNode, drivers: AsyncExitStack) -> None:
+    """Control over the network, where the config has it.
+
+    Raises:
+        UsageError: the config wants it at a place that cannot be had.
+    """
+    config = node.config
+    place = control_place(config)
+    if place is None:
+        return
+    enrolment = Enrolment(config.name, node.trust, node.peer_book, TokenShelf(config.state_dir))
+    port = ControlPort(config.state_dir, node.trust, enrolment, node.rules_of)
+    context = attrs.evolve(_transport_context(node, node.trust.controllers, plaintext=False), guest=port.guest)
+    role = config.backup or config.work
+    try:
+        server = await _open_server(node, role.transport if role else "tcp", context, drivers)
+        node.ports |= await node.nursery.start(server.serve, place.host, {Channel.CONTROL: place.port}, port.handle)
+    except UsageError as error:
+        if place.wanted:
+            raise
+        # Replication does not need it: a port that nobody asked for must not keep replicas from being written.
+        node.logbook.say("", Code.USAGE, f"no control over the network: {error}")
+    else:
+        node.logbook.say("", None, f"control on {place.host} port {node.ports[Channel.CONTROL]}")
+
+
+async def _open_server(
+    node: RunningNode, name: str, context: TransportContext, drivers: AsyncExitStack
+) -> ServerTransport:
+    spec = node.registry.driver(DriverKind.SERVER_TRANSPORT, name)
+    server: ServerTransport = await drivers.enter_async_context(spec.open(structure_options(spec, {}), context))
+    return server
+
+
+def _transport_context(node: RunningNode, peers: Mapping[str, str], *, plaintext: bool) -> TransportContext:
     return TransportContext(
         certificate=node.identity.certificate,
         key=node.identity.key,

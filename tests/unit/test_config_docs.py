@@ -19,6 +19,7 @@ REFERENCES = [ROOT / "docs/config.md", ROOT / "docs/config.zh.md"]
 # One of every table, so that every key is asked for.
 ALL_TABLES = """
 [node]
+[[node.console]]
 [backup]
 [[backup.peer]]
 [[backup.key]]

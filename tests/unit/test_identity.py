@@ -166,3 +166,10 @@ def test_a_state_dir_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(UsageError, match="state_dir"):
         Identity.load_or_create(tmp_path / "state", "web1")
+
+
+def test_a_directory_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    identity = Identity.load_or_create(tmp_path, "web1")
+    identity.key.parent.chmod(0o777)
+    with pytest.raises(UsageError, match=r"0777.*chmod 700"):
+        Identity.load_or_create(tmp_path, "web1")

@@ -26,6 +26,7 @@ _BACKUP_TOML = """
 [node]
 name = "{backup}"
 state_dir = {backup_state}
+control_port = 0
 [backup]
 listen = "127.0.0.1"
 mirror_port = {mirror_port}
