@@ -23,7 +23,7 @@ from i2core.config.mistakes import ConfigErrors, Mistake
 from i2core.config.model import BackupRole, DriverChoice, NodeConfig, PeerEntry, WorkRole
 from i2core.config.options import structure_options
 from i2core.config.places import check_target
-from i2core.config.rules import read_rule
+from i2core.config.rules import read_rule, read_window
 from i2core.config.table import Report, Table
 from i2core.config.values import shown
 from i2core.config.words import Words, both
@@ -181,6 +181,7 @@ def _work(table: Table, context: Context) -> WorkRole:
         plaintext=plaintext,
         transport=choices.driver_name(table, "transport", DriverKind.CLIENT_TRANSPORT, "tcp", context),
         peers=_peers(table, "[[work.peer]]", lambda entry: _reached(entry, plaintext), context),
+        bandwidth=tuple(read_window(window) for window in table.tables("bandwidth", "[[work.bandwidth]]")),
     )
 
 

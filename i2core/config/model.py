@@ -126,7 +126,7 @@ class CdpRetention:
 
 @attrs.frozen(kw_only=True)
 class BandwidthWindow:
-    """One `[[rule.bandwidth]]`. Where windows overlap, the lowest limit counts; outside all of them there is none."""
+    """One `[[rule.bandwidth]]` or `[[work.bandwidth]]`. Where windows overlap, the lowest limit counts; outside all of them there is none."""
 
     days: frozenset[int]
     """0 is Monday, 6 is Sunday: the days on which the window begins."""
@@ -206,6 +206,8 @@ class WorkRole:
     plaintext: bool = False
     transport: str = "tcp"
     peers: tuple[PeerEntry, ...] = ()
+    bandwidth: tuple[BandwidthWindow, ...] = ()
+    """Limits of the node as a whole, which its rules share."""
 
 
 @attrs.frozen(kw_only=True)
@@ -229,7 +231,7 @@ class NodeConfig:
         """Keys that are set and were checked, but that nothing carries out in this version: for the node to say so
         at its start, lest somebody counts on them in an emergency."""
         found = ["backup.cdp_dir"] if self.backup is not None and self.backup.cdp_dir is not None else []
-        for key in ("snapshot", "cdp", "bandwidth", "delete_target_with_rule"):
+        for key in ("snapshot", "cdp", "delete_target_with_rule"):
             if any(getattr(rule, key) for rule in self.rules):
                 found.append(f"rule.{key}")
         return tuple(found)

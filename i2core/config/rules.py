@@ -74,7 +74,7 @@ def read_rule(table: Table, context: Context) -> PlacedRule:
         autostart=table.take("autostart", values.flag, True),
         snapshot=_snapshot(table.table("snapshot")) if "snapshot" in table else None,
         cdp=_cdp(table.table("cdp")) if "cdp" in table else None,
-        bandwidth=tuple(_window(window) for window in table.tables("bandwidth", "[[rule.bandwidth]]")),
+        bandwidth=tuple(read_window(window) for window in table.tables("bandwidth", "[[rule.bandwidth]]")),
         delete_target_with_rule=table.take("delete_target_with_rule", values.flag, False),
     )
     table.known |= {"snapshot", "cdp"}
@@ -227,7 +227,8 @@ def _cdp(table: Table) -> CdpRetention:
     )
 
 
-def _window(table: Table) -> BandwidthWindow:
+def read_window(table: Table) -> BandwidthWindow:
+    """One `[[rule.bandwidth]]` or `[[work.bandwidth]]`, as far as it is right."""
     days = [day for _, day in table.items("days", values.day)] if "days" in table else range(7)
     table.known.add("days")
     if table.data.get("days") == []:

@@ -19,6 +19,7 @@ from i2core.node.peer_book import PeerBook, PeerRole
 from i2core.node.runner import RuleRunner
 from i2core.node.speech import said
 from i2core.node.trust import Trust
+from i2core.pipeline.throttle import RateLimit
 from i2core.registry import Registry
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class RunningNode:
     nursery: trio.Nursery
     runners: dict[str, RuleRunner] = attrs.field(factory=dict, init=False)
     backup: BackupService | None = attrs.field(default=None, init=False)
+    limit: RateLimit = attrs.field(factory=RateLimit, init=False)
+    """The bandwidth that all rules share."""
     ports: dict[Channel, int] = attrs.field(factory=dict, init=False)
     """Where this node listens."""
     peer_book: PeerBook = attrs.field(init=False)

@@ -20,20 +20,23 @@ from i2core.api import (
     TransportContext,
     UsageError,
 )
-from i2core.config.model import BackupRole, NodeConfig, Rule, WorkRole
+from i2core.config.model import BackupRole, NodeConfig, WorkRole
 from i2core.config.options import structure_options
 from i2core.node.allocator import keep_freed_memory
 from i2core.node.control import serve_control
 from i2core.node.control_port import ControlPort, control_place
 from i2core.node.enrolment import Enrolment
 from i2core.node.identity import Identity
+from i2core.node.limits import keep_limits, set_limits
 from i2core.node.lock import locked
 from i2core.node.logbook import Logbook
 from i2core.node.peers import reach
+from i2core.node.reload import follow_config
 from i2core.node.runner import RuleRunner
 from i2core.node.running import RunningNode
 from i2core.node.token import TokenShelf
 from i2core.node.trust import TrustedTransport
+from i2core.pipeline.throttle import Throttle
 from i2core.registry import Registry
 from i2core.rule.backup import BackupService
 from i2core.rule.life import Life
@@ -73,6 +76,9 @@ async def _run(config: NodeConfig, registry: Registry, logbook: Logbook) -> None
                 await _add_rules(node, config.work, drivers)
             await nursery.start(serve_control, node, config.state_dir)
             await _open_control_port(node, drivers)
+            set_limits(node)
+            nursery.start_soon(keep_limits, node)
+            nursery.start_soon(follow_config, node)
             for rule in config.rules:
                 if rule.autostart:
                     node.start(rule.name)
@@ -103,12 +109,15 @@ async def _add_rules(node: RunningNode, role: WorkRole, drivers: AsyncExitStack)
     opened: ClientTransport = await drivers.enter_async_context(spec.open(structure_options(spec, {}), context))
     transport = TrustedTransport(opened, node.trust)
     for rule in node.config.rules:
-        node.runners[rule.name] = RuleRunner(rule.name, partial(_run_rule, node, rule, transport), node.logbook.say)
+        run = partial(_run_rule, node, rule.name, transport)
+        node.runners[rule.name] = RuleRunner(rule.name, run, node.logbook.say, Throttle([node.limit]))
 
 
-async def _run_rule(node: RunningNode, rule: Rule, transport: ClientTransport, life: Life) -> None:
+async def _run_rule(node: RunningNode, name: str, transport: ClientTransport, life: Life) -> None:
+    # The config may have been edited since the last run.
+    rule = next(rule for rule in node.config.rules if rule.name == name)
     await run_rule(
-        WorkRule(rule=rule, peer=reach(node.config, rule.backup), throttle=node.runners[rule.name].throttle),
+        WorkRule(rule=rule, peer=reach(node.config, rule.backup), throttle=node.runners[name].throttle),
         registry=node.registry,
         transport=transport,
         status=life.status,

@@ -152,7 +152,7 @@ def test_one_rule_that_fails_leaves_the_other_running(site: Site, i2: Commands, 
     i2.eventually("it stopped", lambda: site.status("work", "late")["code"] == 3607)
     failed = site.status("work", "late")
     assert failed["state"] == "stopped"
-    assert str(site.place / "late") in failed["cause"]
+    assert failed["object"] == str(site.place / "late")
     assert site.status("work", "good")["state"] == "replicating"
     (site.place / "late").mkdir()
     (site.place / "late" / "file").write_text("x")
@@ -253,6 +253,28 @@ def test_replicate_to_a_node(site: Site, i2: Commands, source: Path) -> None:
     unknown = i2.run("replicate", source, "nobody:/x", "--once", "--config", site.config("work"))
     assert unknown.returncode == 2
     assert "backup" in unknown.stderr
+
+
+def test_an_edited_limit_counts_while_the_node_runs(site: Site, i2: Commands, source: Path) -> None:
+    site.prepare(site.rule("data1", source))
+    site.start("backup")
+    site.start("work")
+    site.replicating("data1")
+    before = site.config("work").read_text()
+    assert site.status("work", "data1")["bandwidth_bps"] is None
+    site.config("work").write_text(before + '[[rule.bandwidth]]\nlimit = "400kbps"\n')
+    i2.eventually("the limit is in force", lambda: site.status("work", "data1")["bandwidth_bps"] == 400_000)
+    site.config("work").write_text(before + '[[rule.bandwidth]]\nlimit = "0"\n')
+    i2.eventually("it is stopped", lambda: site.status("work", "data1")["reason"] == "bandwidth")
+    stopped = site.status("work", "data1")
+    assert (stopped["state"], stopped["bandwidth_bps"], stopped["code"]) == ("stopped", 0, 3613)
+    (source / "while stopped").write_text("x")
+    site.config("work").write_text(before + '[[rule.bandwidth]]\nlimit = "fast"\n')
+    i2.eventually("the mistake is told", i2.said(site.log("work"), "'fast' is no rate"))
+    assert site.status("work", "data1")["reason"] == "bandwidth"
+    site.config("work").write_text(before)
+    site.replicating("data1")
+    i2.eventually("the replica is equal", lambda: compare_trees(source, site.replica("data1")) == [])
 
 
 def test_peers_are_listed(site: Site, i2: Commands, source: Path) -> None:

@@ -31,6 +31,7 @@ encrypt = {}
 snapshot = {}
 cdp = {}
 [[rule.bandwidth]]
+[[work.bandwidth]]
 """
 
 HEAD = """

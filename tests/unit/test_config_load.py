@@ -83,7 +83,7 @@ def test_the_work_sample() -> None:
     assert rule.bandwidth == (
         BandwidthWindow(days=frozenset(range(5)), first_minute=480, end_minute=1080, limit_bps=2_000_000),
     )
-    assert config.dormant == ("rule.snapshot", "rule.cdp", "rule.bandwidth")
+    assert config.dormant == ("rule.snapshot", "rule.cdp")
 
 
 def test_the_backup_sample() -> None:
