@@ -26,6 +26,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
         "replicate": ("i2core.cli.replicate:replicate", "Mirror a directory, then keep the copy current. No config."),
         "node": ("i2core.cli.node:node", "Run the daemon; show its identity, its peers, what this host can do."),
         "rule": ("i2core.cli.rule:rule", "See and steer the rules of the daemon on this host."),
+        "codes": ("i2core.cli.codes:codes", "Say what the codes mean, and what to do."),
         "plugins": ("i2core.cli.plugins:plugins", "List what is installed; check a plugin against its contract."),
     },
     context_settings=_SETTINGS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from i2core.api.code_texts import TEXTS
 from i2core.api.codes import FIRST_OF_OURS, Code, Level
+from i2core.cli.main import run
 
+ROOT = Path(__file__).parents[2]
 MANUAL = [line.split("\t") for line in (Path(__file__).parent / "manual_codes.tsv").read_text("utf-8").splitlines()]
 """Number, words, level and cause or way out, as the manual's appendix has them."""
 HAN = re.compile("[\u4e00-\u9fff]")
@@ -45,3 +48,23 @@ def test_every_text_is_there_in_both_languages(code: Code) -> None:
         assert not english.endswith(".")
     for chinese in (text.zh, text.cause_zh, text.next_zh):
         assert HAN.search(chinese)
+
+
+@pytest.mark.parametrize(("document", "lang"), [("docs/codes.md", "en"), ("docs/codes.zh.md", "zh")])
+def test_the_documents_show_what_the_command_prints(
+    document: str, lang: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("I2_LANG", lang)
+    assert run(["codes", "--markdown"]) == 0
+    table = [line for line in (ROOT / document).read_text("utf-8").splitlines() if line.startswith("|")]
+    assert table == capsys.readouterr().out.splitlines()
+
+
+def test_one_code_is_explained(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2_LANG", "zh")
+    assert run(["codes", "3588"]) == 0
+    assert "下一步: " + Code.LOCKED.text.next_zh in capsys.readouterr().out
+    assert run(["codes", "3588", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["code"], found["name"], found["level"]) == (3588, "LOCKED", "info")
+    assert run(["codes", "3521"]) == 2
