@@ -126,7 +126,8 @@ class CdpRetention:
 
 @attrs.frozen(kw_only=True)
 class BandwidthWindow:
-    """One `[[rule.bandwidth]]` or `[[work.bandwidth]]`. Where windows overlap, the lowest limit counts; outside all of them there is none."""
+    """One `[[rule.bandwidth]]` or `[[work.bandwidth]]`. Where windows overlap, the lowest limit counts; outside all of
+    them there is none."""
 
     days: frozenset[int]
     """0 is Monday, 6 is Sunday: the days on which the window begins."""
@@ -220,13 +221,13 @@ class NodeConfig:
     backup: BackupRole | None = None
     work: WorkRole | None = None
     rules: tuple[Rule, ...] = ()
-
-    @property
     control_listen: str | None = None
     """Where the control port listens; None: where the roles decide."""
     control_port: int | None = None
     """0: no control over the network; None: the roles' port."""
     consoles: tuple[PeerEntry, ...] = ()
+
+    @property
     def dormant(self) -> tuple[str, ...]:
         """Keys that are set and were checked, but that nothing carries out in this version: for the node to say so
         at its start, lest somebody counts on them in an emergency."""
