@@ -1,0 +1,401 @@
+"""What applications do to the sources: one operation at a time, chosen by the seed among all that a file system offers.
+
+An operation that cannot be done (a name is taken, a file is gone, the disk is full) is left out, as a program would
+give up.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from random import Random
+
+from i2core.testing.sim.disk import Inode
+from i2core.testing.sim.kernel import Kernel
+
+NAMES = (b"a", b"b", b"c", b"d", b"e", b"new\nline", b"\xff\xfe", b"n" * 255)
+SIZES = (0, 1, 40, 512, 700, 1024, 1500, 2048, 3000, 5000, 9000, 14_000, 20_000)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+_TARGETS = (b"a", b"../..", b"/sim/outside", b"../../outside", b"/sim/replica0", b"nowhere\n")
+_DEEPEST = 4
+
+
+class Application:
+    """Works beneath `roots` (absolute paths), and moves things to and from `outside`, on the same disk."""
+
+    def __init__(
+        self, kernel: Kernel, roots: list[bytes], outside: bytes, chance: Random, *, keeps_times: bool
+    ) -> None:
+        """`keeps_times`: leave out what gives other content an old time."""
+        self._kernel = kernel
+        self._roots = roots
+        self._outside = outside
+        self._chance = chance
+        self._said: list[str] = []
+        left_out = ("same_look",) if keeps_times else ()
+        self._operations = [
+            (method, _OFTEN.get(name, 1))
+            for name, method in vars(Application).items()
+            if not name.startswith("_") and name != "work" and name not in left_out
+        ]
+
+    def work(self) -> str:
+        """Carries out one operation; says which."""
+        methods, weights = zip(*self._operations, strict=True)
+        method: Callable[[Application], None] = self._chance.choices(methods, weights)[0]
+        self._said = [method.__name__]
+        try:
+            method(self)
+        except OSError as error:
+            self._said.append(f"({error.strerror})")
+        return " ".join(self._said)
+
+    # ------------------------------------------------------------------------------------------ choosing
+
+    def _say(self, *paths: bytes) -> None:
+        self._said += [ascii(path.decode("latin-1").replace("n" * 255, "n…")) for path in paths]
+
+    def _all(self, wanted: Callable[[int], bool]) -> list[bytes]:
+        found = []
+        waiting = [(root, self._kernel.find(root), 0) for root in self._roots]
+        while waiting:
+            path, inode, depth = waiting.pop()
+            for name, child in inode.entries.items():
+                below = path + b"/" + name
+                if wanted(child.mode):
+                    found.append(below)
+                if child.is_dir:
+                    waiting.append((below, child, depth + 1))
+        return found
+
+    def _existing(self, wanted: Callable[[int], bool] = lambda mode: True) -> bytes:
+        found = self._all(wanted)
+        if not found:
+            raise FileNotFoundError(2, "nothing fits")
+        return self._chance.choice(found)
+
+    def _file(self) -> bytes:
+        return self._existing(stat.S_ISREG)
+
+    def _directory(self) -> bytes:
+        found = [path for path in self._all(stat.S_ISDIR) if path.count(b"/") < _DEEPEST + 2]
+        return self._chance.choice(found + self._roots * 2)
+
+    def _fresh(self) -> bytes:
+        for _ in range(8):
+            path = self._directory() + b"/" + self._chance.choice(NAMES)
+            if not self._kernel.path.lexists(path):
+                return path
+        raise FileExistsError(17, "no name is free")
+
+    def _bytes(self, size: int | None = None) -> bytes:
+        size = self._chance.choice(SIZES) if size is None else size
+        # Runs of one byte, so that blocks repeat and differences are small.
+        return b"".join([bytes([self._chance.randrange(1, 256)]) * 100 for _ in range(size // 100 + 1)])[:size]
+
+    def _write(self, path: bytes, data: bytes, flags: int = os.O_TRUNC) -> None:
+        fd = self._kernel.open(path, _CREATE | flags, 0o644)
+        try:
+            done = 0
+            while done < len(data):
+                done += self._kernel.pwrite(fd, data[done:], done)
+        finally:
+            self._kernel.close(fd)
+
+    # ------------------------------------------------------------------------------------------ content
+
+    def create(self) -> None:
+        """A new file."""
+        path = self._fresh()
+        self._say(path)
+        self._write(path, self._bytes())
+
+    def overwrite(self) -> None:
+        """Truncated, and written anew."""
+        path = self._file()
+        self._say(path)
+        self._write(path, self._bytes())
+
+    def write_within(self) -> None:
+        """Some bytes in the middle."""
+        path = self._file()
+        self._say(path)
+        fd = self._kernel.open(path, os.O_WRONLY)
+        try:
+            size = self._kernel.fstat(fd).st_size
+            for _ in range(self._chance.randrange(1, 3)):
+                self._kernel.pwrite(
+                    fd, self._bytes(self._chance.choice((1, 30, 1500))), self._chance.randrange(size + 1)
+                )
+        finally:
+            self._kernel.close(fd)
+
+    def append(self) -> None:
+        """Some bytes at the end."""
+        path = self._file()
+        self._say(path)
+        fd = self._kernel.open(path, os.O_WRONLY)
+        try:
+            for _ in range(self._chance.randrange(1, 3)):
+                self._kernel.pwrite(fd, self._bytes(self._chance.choice((1, 60, 2500))), self._kernel.fstat(fd).st_size)
+        finally:
+            self._kernel.close(fd)
+
+    def sparse(self) -> None:
+        """A large file that is mostly hole."""
+        path = self._fresh()
+        self._say(path)
+        self._write(path, self._bytes(300))
+        self._kernel.truncate(path, 30_000)
+        fd = self._kernel.open(path, os.O_WRONLY)
+        try:
+            self._kernel.pwrite(fd, self._bytes(700), self._chance.randrange(29_000))
+        finally:
+            self._kernel.close(fd)
+
+    def cut(self) -> None:
+        """Shorter, or longer by a hole."""
+        path = self._file()
+        self._say(path)
+        self._kernel.truncate(path, self._chance.choice((0, 1, 700, 3000, 12_000)))
+
+    def punch(self) -> None:
+        """A hole."""
+        path = self._file()
+        self._say(path)
+        fd = self._kernel.open(path, os.O_WRONLY)
+        try:
+            self._kernel.punch_hole(
+                fd, self._chance.choice((0, 512, 1024, 3072)), self._chance.choice((512, 1024, 5000))
+            )
+        finally:
+            self._kernel.close(fd)
+
+    # ------------------------------------------------------------------------------------------ attributes
+
+    def chmod(self) -> None:
+        """Another mode."""
+        path = self._existing(lambda mode: not stat.S_ISLNK(mode))
+        self._say(path)
+        self._kernel.chmod(path, self._chance.choice((0o600, 0o644, 0o755, 0o4711, 0o2770)))
+
+    def chown(self) -> None:
+        """Another owner."""
+        path = self._existing()
+        self._say(path)
+        self._kernel.chown(path, self._chance.choice((0, 1000)), self._chance.choice((0, 100)), follow_symlinks=False)
+
+    def utime(self) -> None:
+        """Another time."""
+        path = self._existing()
+        self._say(path)
+        at = 10**18 + self._chance.getrandbits(50)
+        self._kernel.utime(path, ns=(at, at), follow_symlinks=False)
+
+    def xattr(self) -> None:
+        """An extended attribute, set or taken away."""
+        path = self._existing(lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        self._say(path)
+        name = self._chance.choice(("user.one", "user.two", "trusted.three"))
+        if name in self._kernel.listxattr(path):
+            self._kernel.removexattr(path, name)
+        else:
+            self._kernel.setxattr(path, name, self._bytes(self._chance.choice((0, 5, 300))))
+
+    # ------------------------------------------------------------------------------------------ names
+
+    def link(self) -> None:
+        """One more name."""
+        path, to = self._file(), self._fresh()
+        self._say(path, to)
+        self._kernel.link(path, to)
+
+    def link_and_write(self) -> None:
+        """One more name, then bytes by way of the old one, which goes."""
+        path, to = self._file(), self._fresh()
+        self._say(path, to)
+        self._kernel.link(path, to)
+        self._write(path, self._bytes(60), 0)
+        if self._chance.random() < 0.5:
+            self._kernel.unlink(path)
+
+    def unlink(self) -> None:
+        """A name goes."""
+        path = self._existing(lambda mode: not stat.S_ISDIR(mode))
+        self._say(path)
+        self._kernel.unlink(path)
+
+    def rename(self) -> None:
+        """To a free name."""
+        path, to = self._existing(), self._fresh()
+        self._say(path, to)
+        self._kernel.rename(path, to)
+
+    def rename_over(self) -> None:
+        """To a name that is taken."""
+        path, to = self._existing(), self._existing()
+        self._say(path, to)
+        self._kernel.rename(path, to)
+
+    def rename_tree(self) -> None:
+        """A directory, with a file in it that is being written."""
+        path, to = self._existing(stat.S_ISDIR), self._fresh()
+        self._say(path, to)
+        fd = self._kernel.open(path + b"/busy", _CREATE, 0o600)
+        try:
+            self._kernel.write(fd, self._bytes(100))
+            self._kernel.rename(path, to)
+            self._kernel.write(fd, self._bytes(1024))
+            self._write(to + b"/late", self._bytes(10))
+        finally:
+            self._kernel.close(fd)
+
+    def swap(self) -> None:
+        """Two objects change names by way of a third."""
+        one, other = self._existing(), self._existing()
+        passing = os.path.dirname(one) + b"/passing"
+        self._say(one, other)
+        if (other + b"/").startswith(one + b"/") or (one + b"/").startswith(other + b"/"):
+            return
+        self._kernel.rename(one, passing)
+        self._kernel.rename(other, one)
+        self._kernel.rename(passing, other)
+
+    def save(self) -> None:
+        """As an editor saves: a temporary file takes the name."""
+        path = self._file()
+        self._say(path)
+        passing = os.path.dirname(path) + b"/.save"
+        self._write(passing, self._bytes())
+        self._kernel.rename(passing, path)
+
+    def rotate(self) -> None:
+        """As logrotate."""
+        log = self._directory() + b"/log"
+        self._say(log)
+        for old, new in ((log + b".1", log + b".2"), (log, log + b".1")):
+            if self._kernel.path.lexists(old):
+                self._kernel.rename(old, new)
+        self._write(log, self._bytes(200))
+
+    def move_out(self) -> None:
+        """Out of the source."""
+        path = self._existing()
+        self._say(path)
+        self._kernel.rename(path, self._outside + b"/%d" % self._chance.getrandbits(40))
+
+    def move_in(self) -> None:
+        """Into the source."""
+        there = self._kernel.listdir(self._outside)
+        if there:
+            path, to = self._outside + b"/" + self._chance.choice(there), self._fresh()
+            self._say(path, to)
+            self._kernel.rename(path, to)
+
+    # ------------------------------------------------------------------------------------------ kinds, trees
+
+    def mkdir(self) -> None:
+        """A directory."""
+        path = self._fresh()
+        self._say(path)
+        self._kernel.mkdir(path, 0o755)
+
+    def nest(self) -> None:
+        """Directories in directories, with a file in each."""
+        path = self._fresh()
+        self._say(path)
+        for _ in range(3):
+            self._kernel.mkdir(path, 0o755)
+            self._write(path + b"/file", self._bytes(20))
+            path += b"/deeper"
+
+    def many(self) -> None:
+        """Many small files at once."""
+        path = self._fresh()
+        self._say(path)
+        self._kernel.mkdir(path, 0o755)
+        for number in range(self._chance.randrange(5, 14)):
+            self._write(path + b"/%d" % number, self._bytes(self._chance.randrange(60)))
+
+    def symlink(self) -> None:
+        """A symlink, perhaps to where nothing may be written."""
+        path = self._fresh()
+        self._say(path)
+        self._kernel.symlink(self._chance.choice(_TARGETS), path)
+
+    def symlink_for_directory(self) -> None:
+        """A directory's name becomes a symlink."""
+        path = self._existing(stat.S_ISDIR)
+        self._say(path)
+        self._kernel.rename(path, self._outside + b"/%d" % self._chance.getrandbits(40))
+        self._kernel.symlink(self._chance.choice(_TARGETS), path)
+
+    def directory_for_other(self) -> None:
+        """Something that is no directory becomes one."""
+        path = self._existing(lambda mode: not stat.S_ISDIR(mode))
+        self._say(path)
+        self._kernel.unlink(path)
+        self._kernel.mkdir(path)
+        self._write(path + b"/in", self._bytes(10))
+
+    def fifo(self) -> None:
+        """A FIFO."""
+        path = self._fresh()
+        self._say(path)
+        self._kernel.mkfifo(path, 0o600)
+
+    def device(self) -> None:
+        """A device node."""
+        path = self._fresh()
+        self._say(path)
+        self._kernel.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, self._chance.choice((3, 5, 7))))
+
+    def rmtree(self) -> None:
+        """A directory with all that is in it."""
+        path = self._existing(stat.S_ISDIR)
+        self._say(path)
+        self._clear(path)
+
+    def _clear(self, path: bytes) -> None:
+        inode = self._kernel.find(path, follow=False)
+        if not inode.is_dir:
+            self._kernel.unlink(path)
+            return
+        for name in list(inode.entries):
+            self._clear(path + b"/" + name)
+        self._kernel.rmdir(path)
+
+    def tree_anew(self) -> None:
+        """A directory goes and comes back under its name, with other things in it."""
+        path = self._existing(stat.S_ISDIR)
+        self._say(path)
+        self._clear(path)
+        self._kernel.mkdir(path)
+        self._write(path + b"/" + self._chance.choice(NAMES), self._bytes(30))
+
+    def flash(self) -> None:
+        """There, and gone again."""
+        path = self._fresh()
+        self._say(path)
+        self._write(path, self._bytes(100))
+        self._kernel.unlink(path)
+
+    def same_look(self) -> None:
+        """Other content of the same size and time, often in the same inode."""
+        path = self._file()
+        self._say(path)
+        found: Inode = self._kernel.find(path, follow=False)
+        if found.nlink > 1:
+            return
+        size, at = len(found.data), found.mtime_ns
+        self._kernel.unlink(path)
+        self._write(path, self._bytes(size))
+        self._kernel.utime(path, ns=(at, at))
+
+    def sync(self) -> None:
+        """All so far survives a power cut."""
+        self._kernel.find(self._outside).disk.sync()
+
+
+_OFTEN = {"create": 6, "append": 3, "write_within": 3, "mkdir": 3, "rename": 3, "rename_tree": 3, "nest": 2, "save": 2}

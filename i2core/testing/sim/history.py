@@ -1,0 +1,81 @@
+"""One history: a seed, what happened, and the verdict."""
+
+from __future__ import annotations
+
+import time
+import traceback
+
+import attrs
+import trio
+from trio.testing import MockClock
+
+from i2core.tasks import leaf
+from i2core.testing.sim.machine import Killed, Violation, running
+from i2core.testing.sim.plan import Plan, plan
+from i2core.testing.sim.seam import installed
+from i2core.testing.sim.world import World
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """How a history ended. `violation` is empty when all promises were kept."""
+
+    plan: Plan
+    violation: str
+    trace: list[str]
+    cpu_s: float
+    simulated_s: float
+    steps: int
+
+    @property
+    def seed(self) -> int:
+        """The history's seed."""
+        return self.plan.seed
+
+
+class _Steps(trio.abc.Instrument):
+    """Counts the turns of each machine's tasks, so that it can die at any of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+        machine = task.context.get(running)
+        if machine is not None and not machine.dead:
+            machine.steps += 1
+            if machine.steps == machine.dies_at:
+                machine.die()
+
+
+def play(seed: int) -> Verdict:
+    """Plays the history of a seed. The process must run nothing else of the product meanwhile."""
+    begun = time.process_time()
+    world = World(plan(seed))
+    steps, clock = _Steps(), MockClock(autojump_threshold=0)
+    violation = ""
+    try:
+        with installed(world.seam, order=seed):
+            trio.run(world.run, clock=clock, instruments=[steps])
+    except BaseException as error:
+        found = leaf(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, KeyboardInterrupt):
+            raise
+        violation = _told(found)
+    finally:
+        world.close()
+    return Verdict(
+        plan=world.plan,
+        violation=violation,
+        trace=world.trace,
+        cpu_s=time.process_time() - begun,
+        simulated_s=clock.current_time(),
+        steps=steps.count,
+    )
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, Violation):
+        return str(error)
+    assert not isinstance(error, Killed)
+    return "crashed: " + "".join(traceback.format_exception(error))

@@ -1,0 +1,62 @@
+"""A machine that can die: who is running, what it may write, and the moment at which it is killed.
+
+Tasks know their machine by a context variable, which trio hands to every task that they start. Whatever a dead
+machine's tasks still try to do on their way out (flush in a `finally`, close a socket) meets `Killed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+from i2core.testing.sim.disk import Inode
+
+
+class Killed(BaseException):
+    """The machine is dead: its code does not run any further. Not an Exception, so that nothing handles it."""
+
+
+class Violation(AssertionError):
+    """The product broke a promise."""
+
+
+class Machine:
+    """One life of a node, from its start until it is stopped or dies. `boot` is a number that changes when its power
+    was cut, `realms` are the directories it may write in."""
+
+    def __init__(self, name: str, *, boot: int = 1, wall_offset_s: float = 0.0) -> None:
+        self.name = name
+        self.boot = boot
+        self.realms: list[Inode] = []
+        self.wall_offset_s = wall_offset_s
+        self.epoch = 0
+        """Of a work node: its right to write."""
+        self.dead = False
+        self.steps = 0
+        """What it has done so far: system calls, and turns of its tasks."""
+        self.dies_at = 0
+        """The step at which it dies; 0: none."""
+        self.on_death: Callable[[], None] = lambda: None
+
+    def step(self) -> None:
+        """One more step.
+
+        Raises:
+            Killed: it was its last.
+        """
+        if self.dead:
+            raise Killed
+        self.steps += 1
+        if self.steps == self.dies_at:
+            self.die()
+            raise Killed
+
+    def die(self) -> None:
+        """Nothing that it does from here on has any effect."""
+        if not self.dead:
+            self.dead = True
+            self.on_death()
+
+
+running: ContextVar[Machine | None] = ContextVar("running", default=None)
+"""Whose code runs; None: the world's, for example an application's."""

@@ -1,0 +1,94 @@
+"""What is to happen in a history: drawn from its seed alone, before anything runs, so that it can be read."""
+
+from __future__ import annotations
+
+from random import Random
+
+import attrs
+
+ACCIDENTS = {
+    "kill work": 4,
+    "power work": 2,
+    "stop work": 2,
+    "kill backup": 4,
+    "power backup": 6,
+    "stop backup": 1,
+    "cut": 4,
+    "half-open": 3,
+    "lose an end": 3,
+    "stall": 2,
+    "refuse": 2,
+    "fill backup": 2,
+    "clock": 2,
+    "overflow": 3,
+    "takeover": 1,
+}
+"""What can go wrong, and how often it does, compared with the others."""
+
+
+@attrs.frozen
+class Step:
+    """At `at_s` seconds (of the monotonic clock) `what` happens: operations, or an accident with its numbers."""
+
+    at_s: float
+    what: str
+    steps: int = 0
+    """A node dies at its so-many-th step from then on; `work`: the number of operations."""
+    lasts_s: float = 0.0
+    """Until it is back; for a clock: by how much it jumps."""
+
+    def __str__(self) -> str:
+        return f"{self.at_s:.3f} {self.what} steps={self.steps} lasts={self.lasts_s:.3f}"
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """One history."""
+
+    seed: int
+    roots: int
+    strict: bool
+    """The mirror compares content, not size and time."""
+    keeps_orphans: bool
+    capture: str
+    rescan_s: float
+    before: int
+    """Operations on the sources before the rule starts."""
+    foreign: int
+    """Operations on the targets before the rule starts: what lies there already."""
+    work_first_s: float
+    steps: tuple[Step, ...]
+
+    def lines(self) -> list[str]:
+        """The plan for people."""
+        head = attrs.asdict(self, filter=lambda attribute, _: attribute.name != "steps")
+        return [", ".join(f"{key}={value}" for key, value in head.items()), *map(str, self.steps)]
+
+
+def plan(seed: int) -> Plan:
+    """The plan of a seed."""
+    chance = Random(f"plan {seed}")  # noqa: S311 (a history, not a secret)
+    lasts = chance.uniform(1.0, 8.0)
+    steps = [
+        Step(chance.uniform(0.0, lasts), "work", chance.choice((1, 2, 4, 8, 14))) for _ in range(chance.randint(1, 5))
+    ]
+    names, weights = list(ACCIDENTS), list(ACCIDENTS.values())
+    for what in chance.choices(names, weights, k=chance.choice((0, 1, 1, 1, 2, 2, 3, 4))):
+        until = chance.choice((0.05, 0.5, 3.0, 12.0, 40.0))
+        if what == "clock":
+            until = chance.choice((-86_400.0, -60.0, -0.5, 3600.0))
+        # Deaths come soon after something happened: that is when there is something to lose.
+        near = chance.choice(steps).at_s + chance.choice((0.0, 0.01, 0.05, 0.21, 0.5))
+        steps.append(Step(near, what, chance.choice((1, 10, 60, 300, 1000)) + chance.randrange(60), until))
+    return Plan(
+        seed=seed,
+        roots=chance.choice((1, 1, 2)),
+        strict=chance.random() < 0.5,
+        keeps_orphans=chance.random() < 0.1,
+        capture=chance.choice(("sim",) * 9 + ("scan",)),
+        rescan_s=chance.choice((0.0, 0.0, 7.0)),
+        before=chance.choice((0, 5, 15, 25)),
+        foreign=chance.choice((0, 0, 0, 6)),
+        work_first_s=chance.choice((0.0, 0.0, 1.0)),
+        steps=tuple(sorted(steps, key=lambda step: step.at_s)),
+    )
