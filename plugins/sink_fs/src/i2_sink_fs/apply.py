@@ -102,6 +102,7 @@ class Applier:
             try:
                 if self._file_key is not None and record.kind not in _WITHIN_FILE:
                     self._leave_file()
+                self._directories.trim()
                 try:
                     methods[record.kind](record)
                 except PermissionError:

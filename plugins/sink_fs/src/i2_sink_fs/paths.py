@@ -20,7 +20,7 @@ from i2core.api.syscalls import open_beneath
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CACHED_DIRS = 256
-"""Open directory fds of one call; far below the usual limit of 1024 for a process."""
+"""About so many directory fds does one call keep open; far below the usual limit of 1024 for a process."""
 _INHERITED = (b"system.posix_acl_default", b"security.")
 """Attributes of a directory that give new entries attributes of their own."""
 
@@ -227,6 +227,12 @@ class Directories:
         self._open.clear()
         self._count = 0
 
+    def trim(self) -> None:
+        """Closes all when much is open. For moments at which nothing that `find` gave is in use: a record needs two
+        directories at once, and the number of one that was closed in between may soon be another's."""
+        if self._count >= _CACHED_DIRS:
+            self.close()
+
     def find(self, root: int, path: bytes) -> Directory:
         """The directory at `path` beneath the root, as `open_directory` and `Roots.open` find it."""
         known = self._open.get(root)
@@ -234,8 +240,6 @@ class Directories:
             directory = known.get(path)
             if directory is not None:
                 return directory
-        if self._count >= _CACHED_DIRS:
-            self.close()
         fd = open_directory(self.find(root, b"").fd, path) if path else self._roots.open(root)
         try:
             names = os.listxattr(proc_path(fd))

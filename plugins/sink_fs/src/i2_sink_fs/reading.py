@@ -49,6 +49,7 @@ def _locate(directories: Directories, place: Place) -> tuple[Directory | None, b
 
 def open_content(directories: Directories, place: Place, *, staged: bool) -> int:
     """The file at `place`, or its staging file, for reading; -1 when it is no regular file."""
+    directories.trim()
     directory, name = _locate(directories, place)
     if directory is None:
         return -1
@@ -66,7 +67,11 @@ def open_content(directories: Directories, place: Place, *, staged: bool) -> int
 
 def look(directories: Directories, asks: Sequence[Ask]) -> list[Seen]:
     """As `Sink.look`."""
-    return [_answer(_find(directories, *ask.place), ask) for ask in asks]
+    answers = []
+    for ask in asks:
+        directories.trim()
+        answers.append(_answer(_find(directories, *ask.place), ask))
+    return answers
 
 
 def _answer(directory: Directory | None, ask: Ask) -> Seen:
