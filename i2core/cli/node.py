@@ -1,4 +1,5 @@
-"""``i2 node``: the daemon of this host, its identity, its peers (`pairing`), and what the host can do."""
+"""``i2 node``: the daemon of this host, its identity, its peers (`pairing`), its
+logbook (`log`), and what the host can do."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from i2core.cli.log import log
 from i2core.cli.output import document, json_option, table, wants_json
 from i2core.cli.pairing import join, peers, revoke, token
 from i2core.cli.words import words
@@ -67,7 +69,7 @@ def id_(config_file: str | None) -> None:
         click.echo(f"{place.name}  {identity.fingerprint}")
 
 
-for _command in (token, join, peers, revoke):
+for _command in (log, token, join, peers, revoke):
     node.add_command(_command)
 
 

@@ -113,6 +113,7 @@ def read_node(
         backup=backup,
         work=work,
         rules=tuple(rule.rule for rule in placed),
+        log_days=node.take("log_days", values.whole(1, 3650), 90),
         control_listen=node.take("control_listen", values.host, None),
         control_port=node.take("control_port", values.whole(0, 65535), None),
         consoles=consoles,

@@ -161,6 +161,8 @@ class Rule:
     snapshot: SnapshotPlan | None = None
     cdp: CdpRetention | None = None
     bandwidth: tuple[BandwidthWindow, ...] = ()
+    rpo_s: float | None = None
+    """The recovery point objective: an alarm when what is not durable on the replica is older than so many seconds."""
     delete_target_with_rule: bool = False
     """True: removing the rule also removes what lies beneath its targets."""
 
@@ -221,6 +223,8 @@ class NodeConfig:
     backup: BackupRole | None = None
     work: WorkRole | None = None
     rules: tuple[Rule, ...] = ()
+    log_days: int = 90
+    """How long the logbook keeps its lines."""
     control_listen: str | None = None
     """Where the control port listens; None: where the roles decide."""
     control_port: int | None = None

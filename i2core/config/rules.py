@@ -72,6 +72,7 @@ def read_rule(table: Table, context: Context) -> PlacedRule:
         brake=_brake(table.table("brake")),
         rescan_s=table.take("rescan", values.duration(1.0, zero=True), HOUR_S),
         autostart=table.take("autostart", values.flag, True),
+        rpo_s=table.take("rpo", values.duration(1.0), None),
         snapshot=_snapshot(table.table("snapshot")) if "snapshot" in table else None,
         cdp=_cdp(table.table("cdp")) if "cdp" in table else None,
         bandwidth=tuple(read_window(window) for window in table.tables("bandwidth", "[[rule.bandwidth]]")),

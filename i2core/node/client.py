@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -39,14 +39,23 @@ class ControlClient:
         """``start``, ``stop`` or ``release`` of a rule; False when there was nothing to do."""
         return bool(self._call("POST", f"/v1/rules/{quote(name, safe='')}/{action}")["done"])
 
+    def events(
+        self, after: int | None = None, *, wait_s: float = 0.0, limit: int = 500, rule: str | None = None
+    ) -> dict[str, Any]:
+        """A page of the logbook, as ``GET /v1/events`` answers it; waits up to `wait_s` seconds while it is empty."""
+        asked = {"after": after, "wait": int(wait_s), "limit": limit, "rule": rule}
+        query = urlencode({key: value for key, value in asked.items() if value is not None})
+        found: dict[str, Any] = self._call("GET", f"/v1/events?{query}", timeout_s=TIMEOUT_S + wait_s)
+        return found
+
     def reread_peers(self) -> dict[str, list[str]]:
         """Makes the daemon take over what changed in the peer book; the names gained and lost."""
         found: dict[str, list[str]] = self._call("POST", "/v1/peers/reread")
         return found
 
-    def _call(self, method: str, path: str) -> Any:
+    def _call(self, method: str, path: str, *, timeout_s: float = TIMEOUT_S) -> Any:
         try:
-            response = self._http.request(method, path)
+            response = self._http.request(method, path, timeout=timeout_s)
         except httpx.TransportError as error:
             raise I2Error(
                 said(f"no daemon answers here ({error})", f"没有守护进程应答（{error}）"),

@@ -26,7 +26,7 @@ _STEP_BYTES = 65_536
 
 
 class LogFiles:
-    """The files in `directory`, which is made when it is not there. One writer; `read` from any thread.
+    """The files in `directory`, which is made when it is not there, for the one who writes them.
 
     `keep_days`: what is older is removed. `clock` gives Unix time.
     """
@@ -36,7 +36,7 @@ class LogFiles:
         self._directory = directory
         self._keep_s = keep_days * DAY_S
         self._clock = clock
-        self._current = directory / "node.jsonl"
+        self._current = _paths(directory)[-1]
         self._file = self._open()
         self.last_cursor = self._last_cursor()
         """Of the newest line on disk; 0: there is none."""
@@ -118,36 +118,45 @@ class LogFiles:
                 return _last_line(file, path.stat().st_size)[1] or _first(path)
         return cursor
 
-    # ------------------------------------------------------------------------------------------ reading
-
-    def oldest(self) -> int:
-        """The first cursor on disk; 0: there is none."""
-        for path in self._paths():
-            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-                for cursor in _cursors(file):
-                    return cursor
-        return 0
-
-    def read(self, after: int, limit: int) -> list[dict[str, Any]]:
-        """Up to `limit` entries behind the cursor `after`, oldest first.
-
-        Raises:
-            OSError: the disk fails.
-        """
-        while True:
-            paths = self._paths()
-            with contextlib.suppress(FileNotFoundError):
-                found = _read(paths, after, limit)
-                if self._paths() == paths:
-                    return found
-            # A file was rotated or removed meanwhile, and lines were missed with it: look again.
-
     def _older(self) -> list[Path]:
-        """Every file but the one that is being written, oldest first."""
-        return sorted(path for path in self._directory.iterdir() if _NAME.fullmatch(path.name))
+        return _paths(self._directory)[:-1]
 
-    def _paths(self) -> list[Path]:
-        return [*self._older(), self._current]
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def oldest_cursor(directory: Path) -> int:
+    """The first cursor in the files there; 0: there is none."""
+    for path in _paths(directory):
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            for cursor in _cursors(file):
+                return cursor
+    return 0
+
+
+def read_entries(directory: Path, after: int, limit: int) -> list[dict[str, Any]]:
+    """Up to `limit` entries behind the cursor `after`, oldest first; also while another process writes them.
+
+    Raises:
+        OSError: the disk fails, or there are no such files.
+    """
+    while True:
+        paths = _paths(directory)
+        try:
+            found = _read(paths, after, limit)
+        except FileNotFoundError:
+            if _paths(directory) == paths:
+                raise
+            continue
+        # A file that was rotated or removed meanwhile may have taken lines with it: look again.
+        if _paths(directory) == paths:
+            return found
+
+
+def _paths(directory: Path) -> list[Path]:
+    """All files, oldest first; the last one is being written."""
+    older = sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+    return [*older, directory / "node.jsonl"]
 
 
 def _cursor(line: bytes) -> int | None:

@@ -23,12 +23,13 @@ import trio
 from i2core.api import Code
 from i2core.config.words import language
 from i2core.node.entry import entry_of, human
-from i2core.node.log_files import LogFiles
+from i2core.node.log_files import LogFiles, oldest_cursor, read_entries
 from i2core.node.repeats import RepeatLimit
 
 KEEP_DAYS = 90
 RECENT = 1000
 """Entries kept in memory: for followers that are up to date, and for when the disk takes none."""
+TIDY_S = 60.0
 START = 1_000_000_000
 """The billions of a cursor count the node's starts: a power cut may take the last lines from the disk, and a follower
 has seen them; their cursors must not come again."""
@@ -53,6 +54,11 @@ class Page:
         return attrs.asdict(self, recurse=False)
 
 
+def is_lost(after: int, oldest: int) -> bool:
+    """Whether entries behind the cursor `after` are gone, when `oldest` is the first one that is there."""
+    return after + 1 < oldest and oldest != START + 1
+
+
 class Logbook:
     """The `say` sink of a node. `directory` None: stderr and memory alone. `clock` gives Unix time."""
 
@@ -68,6 +74,7 @@ class Logbook:
         self._limit = limit or RepeatLimit()
         self._stderr = stderr or sys.stderr
         self._clock = clock
+        self._directory = directory
         self._files = None if directory is None else LogFiles(directory, keep_days, clock)
         last = self._files.last_cursor if self._files else 0
         self._cursor = self._start = (last // START + 1) * START
@@ -92,6 +99,12 @@ class Logbook:
             self._say_left_out(self._limit.ended())
             if self._files:
                 self._files.tidy()
+
+    async def keep_tidy(self) -> None:
+        """`tidy` once a minute, until cancelled."""
+        while True:
+            await trio.sleep(TIDY_S)
+            self.tidy()
 
     def close(self) -> None:
         """Tells what was left out, and closes the files; stderr stays open."""
@@ -138,8 +151,7 @@ class Logbook:
             OSError: the disk fails.
         """
         cursor, oldest = after or 0, await self._oldest()
-        passed_over = after is not None and after + 1 < oldest and oldest != START + 1
-        lost = after is not None and (passed_over or after > self._cursor)
+        lost = after is not None and (is_lost(after, oldest) or after > self._cursor)
         if cursor > self._cursor:
             cursor = 0  # of another log: what this one has is all new to the follower
         until = trio.current_time() + wait_s
@@ -163,7 +175,7 @@ class Logbook:
         return self._cursor if self._cursor > self._start else self._files.last_cursor if self._files else 0
 
     async def _oldest(self) -> int:
-        oldest = await trio.to_thread.run_sync(self._files.oldest) if self._files else 0
+        oldest = await trio.to_thread.run_sync(oldest_cursor, self._directory) if self._directory else 0
         return oldest or (self._recent[0]["cursor"] if self._recent else 0)
 
     async def _behind(self, cursor: int, limit: int, come: trio.Event) -> list[dict[str, Any]]:
@@ -172,8 +184,8 @@ class Logbook:
             recent = list(self._recent)
             if not recent or recent[-1]["cursor"] <= cursor:
                 self._waiting[come] = trio.lowlevel.current_trio_token()
-        if self._files and not (recent and recent[0]["cursor"] <= cursor + 1):
-            found = await trio.to_thread.run_sync(self._files.read, cursor, limit)
+        if self._directory and not (recent and recent[0]["cursor"] <= cursor + 1):
+            found = await trio.to_thread.run_sync(read_entries, self._directory, cursor, limit)
             if found:
                 return found
         return [entry for entry in recent if entry["cursor"] > cursor][:limit]

@@ -15,12 +15,14 @@ from i2core.api import Channel, Code, UsageError
 from i2core.config.model import NodeConfig
 from i2core.node.identity import Identity
 from i2core.node.logbook import Logbook
+from i2core.node.objectives import Objectives
 from i2core.node.peer_book import PeerBook, PeerRole
 from i2core.node.runner import RuleRunner
 from i2core.node.speech import said
 from i2core.node.trust import Trust
 from i2core.pipeline.throttle import RateLimit
 from i2core.registry import Registry
+from i2core.rule.line import told
 
 if TYPE_CHECKING:
     from i2core.rule.backup import BackupRuleStatus, BackupService
@@ -37,6 +39,7 @@ class RunningNode:
     nursery: trio.Nursery
     runners: dict[str, RuleRunner] = attrs.field(factory=dict, init=False)
     backup: BackupService | None = attrs.field(default=None, init=False)
+    objectives: Objectives = attrs.field(factory=Objectives, init=False)
     limit: RateLimit = attrs.field(factory=RateLimit, init=False)
     """The bandwidth that all rules share."""
     ports: dict[Channel, int] = attrs.field(factory=dict, init=False)
@@ -64,7 +67,10 @@ class RunningNode:
 
     def rules(self) -> list[dict[str, Any]]:
         """All rules: those this node sends, then those it receives."""
-        sent = [runner.status.as_json() | {"role": "work"} for runner in self.runners.values()]
+        sent = [
+            runner.status.as_json() | self.objectives.figures(runner) | {"role": "work", "peer": self._backup_of(name)}
+            for name, runner in self.runners.items()
+        ]
         received = [_received_json(status) for status in self.backup.statuses()] if self.backup else []
         return sent + received
 
@@ -139,14 +145,25 @@ def _received_json(status: BackupRuleStatus) -> dict[str, Any]:
         "peer": status.peer,
         "state": "held" if status.held else "receiving",
         "percent": None,
-        "code": int(Code.MASS_DELETE_HELD) if status.held else None,
-        "cause": status.held_reason if status.held else "",
+        **told(
+            Code.MASS_DELETE_HELD if status.held else None,
+            obj=status.name if status.held else "",
+            cause=status.held_reason if status.held else "",
+            next_step=said(
+                f"if it is meant: i2 rule release {status.name}", f"若确属本意，请执行 i2 rule release {status.name}"
+            )
+            if status.held
+            else "",
+        ),
         "seq": status.applied_seq,
         "durable_seq": status.durable_seq,
         "lag_seconds": None,
         "lag_bytes": None,
         "spool_bytes": None,
         "capture": None,
+        "rpo_seconds": None,
+        "rpo_actual_seconds": None,
+        "rpo_broken": None,
         "held": status.held,
         "applied_records": status.applied_records,
         "applied_bytes": status.applied_bytes,

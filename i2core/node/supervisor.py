@@ -56,7 +56,7 @@ async def run_node(config: NodeConfig, registry: Registry) -> None:
     """
     keep_freed_memory()
     with locked(config.state_dir):
-        logbook = Logbook(config.state_dir / "log")
+        logbook = Logbook(config.state_dir / "log", keep_days=config.log_days)
         try:
             await _run(config, registry, logbook)
         finally:
@@ -79,6 +79,8 @@ async def _run(config: NodeConfig, registry: Registry, logbook: Logbook) -> None
             set_limits(node)
             nursery.start_soon(keep_limits, node)
             nursery.start_soon(follow_config, node)
+            nursery.start_soon(node.objectives.watch, lambda: node.config.rules, node.runners, logbook.say)
+            nursery.start_soon(logbook.keep_tidy)
             for rule in config.rules:
                 if rule.autostart:
                     node.start(rule.name)

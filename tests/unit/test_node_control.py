@@ -12,11 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import attrs
+import click
 import httpx
 import pytest
 import trio
+import trio.testing
 
-from i2core.api import Code, I2Error, UsageError
+from i2core.api import Code, I2Error, StopRule, UsageError
 from i2core.cli.main import run
 from i2core.config.model import NodeConfig, Pair, Rule
 from i2core.node.client import ControlClient, control_client
@@ -28,6 +31,7 @@ from i2core.node.running import RunningNode
 from i2core.node.socket_path import SOCKET, short_path
 from i2core.registry import Registry
 from i2core.rule.life import Life
+from i2core.rule.line import Line
 from i2core.rule.status import State
 
 RULE = "data/1 ü"
@@ -203,3 +207,86 @@ def test_no_daemon_is_one_clear_error(place: str, tmp_path: Path, capsys: pytest
     assert run(["rule", "status", "--state-dir", str(tmp_path / place)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "i2 node run" in line
+
+
+# ------------------------------------------------------------------------------------------ watching
+
+
+async def test_a_follower_gets_what_comes_behind_its_cursor(tmp_path: Path) -> None:
+    async with _node(tmp_path) as node:
+        node.logbook.say("", None, "before")
+        page = await _ask(tmp_path, lambda client: client.events())
+        assert [event["line"] for event in page["events"]] == ["before"]
+        pages = []
+
+        async def follow() -> None:
+            pages.append(await _ask(tmp_path, lambda client: client.events(page["cursor"], wait_s=20, rule="b")))
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(follow)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                node.logbook.say("a", None, "of another rule")
+                node.logbook.say("b", Code.REPLICA_FULL, Line("name \udcff", obj="/b/\udcff", cause="full"))
+    (event,) = pages[0]["events"]
+    assert (event["line"], event["object"], event["code"]) == ("name \udcff", "/b/\udcff", 3606)
+    assert (pages[0]["newest"], pages[0]["oldest"], pages[0]["lost"]) == (event["cursor"], page["oldest"], False)
+
+
+@pytest.mark.parametrize("question", ["after=-1", "after=x", "wait=61", "limit=0", "limit=1001", "after=" + "9" * 5000])
+async def test_a_question_that_makes_no_sense(tmp_path: Path, question: str) -> None:
+    async with _node(tmp_path):
+        answer = await _get(tmp_path, f"/v1/events?{question}")
+    assert (answer.status_code, answer.json()["code"]) == (409, Code.USAGE)
+    assert answer.json()["object"] == question.partition("=")[0]
+
+
+async def test_status_and_metrics_say_the_same(tmp_path: Path) -> None:
+    async with _node(tmp_path) as node:
+        node.runners[RULE].status.note(StopRule("no \udcff", code=Code.REPLICA_FULL, obj="/b/\udcff"))
+        node.objectives.set([attrs.evolve(node.config.rules[0], rpo_s=30.0)])
+        sent, received = await _ask(tmp_path, lambda client: client.rules())
+        answer = await _get(tmp_path, "/metrics")
+    assert (sent["code"], sent["object"], sent["cause"]) == (3606, "/b/\udcff", "no \udcff")
+    assert (sent["next_step"], sent["next_step_zh"]) == ("free space, then start the rule", "释放空间后启动规则")
+    assert (sent["rpo_seconds"], sent["rpo_broken"], sent["peer"]) == (30.0, False, "bak1")
+    assert (received["object"], received["cause"]) == ("received", "900 of 1000 files")
+    assert received["next_step_zh"] == "若确属本意，请执行 i2 rule release received"
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    lines = answer.text.splitlines()
+    assert f'i2_rule_code{{rule="{RULE}",role="work",peer="bak1"}} 3606' in lines
+    assert 'i2_rule_durable_seq{rule="received",role="backup",peer="web1"} 5' in lines
+
+
+async def _get(state_dir: Path, path: str) -> httpx.Response:
+    def ask() -> httpx.Response:
+        with short_path(state_dir) as directory:
+            transport = httpx.HTTPTransport(uds=f"{directory}/{SOCKET}")
+            with httpx.Client(transport=transport, base_url="http://i2") as http:
+                return http.get(path)
+
+    return await trio.to_thread.run_sync(ask)
+
+
+async def test_the_log_command_follows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("I2_LANG", "en")
+    shown: list[str] = []
+
+    async with _node(tmp_path) as node:
+        node.logbook.say("a", None, "before")
+
+        def echo(line: str, *, err: bool = False) -> None:
+            if not err:
+                shown.append(line)
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(click, "echo", echo)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_i2, "node", "log", "--follow", "--json", "--state-dir", str(tmp_path))
+            with trio.fail_after(10):
+                while not shown:  # it follows from when it first asks
+                    node.logbook.say("a", None, "behind")
+                    await trio.sleep(0.05)
+    assert json.loads(shown[0])["line"] == "behind"

@@ -307,7 +307,8 @@ def test_reading_a_long_file_goes_straight_to_the_place(tmp_path: Path) -> None:
     for number in range(1, 20_001):
         files.append(b'{"cursor": %d, "line": "%s"}\n' % (number, b"x" * (number % 300)))
     for after in (0, 1, 777, 12_345, 19_998):
-        assert [entry["cursor"] for entry in files.read(after, 2)] == [after + 1, after + 2]
-    assert files.read(20_000, 2) == []
-    assert files.oldest() == 1
+        found = log_files.read_entries(tmp_path, after, 2)
+        assert [entry["cursor"] for entry in found] == [after + 1, after + 2]
+    assert log_files.read_entries(tmp_path, 20_000, 2) == []
+    assert log_files.oldest_cursor(tmp_path) == 1
     files.close()

@@ -1,0 +1,63 @@
+"""Watches the recovery points of a node's rules, and tells when an objective is broken and when it holds again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from i2core.api import Code
+from i2core.config.model import Rule
+from i2core.node.runner import RuleRunner, Say
+from i2core.rule.line import Line
+from i2core.rule.rpo import RecoveryPoint
+
+TICK_S = 1.0
+
+
+@attrs.define
+class Objectives:
+    """The recovery point of each rule by its name."""
+
+    clock_ns: Callable[[], int] = time.monotonic_ns
+    points: dict[str, RecoveryPoint] = attrs.field(factory=dict, init=False)
+
+    def set(self, rules: Iterable[Rule]) -> None:
+        """Takes over the objectives of these rules."""
+        for rule in rules:
+            self._point(rule.name).rpo_s = rule.rpo_s
+
+    def figures(self, runner: RuleRunner) -> dict[str, Any]:
+        """For the rule's status: ``{"rpo_seconds", "rpo_actual_seconds", "rpo_broken"}``."""
+        point = self._point(runner.name)
+        return {
+            "rpo_seconds": point.rpo_s,
+            "rpo_actual_seconds": round(point.age_s(runner.status, self.clock_ns()), 3),
+            "rpo_broken": point.broken,
+        }
+
+    def judge(self, runner: RuleRunner, say: Say) -> None:
+        """Looks at one rule now, and tells when something changed."""
+        point, now_ns = self._point(runner.name), self.clock_ns()
+        code = point.judge(runner.status, now_ns)
+        if code is None or (code is Code.RPO_HOLDS and point.rpo_s is None):
+            return  # an objective that was taken back is neither
+        age_s, status = point.age_s(runner.status, now_ns), runner.status
+        cause = f"the recovery point is {age_s:.1f} s old, {point.rpo_s:g} s are allowed; rule {status.state.value}"
+        if code is Code.RPO_BROKEN and status.code is not None:
+            cause += f" [{int(status.code)}] {status.cause or status.code.text.en}"
+        say(runner.name, code, Line(f"{code.text.en}: {cause}", obj=runner.name, cause=cause))
+
+    async def watch(self, rules: Callable[[], Iterable[Rule]], runners: Mapping[str, RuleRunner], say: Say) -> None:
+        """Judges all rules once a second, until cancelled. `rules` gives them as the config has them now."""
+        while True:
+            self.set(rules())
+            for runner in list(runners.values()):
+                self.judge(runner, say)
+            await trio.sleep(TICK_S)
+
+    def _point(self, name: str) -> RecoveryPoint:
+        return self.points.setdefault(name, RecoveryPoint(self.clock_ns()))
