@@ -19,13 +19,17 @@ GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _new = tuple.__new__
 
 
+class AttributesUnreadable(OSError):
+    """The attributes of a name cannot be read; `filename` is the name, as bytes."""
+
+
 def read_entries(dir_fd: int, names: Iterable[bytes], missing: Collection[int] = GONE) -> list[Entry | None]:
     """What these names in an open directory are now, in order; None for nothing, and for an errno in `missing`.
 
     Extended attributes that cannot be read count as none: what is not ours to see is not ours to copy.
 
     Raises:
-        OSError: another errno than those.
+        AttributesUnreadable: (an `OSError`) another errno than those.
     """
     # Runs for every file of both trees at every mirror: plain locals, and tuple.__new__ instead of the slower class.
     lstat, new, symlink, of_type = os.stat, _new, stat.S_IFLNK, 0o170000
@@ -38,7 +42,7 @@ def read_entries(dir_fd: int, names: Iterable[bytes], missing: Collection[int] =
             target = os.readlink(name, dir_fd=dir_fd) if mode & of_type == symlink else b""
         except OSError as error:
             if error.errno not in missing:
-                raise
+                raise AttributesUnreadable(error.errno, error.strerror, name) from error
             add(None)
             continue
         digest = xattr_digest(xattrs_at(dir_fd, name)) if has_xattrs(dir_fd, name) else 0

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import xxhash
 
-from i2core.api.errors import ProtocolError
+from i2core.api.errors import Code, ProtocolError
 
 BLOCK_BYTES = 64 * 1024
 """Block of the content hashes (xxh3-128, 16 bytes a block; the last block of a file may be short)."""
@@ -235,11 +235,11 @@ def decode_records(payload: Buffer) -> list[Record]:
         if kind is None or flags & ~_ALL_FLAGS:
             raise ProtocolError(f"unknown record kind {code} or flags {flags:#x}")
         if offset >= 1 << 63 or size >= 1 << 63:
-            raise ProtocolError("offset or size out of range")
+            raise ProtocolError("offset or size out of range", code=Code.WRITE_FRAGMENT)
         has_meta = flags & _HAS_META
         end = at + (meta_size if has_meta else 0) + path_len + other_len + xattr_len + data_len
         if end > total:
-            raise ProtocolError("record cut short")
+            raise ProtocolError("record cut short", code=Code.WRITE_FRAGMENT)
         mode = uid = gid = mtime_ns = 0
         if has_meta:
             mode, uid, gid, mtime_ns = unpack_meta(raw, at)

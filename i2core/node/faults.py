@@ -8,6 +8,10 @@ from i2core.api import Code, I2Error
 from i2core.tasks import leaf
 
 
+NO_THREAD = "can't start new thread"
+"""What CPython says when pthread_create(3) fails; it has no class of its own for that."""
+
+
 def leading(error: BaseException) -> BaseException:
     """The error to report: of a group the one that matters, others as they are."""
     return leaf(error) if isinstance(error, BaseExceptionGroup) else error
@@ -21,6 +25,8 @@ def as_i2error(error: BaseException) -> I2Error:
     if isinstance(found, OSError):
         obj = found.filename if isinstance(found.filename, str) else ""
         return I2Error(found.strerror or str(found), code=Code.INTERNAL, obj=obj)
+    if isinstance(found, RuntimeError) and str(found) == NO_THREAD:
+        return I2Error(str(found), code=Code.THREAD)
     return I2Error(f"{type(found).__name__}: {found}", code=Code.INTERNAL)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from i2core.api import Code, Place, StopRule
+from i2core.api.entries import AttributesUnreadable
 from i2core.config.model import OnError
 from i2core.pipeline.chain import FilterChain
 from i2core.pipeline.tree import SourceTree
@@ -46,6 +47,10 @@ class Source:
             StopRule: the rule says `on_error = "stop"`.
         """
         message = error.strerror or str(error)
+        if isinstance(error, AttributesUnreadable):
+            code = Code.READ_ATTRIBUTES
+            name = error.filename
+            place = place if place.path.rpartition(b"/")[2] == name else place.child(name)
         if self.on_error is OnError.STOP:
             raise StopRule(message, code=code, obj=self.show(place), next_step='or set on_error = "log"')
         self.status.skip(self.show(place), code, message)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2core.api import Batch, Kind, Meta, ProtocolError, Record, decode_records, encode_records, xattr_digest
+from i2core.api import Batch, Code, Kind, Meta, ProtocolError, Record, decode_records, encode_records, xattr_digest
 from i2core.api.records import safe_name, safe_path
 
 U32, U63 = (1 << 32) - 1, (1 << 63) - 1
@@ -142,8 +142,9 @@ def test_a_count_that_cannot_be_costs_nothing() -> None:
 def test_offsets_that_no_file_has_are_refused() -> None:
     raw = bytearray(encode_records([Record(Kind.WRITE, 0, b"f", offset=U63)]))
     raw[4 + 16 + 7] |= 0x80
-    with pytest.raises(ProtocolError, match="out of range"):
+    with pytest.raises(ProtocolError, match="out of range") as refused:
         decode_records(bytes(raw))
+    assert refused.value.code is Code.WRITE_FRAGMENT
 
 
 def test_the_digest_of_attributes() -> None:

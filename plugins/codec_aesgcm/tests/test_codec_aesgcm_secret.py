@@ -12,7 +12,7 @@ from i2_codec_aesgcm.config import AesGcmConfig
 from i2_codec_aesgcm.plugin import i2_codecs
 from i2_codec_aesgcm.secret import master_key
 
-from i2core.api import CodecContext, UsageError
+from i2core.api import Code, CodecContext, UsageError
 
 _KEY = bytes(range(200, 232))
 _WORDS = "öffne dich"
@@ -47,7 +47,7 @@ def test_a_key_file_without_a_key(tmp_path: Path, content: bytes) -> None:
     key_file = _file(tmp_path / "key", content)
     with pytest.raises(UsageError, match="neither 32 raw bytes") as caught:
         master_key(AesGcmConfig(key_file=key_file), "data1")
-    assert caught.value.obj == key_file
+    assert (caught.value.code, caught.value.obj) == (Code.ENCRYPT, key_file)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o601, 0o777])

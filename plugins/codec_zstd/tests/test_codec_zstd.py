@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 import pyzstd
@@ -17,7 +18,7 @@ from i2_codec_zstd.config import Level
 from i2_codec_zstd.plugin import i2_codecs
 from pyzstd import CParameter
 
-from i2core.api import Code, ProtocolError
+from i2core.api import Code, ProtocolError, StopRule
 from i2core.testing import check_codec
 
 _TEXT = b"".join(b"2026-01-01T00:00:%02d host app: request %d done\n" % (n % 60, n * 7919) for n in range(5_000))
@@ -65,6 +66,21 @@ def test_hostile_bytes_are_refused_or_within_the_limit(tail: bytes) -> None:
             assert len(_decode(message, 100)) <= 100
         except ProtocolError:
             continue
+
+
+@pytest.mark.parametrize("error", [pyzstd.ZstdError("no"), MemoryError()])
+def test_data_that_cannot_be_compressed_stops_the_rule(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        FLUSH_FRAME = 2
+
+        def compress(self, data: bytes, mode: int) -> bytes:
+            raise error
+
+    codec = ZstdCodec()
+    monkeypatch.setattr(codec, "_local", SimpleNamespace(compressor=Refusing()))
+    with pytest.raises(StopRule) as caught:
+        codec.encode(_TEXT, seq=1, header=b"")
+    assert caught.value.code is Code.COMPRESS
 
 
 def test_a_changed_frame_is_noticed() -> None:

@@ -9,7 +9,7 @@ import os
 import stat
 
 from i2_codec_aesgcm.config import AesGcmConfig
-from i2core.api import UsageError
+from i2core.api import Code, UsageError
 
 KEY_BYTES = 32
 _FILE_BYTES_MAX = 4096
@@ -29,7 +29,7 @@ def master_key(config: AesGcmConfig, rule: str) -> bytes:
     if config.passphrase_file is not None:
         passphrase = _read_secret(config.passphrase_file).removesuffix(b"\n").removesuffix(b"\r")
         if not passphrase:
-            raise UsageError("holds no passphrase", obj=config.passphrase_file)
+            raise UsageError("holds no passphrase", code=Code.ENCRYPT, obj=config.passphrase_file)
     else:
         passphrase = (config.passphrase or "").encode("utf-8", "surrogateescape")
     salt = hashlib.sha256(b"i2core aesgcm passphrase salt v1\0" + rule.encode("utf-8", "surrogateescape")).digest()
@@ -46,7 +46,7 @@ def _read_secret(path: str) -> bytes:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(_FILE_BYTES_MAX + 1) if stat.S_ISREG(mode) else b""
     except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", obj=path) from error
+        raise UsageError(f"cannot be read: {error.strerror}", code=Code.ENCRYPT, obj=path) from error
     if not stat.S_ISREG(mode):
         raise UsageError("is not a regular file", obj=path)
     if mode & 0o077:
@@ -71,5 +71,6 @@ def _parse_key(content: bytes, path: str) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise UsageError("holds neither 32 raw bytes, nor 64 hex digits, nor the base64 of 32 bytes", obj=path)
+        cause = "holds neither 32 raw bytes, nor 64 hex digits, nor the base64 of 32 bytes"
+        raise UsageError(cause, code=Code.ENCRYPT, obj=path)
     return key

@@ -14,7 +14,7 @@ import pyzstd
 from pyzstd import CParameter, DParameter
 
 from i2_codec_zstd.config import Level
-from i2core.api import Buffer, Code, Codec, ProtocolError
+from i2core.api import Buffer, Code, Codec, ProtocolError, StopRule
 
 LEVELS = {Level.LOW: 1, Level.MEDIUM: 3, Level.HIGH: 6}
 """zstd levels, by measurement on batches of 1 MiB: above 6 the output does not get smaller."""
@@ -39,7 +39,10 @@ class ZstdCodec(Codec):
 
     def encode(self, data: Buffer, *, seq: int, header: bytes) -> Buffer:
         compressor = self._local.compressor
-        frame = compressor.compress(data, compressor.FLUSH_FRAME)
+        try:
+            frame = compressor.compress(data, compressor.FLUSH_FRAME)
+        except (pyzstd.ZstdError, MemoryError) as error:
+            raise StopRule(f"zstd: {error or 'out of memory'}", code=Code.COMPRESS) from error
         return b"".join((_ZSTD, frame) if len(frame) < len(data) else (_STORED, data))
 
     def decode(self, data: Buffer, *, seq: int, header: bytes, limit: int) -> Buffer:
