@@ -10,6 +10,7 @@ block and are made by one worker at a time.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from collections import OrderedDict
@@ -113,6 +114,7 @@ class Catalog:
     """The catalog of one rule in the file `path`; None keeps it in a temporary file that is gone at close."""
 
     def __init__(self, path: Path | None) -> None:
+        self._path = path
         self._db = sqlite3.connect(path or "", check_same_thread=False, isolation_level=None)
         # Losing the last transactions in a crash only means that a little is compared once more.
         self._db.execute("PRAGMA journal_mode = WAL" if path else "PRAGMA journal_mode = OFF")
@@ -127,14 +129,28 @@ class Catalog:
         self._paths: OrderedDict[Place, int] = OrderedDict()
 
     def close(self) -> None:
-        """Writes out and closes."""
+        """An orderly end: all is on the disk."""
+        self.set_fact("clean", 1)
         self._db.execute("COMMIT")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
+        if self._path is not None:
+            fd = os.open(self._path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
     def commit(self) -> None:
         """Ends the unit of work: a crash later keeps what was done so far."""
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")
+
+    def clear(self) -> None:
+        """Forgets all objects: what the replica has is not known."""
+        for table in ("node", "blocks", "doubt"):
+            self._db.execute(f"DELETE FROM {table}")
+        self._paths.clear()
 
     def fact(self, key: str) -> int | None:
         """A number kept beside the rows."""
@@ -215,10 +231,12 @@ class Catalog:
         """Forgets the doubts of all that is durable."""
         self._db.execute("DELETE FROM doubt WHERE last_seq <= ?", (durable_seq,))
 
-    def doubts(self) -> list[Doubt]:
-        """All doubts that are kept."""
-        found = self._db.execute("SELECT DISTINCT parent, name, node, deep FROM doubt")
-        return [Doubt(parent, name, node, bool(deep)) for parent, name, node, deep in found]
+    def doubts(self) -> dict[int, list[Doubt]]:
+        """All doubts that are kept, by the seq that ends them."""
+        found: dict[int, list[Doubt]] = {}
+        for seq, parent, name, node, deep in self._db.execute("SELECT last_seq, parent, name, node, deep FROM doubt"):
+            found.setdefault(seq, []).append(Doubt(parent, name, node, bool(deep)))
+        return found
 
     def children(self, row: Row) -> dict[bytes, Row]:
         """The rows of a directory, by name."""

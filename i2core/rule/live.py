@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import trio
 
-from i2core.api import Failure, Place, Record
+from i2core.api import Code, Failure, Place, Record
 from i2core.api.entries import GONE
 from i2core.api.records import Buffer
 from i2core.rule.catalog import OPEN, Catalog, Doubt
@@ -100,6 +100,32 @@ class Live:
         ages = (self._ledger.oldest_ns, self._dirty.oldest_ns, self._working_ns)
         return min((age for age in ages if age is not None), default=None)
 
+    def restore(self) -> None:
+        """Takes up what an earlier run left: batches that wait in the spool, and what was in doubt.
+
+        Raises:
+            OSError: the spool cannot be read.
+        """
+        doubts = self._source.catalog.doubts()
+        self._ledger.durable_seq = self._source.catalog.fact("durable_seq") or 0
+        for kept in self._outbox.open():
+            about: Doubts = {(Place(0, each.name), each.node): each for each in doubts.pop(kept.last_seq, ())}
+            self._ledger.add(kept.last_seq, kept.since_ns, about, kept=True)
+            self._seqs.next = max(self._seqs.next, kept.last_seq + 1)
+        self.doubt(each for some in doubts.values() for each in some)
+
+    def forget(self) -> None:
+        """What an earlier run left is of no use: all is compared.
+
+        Raises:
+            OSError: the spool cannot be cleared.
+        """
+        self._outbox.clear()
+        self._ledger.clear()
+        self._source.catalog.clear()
+        self._source.catalog.set_fact("mirrored", 0)
+        self._source.catalog.commit()
+
     def doubt(self, doubts: Iterable[Doubt]) -> None:
         """These places are to be compared with the replica."""
         fresh = list(doubts)
@@ -152,6 +178,9 @@ class Live:
     async def produce(self) -> None:
         """While there is no session: makes records of what changes, until cancelled or the outbox is full."""
         while True:
+            if not self._outbox.has_room:
+                full = "memory_limit and disk_limit are used up: changes are only marked until the link is back"
+                self._source.say(self._source.rule, Code.MIRROR_CANCELLED, full)
             await self._outbox.wait_for_room()
             if not (self._marks or self._reconciler.oldest_ns):
                 await self._dirty.wait()
@@ -161,9 +190,11 @@ class Live:
     async def _resume(self, session: Session) -> None:
         welcome = session.welcome
         self.doubt(self._ledger.resume(welcome.applied_seq, exact=welcome.exact))
-        for batch in self._outbox.after(welcome.applied_seq):
+        seq = welcome.applied_seq
+        while (batch := await trio.to_thread.run_sync(self._outbox.after, seq)) is not None:
             await session.skip_to(batch.first_seq)
             await session.send(await trio.to_thread.run_sync(session.encode, batch))
+            seq = batch.last_seq
         await session.skip_to(self._seqs.next)
         broken_off, self._broken_off = self._broken_off, []
         for doubt in broken_off:
@@ -262,7 +293,7 @@ class Live:
 
     def keep(self, batch: Sealed, since_ns: int, doubts: Doubts) -> None:
         """Notes a batch before it is sent."""
-        self._outbox.put(batch)
+        self._outbox.put(batch, since_ns)
         self._ledger.add(batch.last_seq, since_ns, doubts, kept=True)
 
     def _make(self) -> _Made:
@@ -283,6 +314,7 @@ class Live:
             catalog.keep_doubts(batch.last_seq, outcome.doubts.values())
         catalog.drop_doubts(self._ledger.durable_seq)
         catalog.set_fact("next_seq", self._seqs.next)
+        catalog.set_fact("durable_seq", self._ledger.durable_seq)
         catalog.commit()
         return _Made(batch, outcome)
 

@@ -43,7 +43,9 @@ async def mend(source: Source, session: Session, doubts: Iterable[Doubt]) -> Wai
         await session.send_records([Record(Kind.REMOVE, place.root, place.path) for place in part])
     mirror = Mirror(source, session, orphans=False, strict=True)
     await mirror.run(plan.scopes)
-    links = await trio.to_thread.run_sync(_links, source, [*plan.compared, *mirror.renewed])
+    plan.waiting.doubts.extend(doubt for place, doubt in plan.compared if _touches(place, doubt, mirror.missed))
+    compared = [place for place, _ in plan.compared]
+    links = await trio.to_thread.run_sync(_links, source, [*compared, *mirror.renewed])
     for at in range(0, len(links), REMOVALS):
         await session.send_records(links[at : at + REMOVALS])
     return plan.waiting
@@ -53,14 +55,14 @@ class _Plan(NamedTuple):
     scopes: list[Scope]
     gone: list[Place]
     """Neither the source nor, as far as we know, the replica has anything here."""
-    compared: list[Place]
+    compared: list[tuple[Place, Doubt]]
     waiting: Waiting
 
 
 def _plan(source: Source, doubts: list[Doubt]) -> _Plan:
     scopes: dict[Place, bool] = {}
     gone: list[Place] = []
-    compared: list[Place] = []
+    compared: list[tuple[Place, Doubt]] = []
     waiting = Waiting([], [])
     for doubt in doubts:
         for place in source.catalog.places_of(doubt):
@@ -69,12 +71,17 @@ def _plan(source: Source, doubts: list[Doubt]) -> _Plan:
                 waiting.doubts.append(doubt)
                 waiting.moved.append(moved)
                 continue
-            compared.append(place)
+            compared.append((place, doubt))
             _look(source, place, doubt.deep, scopes, gone)
     tops = [place for place, deep in scopes.items() if deep]
     covered = {place for place in scopes if any(_is_beneath(place, top) for top in tops)}
     chosen = [Scope(place, deep=scopes[place]) for place in sorted(scopes.keys() - covered)]
     return _Plan(chosen, gone, compared, Waiting(list(dict.fromkeys(waiting.doubts)), waiting.moved))
+
+
+def _touches(place: Place, doubt: Doubt, missed: set[Place]) -> bool:
+    """True when a directory that this doubt is about was missed."""
+    return any(each in (place, place.above) or (doubt.deep and _is_beneath(each, place)) for each in missed)
 
 
 def _look(source: Source, place: Place, deep: bool, scopes: dict[Place, bool], gone: list[Place]) -> None:

@@ -112,6 +112,8 @@ class Mirror:
         self._one = trio.CapacityLimiter(1)
         self.renewed: list[Place] = []
         """Files with several names that were sent anew under one of them."""
+        self.missed: set[Place] = set()
+        """Directories that were gone from where they had been seen: not compared, in whole or in part."""
 
     async def run(self, scopes: Iterable[Scope]) -> None:
         """Mirrors the scopes; returns when all records are sent (not yet durable).
@@ -166,8 +168,7 @@ class Mirror:
                 with self._source.trees[place.root].directory(place.path) as fd:
                     yield from self._directory(fd, place, below)
             except OSError as error:
-                if error.errno not in GONE:
-                    self._source.unreadable(place, error)
+                self._miss(place, error)
             if deep:
                 stack += reversed(below)
 
@@ -269,17 +270,23 @@ class Mirror:
                 with self._source.trees[chunk.root].directory(chunk.path) as fd:
                     yield from self._chunk_steps(fd, place, chunk, answer)
             except OSError as error:
-                if error.errno not in GONE:
-                    self._source.unreadable(place, error)
+                self._miss(place, error)
+
+    def _miss(self, place: Place, error: OSError) -> None:
+        """A directory cannot be read, or is gone."""
+        self.missed.add(place)
+        if error.errno not in GONE:
+            self._source.unreadable(place, error)
 
     def _chunk_steps(self, fd: int, place: Place, chunk: Chunk, answer: Judged) -> Iterator[_Step]:
         source = self._source
         here = source.catalog.get(place)
         known = here is not None and stat.S_ISDIR(here.mode)
-        if here is None or not known or (chunk.first and not place.path):
+        if here is None or not here.is_object(chunk.here) or (chunk.first and not place.path):
             try:
                 here = source.catalog.put(place, chunk.here)
             except KeyError:  # the directory above was renamed meanwhile; that has a hint of its own
+                self.missed.add(place)
                 return
         if not known and place.path:
             # The listing of the directory above, a moment earlier, showed another object here, or none.
@@ -307,6 +314,8 @@ class Mirror:
             except OSError as error:
                 if error.errno not in GONE:
                     source.unreadable(at, error, Code.OPEN_SOURCE)
+                elif row is not None:
+                    source.catalog.doubt(row)  # moved on before it was compared
                 self._count(entry)
                 continue
             if isinstance(step, Large):

@@ -27,6 +27,10 @@ class Source:
     trees: Sequence[SourceTree]
     filter: FilterChain
     catalog: Catalog
+    clean: bool = False
+    """The run before ended in order."""
+    key: str = ""
+    """Names the rule's files on this node."""
     status: RuleStatus
     on_error: OnError
     say: Say

@@ -40,6 +40,8 @@ class Event(enum.Enum):
     """Also from replicating or mirroring: the sides must be compared anew."""
     MIRROR_BEGUN = "mirror begun"
     MIRROR_DONE = "mirror done"
+    RESUMED = "resumed"
+    """An earlier run left a replica that needs no mirror."""
     LINK_LOST = "link lost"
     LINK_RETRYING = "link retrying"
     """The first attempt to connect anew failed; the next one waits for its time."""
@@ -163,6 +165,8 @@ def _running(phase: Phase, event: Event) -> Transition | None:
             return Transition(Phase(State.LISTING, Cause.NONE))
         case Event.MIRROR_BEGUN if phase.state is State.LISTING:
             return Transition(phase._replace(state=State.MIRRORING))
+        case Event.RESUMED if phase.state is State.LISTING:
+            return Transition(Phase(State.REPLICATING, Cause.NONE, mirrored=True))
         case Event.MIRROR_DONE if phase.state in (State.LISTING, State.MIRRORING):
             return Transition(Phase(State.REPLICATING, Cause.NONE, mirrored=True), Code.MIRROR_DONE)
         case Event.LINK_LOST if working or phase.cause is Cause.HELD:

@@ -43,14 +43,15 @@ from i2core.pipeline.select import Drivers, choose_capture
 from i2core.pipeline.throttle import Throttle, ThrottledStream
 from i2core.pipeline.tree import SourceTree
 from i2core.rule.backup import open_codecs
-from i2core.rule.catalog import Catalog
 from i2core.rule.dirty import DirtySet
 from i2core.rule.ledger import Ledger
 from i2core.rule.life import Life
 from i2core.rule.live import Live
 from i2core.rule.mirror import Mirror, Scope
 from i2core.rule.outbox import Outbox
+from i2core.rule.resume import may_resume, open_catalog, selection
 from i2core.rule.source import Say, Source
+from i2core.rule.spool import Quota, Spool
 from i2core.rule.states import Cause, Event
 from i2core.rule.status import RuleStatus
 from i2core.tasks import background
@@ -63,8 +64,6 @@ ONCE_ATTEMPTS = 3
 CATCH_FIRST_S = 0.5
 """The mirror waits so long for the capture; the first byte is to leave within a second."""
 TICK_S = 0.2
-MEMORY_BYTES = 256_000_000
-"""Records that are not durable on the replica, kept in memory."""
 
 
 @attrs.frozen(kw_only=True)
@@ -74,6 +73,11 @@ class WorkRule:
     rule: Rule
     peer: Peer
     epoch: int = 1
+    memory: Quota = attrs.field(factory=lambda: Quota(256_000_000))
+    """Bytes of records that are not durable on the replica; rules may share it."""
+    disk: Quota = attrs.field(factory=lambda: Quota(4_096_000_000))
+    cache_dir: Path | None = None
+    """Where records wait on disk; None: only in memory."""
     throttle: Throttle = attrs.field(factory=Throttle)
     """Limits what is sent; those that nobody sets are none."""
 
@@ -101,7 +105,7 @@ async def run_rule(
             life = Life(status, say)
             life.advance(Event.START)
         runner = _Runner(work, registry, transport, source, once, life)
-        async with background() as nursery:
+        async with runner.restored(), background() as nursery:
             nursery.start_soon(runner.catch, _open_capture(work.rule, registry, source))
             nursery.start_soon(runner.rescan)
             nursery.start_soon(runner.tell)
@@ -129,7 +133,8 @@ class _Runner:
         self._once = once
         self._seqs = SeqCounter(source.catalog.fact("next_seq") or 1)
         self._dirty = DirtySet()
-        self._outbox = Outbox(MEMORY_BYTES)
+        spool = Spool(work.cache_dir / source.key, work.disk) if work.cache_dir is not None else None
+        self._outbox = Outbox(work.memory, spool)
         self._ledger = Ledger()
         self._live = Live(source, self._dirty, self._seqs, self._outbox, self._ledger)
         self._life = life
@@ -138,15 +143,25 @@ class _Runner:
         self._fruitful = False
         self._begun = False
         self._catching = trio.Event()
+        self._resumed = not once and may_resume(source.catalog, work.rule, work.epoch, clean=source.clean)
+
+    @asynccontextmanager
+    async def restored(self) -> AsyncIterator[None]:
+        """Takes up what the run before left, and leaves what this one has."""
+        await trio.to_thread.run_sync(self._live.restore if self._resumed else self._live.forget)
+        try:
+            yield
+        finally:
+            self._outbox.close()
 
     # ------------------------------------------------------------------------------------------ beside the session
 
     async def catch(self, opening: AbstractAsyncContextManager[Capture]) -> None:
         """Feeds the dirty set."""
         async with opening as capture:
-            if self._begun:
+            if self._begun or self._resumed:
                 # It watches only now (a watch for each of very many directories takes its time): what changed since
-                # the mirror listed it is found by comparing with the catalog.
+                # the mirror listed it, or since the run before, is found by comparing with the catalog.
                 self._look_at_all()
             self._catching.set()
             async for changes in capture.changes():
@@ -175,6 +190,7 @@ class _Runner:
         status.oldest_pending_ns = self._live.oldest_ns
         status.wire_bytes = self._wire_bytes + (session.wire_bytes if session else 0)
         status.lag_bytes = self._outbox.size
+        status.spool_bytes = self._outbox.spool_bytes
         status.seq = self._seqs.next - 1
         if self._live.settled:
             status.settled_ns = time.monotonic_ns()
@@ -183,6 +199,9 @@ class _Runner:
 
     async def run(self) -> None:
         """Connects and works, again and again until told to stop."""
+        if self._resumed:
+            self._advance(Event.RESUMED)
+            self._status.mirrored = True
         with trio.move_on_after(CATCH_FIRST_S):
             await self._catching.wait()
         self._begun = True
@@ -225,14 +244,17 @@ class _Runner:
         """Compares all with the replica. Marks that came before are covered by it."""
         rule = self._work.rule
         self._advance(Event.LISTING_BEGUN)
-        self._outbox.clear()
-        self._ledger.clear()
+        catalog = self._source.catalog
+        await trio.to_thread.run_sync(self._live.forget)
         async with self._open(Channel.MIRROR) as session:
             self._advance(Event.MIRROR_BEGUN)
             mirror = Mirror(self._source, session, orphans=True, strict=rule.mirror.verify is Verify.STRICT)
             scopes = [Scope(Place(root, b"")) for root in range(len(self._source.trees))]
             await mirror.run(scopes)
             await session.settle()
+        catalog.set_fact("selection", selection(rule, self._work.epoch))
+        catalog.set_fact("mirrored", 1)
+        catalog.commit()
         self._status.mirrored = True
         self._advance(Event.MIRROR_DONE)
 
@@ -358,18 +380,20 @@ async def _open_source(
             opened = spec.open(structure_options(spec, choice.options), context)
             filters.append(await stack.enter_async_context(opened))
         path = None
+        pairs = [pair.source + b"\0" + pair.target for pair in rule.pairs]
+        key = hashlib.sha256(b"\0".join([rule.name.encode(), *pairs])).hexdigest()[:32]
         if state_dir is not None:
             await trio.to_thread.run_sync(partial(os.makedirs, state_dir, 0o700, exist_ok=True))
-            pairs = [pair.source + b"\0" + pair.target for pair in rule.pairs]
-            key = hashlib.sha256(b"\0".join([rule.name.encode(), *pairs])).hexdigest()[:32]
             path = state_dir / f"{key}.catalog"
-        catalog = Catalog(path)
+        catalog, clean = open_catalog(path)
         stack.callback(catalog.close)
         yield Source(
             rule=rule.name,
             trees=trees,
             filter=FilterChain(filters),
             catalog=catalog,
+            clean=clean,
+            key=key,
             status=status,
             on_error=rule.mirror.on_error,
             say=say,

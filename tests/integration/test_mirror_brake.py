@@ -143,7 +143,7 @@ async def test_an_emptied_root_is_held_in_a_mirror(tmp_path: Path) -> None:
     async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
         for name in ("a", "b"):
             (nodes.source / name).write_text(name)
-        await nodes.run()
+        await nodes.run(keep=False)
         for name in ("a", "b"):
             (nodes.source / name).unlink()
         async with nodes.starting(nodes.rule(orphans=DELETE)) as status:
@@ -156,7 +156,7 @@ async def test_a_link_that_breaks_while_deletes_are_held_holds_them_anew(tmp_pat
     async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
         for name in ("a", "b"):
             (nodes.source / name).write_text(name)
-        await nodes.run()
+        await nodes.run(keep=False)
         for name in ("a", "b"):
             (nodes.source / name).unlink()
         async with nodes.starting(nodes.rule(orphans=DELETE)) as status:
