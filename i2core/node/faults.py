@@ -7,7 +7,6 @@ from typing import Any
 from i2core.api import Code, I2Error
 from i2core.tasks import leaf
 
-
 NO_THREAD = "can't start new thread"
 """What CPython says when pthread_create(3) fails; it has no class of its own for that."""
 

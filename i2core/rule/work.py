@@ -45,6 +45,7 @@ from i2core.pipeline.tree import SourceTree
 from i2core.rule.backup import open_codecs
 from i2core.rule.dirty import DirtySet
 from i2core.rule.ledger import Ledger
+from i2core.rule.line import Line
 from i2core.rule.life import Life
 from i2core.rule.live import Live
 from i2core.rule.mirror import Mirror, Scope
@@ -234,7 +235,13 @@ class _Runner:
         async with self._open(Channel.REPLICATION) as session:
             self._back()
             # A replica that has lost what it called durable is not the one that was mirrored.
-            if not self._life.phase.mirrored or session.welcome.durable_seq < self._ledger.durable_seq:
+            lost = session.welcome.durable_seq < self._ledger.durable_seq
+            if lost:
+                told, known = session.welcome.durable_seq, self._ledger.durable_seq
+                cause = f"it had record {known} safe, and now says {told}; both sides are compared anew"
+                line = Line(f"{self._work.peer.name}: {cause}", obj=self._work.peer.name, cause=cause)
+                self._source.say(self._source.rule, Code.ILLEGAL_TASK, line)
+            if lost or not self._life.phase.mirrored:
                 await self._mirror()
             await self._catching.wait()
             await self._live.run(session, until_quiet=self._once)

@@ -59,8 +59,8 @@ REPLICATION: dict[int, CodeText] = {
         "非法的任务",
         "the backup node does not have the rule's state, because of the network, a restart or another error",
         "通常是由于网络原因、灾备机重启或者其它错误导致灾备端的规则状态信息缺失",
-        "start the rule again; it compares both sides",
-        "重新启动规则，系统会重新比较两端",
+        "nothing to do: both sides are compared anew; if it comes again, check the backup node's disk",
+        "无需处理，系统会重新比较两端；若再次出现，请检查灾备机磁盘",
     ),
     3526: CodeText(
         _E,

@@ -1,0 +1,29 @@
+"""A backup node that has lost what it knew about a rule: told with a code, and compared anew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from i2core.api import Change, Code, Op, Place
+from i2core.testing.trees import compare_trees
+
+from .pair import open_nodes, until
+
+
+async def test_a_backup_node_that_lost_the_state_of_a_rule(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "file").write_text("first")
+        async with nodes.running() as status:
+            (nodes.source / "file").write_text("second")
+            nodes.capture.tell(Change(Op.MODIFY, Place(0, b"file")))
+            await until(lambda: status.durable_seq == status.seq > 1)
+            assert Code.ILLEGAL_TASK not in nodes.codes()
+            shutil.rmtree(tmp_path / "state")
+            shutil.rmtree(nodes.target)
+            nodes.boot()
+            nodes.wire.net.cut()
+            await until(lambda: Code.ILLEGAL_TASK in nodes.codes())
+            await until(lambda: nodes.codes().count(Code.MIRROR_DONE) == 2)
+        assert compare_trees(nodes.source, nodes.target, owners=os.geteuid() == 0) == []
