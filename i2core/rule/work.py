@@ -45,8 +45,8 @@ from i2core.pipeline.tree import SourceTree
 from i2core.rule.backup import open_codecs
 from i2core.rule.dirty import DirtySet
 from i2core.rule.ledger import Ledger
-from i2core.rule.line import Line
 from i2core.rule.life import Life
+from i2core.rule.line import Line
 from i2core.rule.live import Live
 from i2core.rule.mirror import Mirror, Scope
 from i2core.rule.outbox import Outbox
