@@ -136,6 +136,9 @@ def xattr_digest(pairs: Iterable[tuple[bytes, bytes]]) -> int:
 
 _HEAD = struct.Struct("<BBHHHIIQQ")
 _META = struct.Struct("<IIIq")
+RECORDS_LIMIT, PAIRS_LIMIT = 10_000, 100_000
+"""Most records, and extended attributes of them all, in one payload: ten times what fills one. If a hostile peer so
+wants, each takes thirty times the memory that it takes on the wire."""
 _PAIR = struct.Struct("<HI")
 _COUNT = struct.Struct("<I")
 _STAGED, _HAS_META, _HAS_XATTRS = 1, 2, 4
@@ -153,10 +156,12 @@ def _pack_xattrs(xattrs: Xattrs) -> bytes:
     return b"".join([_PAIR.pack(len(n), len(v)) + n + v for n, v in xattrs]) if xattrs else b""
 
 
-def _unpack_xattrs(raw: bytes) -> Xattrs:
+def _unpack_xattrs(raw: bytes, most: int) -> Xattrs:
     pairs: list[tuple[bytes, bytes]] = []
     at = 0
     while at < len(raw):
+        if len(pairs) == most:
+            raise ProtocolError(f"a batch of more than {PAIRS_LIMIT} extended attributes")
         if at + _PAIR.size > len(raw):
             raise ProtocolError("extended attributes cut short")
         name_len, value_len = _PAIR.unpack_from(raw, at)
@@ -222,6 +227,9 @@ def decode_records(payload: Buffer) -> list[Record]:
     at = _COUNT.size
     if count * _HEAD.size > total:
         raise ProtocolError("batch claims more records than it can hold")
+    if count > RECORDS_LIMIT:
+        raise ProtocolError(f"a batch of {count} records exceeds the limit of {RECORDS_LIMIT}")
+    pairs_left = PAIRS_LIMIT
     records: list[Record] = []
     add, make = records.append, tuple.__new__
     head_size, meta_size = _HEAD.size, _META.size
@@ -252,7 +260,8 @@ def decode_records(payload: Buffer) -> list[Record]:
             at += other_len
         xattrs: Xattrs | None = None
         if flags & _HAS_XATTRS:
-            xattrs = _unpack_xattrs(raw[at : at + xattr_len]) if xattr_len else ()
+            xattrs = _unpack_xattrs(raw[at : at + xattr_len], pairs_left) if xattr_len else ()
+            pairs_left -= len(xattrs)
         elif xattr_len:
             raise ProtocolError("extended attributes without their flag")
         meta = make(Meta, (mode, uid, gid, mtime_ns, xattrs)) if has_meta else None

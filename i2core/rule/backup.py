@@ -34,6 +34,9 @@ from i2core.wire.frame import FrameStream, FrameType
 from i2core.wire.messages import PROTOCOL_VERSION, Fault, Hello, Welcome, dump, parse, protocol_of
 from i2core.wire.session import GREETING_S
 
+GREETING_BYTES = 1 << 20
+"""JSON takes far more memory than it takes on the wire."""
+
 
 @attrs.frozen(kw_only=True)
 class BackupRuleStatus:
@@ -128,6 +131,8 @@ class BackupService:
             raise LinkError("no greeting came")
         if frame.type is not FrameType.HELLO:
             raise ProtocolError(f"expected a greeting, got {frame.type.name}")
+        if len(frame.payload) > GREETING_BYTES:
+            raise ProtocolError(f"a greeting of {len(frame.payload)} bytes exceeds the limit of {GREETING_BYTES}")
         spoken = protocol_of(frame.payload)
         if spoken != PROTOCOL_VERSION:
             raise StopRule(

@@ -45,6 +45,7 @@ from i2core.wire.listing import (
     Verdict,
     decode_survey,
     encode_verdicts,
+    most_orphans,
 )
 from i2core.wire.messages import Ack, FailedRecord, Fault, Hello, Hold, dump
 from i2core.wire.session import PING_S, SILENCE_S
@@ -52,7 +53,9 @@ from i2core.wire.session import PING_S, SILENCE_S
 INBOX_FRAMES = 4
 MOST_COUNTED = 1 << 40
 _MAKES = frozenset({Kind.CREATE, Kind.PUBLISH, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.LINK, Kind.RENAME})
-ORPHAN_BYTES, ORPHAN_NAMES = 2 << 20, 250_000
+INBOX_BYTES = 4 << 20
+"""Payloads that wait to be handled; a longer one waits alone."""
+ORPHAN_BYTES = 2 << 20
 """Names that one directory adds to an answer at most: an answer is a frame."""
 SMALL_BYTES = 16 * 1024
 """Payloads up to this size are decoded at once; a hop to a worker thread would cost more."""
@@ -75,7 +78,10 @@ class Receiver:
         self._answered_seq = replica.applied_seq
         """Up to here every failure was told."""
         self._comparison = Comparison(owns=sink.owns)
-        self._listed: tuple[Place, set[bytes]] = (Place(0, b""), set())
+        self._inbox_bytes = 0
+        self._inbox_room = trio.Event()
+        self._unlisted: tuple[Place, set[bytes]] = (Place(0, b""), set())
+        """The directory that is being listed, and which of the replica's names in it did not come yet."""
         self._unflushed_bytes = 0
         self._dirty = trio.Event()
         self._full = trio.Event()
@@ -96,6 +102,8 @@ class Receiver:
                 async for frame in inbox_in:
                     async with self._replica.lane:
                         await self._handle(frame)
+                    self._inbox_bytes -= len(frame.payload)
+                    self._inbox_room.set()
         except I2Error as error:
             if not isinstance(error, LinkError):
                 with trio.move_on_after(2):
@@ -117,7 +125,12 @@ class Receiver:
                 if frame.type is FrameType.PING:
                     await self._frames.send(FrameType.PONG)
                     continue
+                self._inbox_bytes += len(frame.payload)
                 await out.send(frame)
+                # The next one is read when there is room, so that a peer cannot pile up the longest ones here.
+                while self._inbox_bytes > INBOX_BYTES:
+                    self._inbox_room = trio.Event()
+                    await self._inbox_room.wait()
 
     async def _keep_alive(self) -> None:
         # Unasked: while records are held or a disk is slow, the peer's pings wait unread behind them.
@@ -294,7 +307,7 @@ class Receiver:
         asks = []
         for chunk in chunks:
             place = self._checked(Place(chunk.root, chunk.path))
-            asks.append(Ask(place, [entry.name for entry, _ in chunk.listed], every=chunk.last))
+            asks.append(Ask(place, [entry.name for entry, _ in chunk.listed], every=chunk.first))
         seen = await self._sink.look(asks)
         heads = await self._heads(chunks)
         judged = [self._judge(chunk, there, heads) for chunk, there in zip(chunks, seen, strict=True)]
@@ -338,28 +351,32 @@ class Receiver:
         return Judged(here, bytes(verdicts), {}, self._extra(chunk, seen.names))
 
     def _extra(self, chunk: Chunk, names: Sequence[bytes]) -> list[bytes]:
-        """With a directory's last chunk: the names that only the replica has."""
+        """With a directory's last chunk: the names that only the replica has; `names` are all, with its first one.
+
+        What is kept between chunks is a part of what the replica has, and not of what the peer says: that has no end.
+        """
         listed = {entry.name for entry, _ in chunk.listed}
         # A directory in one chunk may come between the chunks of another.
-        if not (chunk.first and chunk.last):
-            place = Place(chunk.root, chunk.path)
-            if chunk.first:
-                self._listed = (place, set())
-            before, earlier = self._listed
-            if before != place:
-                raise ProtocolError("a listing goes on that never began")
-            earlier |= listed
-            listed = earlier
+        if chunk.first and chunk.last:
+            return self._answerable(chunk.path, [name for name in names if name not in listed])
+        place = Place(chunk.root, chunk.path)
+        if chunk.first:
+            self._unlisted = (place, set(names))
+        before, left = self._unlisted
+        if before != place:
+            raise ProtocolError("a listing goes on that never began")
+        left -= listed
         if not chunk.last:
             return []
-        return self._answerable([name for name in names if name not in listed])
+        self._unlisted = (Place(0, b""), set())
+        return self._answerable(chunk.path, sorted(left))
 
-    def _answerable(self, orphans: list[bytes]) -> list[bytes]:
+    def _answerable(self, path: bytes, orphans: list[bytes]) -> list[bytes]:
         """As many of the names as one answer holds; the next mirror finds more."""
-        size = 0
+        size, most = 0, most_orphans(path)
         for index, name in enumerate(orphans):
             size += len(name)
-            if size > ORPHAN_BYTES or index == ORPHAN_NAMES:
+            if size > ORPHAN_BYTES or index == most:
                 self._replica.say(None, f"{len(orphans)} orphans in one directory, {index} are dealt with now")
                 return orphans[:index]
         return orphans

@@ -18,6 +18,11 @@ from i2core.pipeline.blocks import DIGEST_BYTES
 
 INLINE_BLOCKS = 16
 """Files of up to this many blocks get their digests with the verdict."""
+SURVEY_LIMIT = 10_000
+"""Most chunks and entries together in one SURVEY: several times what fills one."""
+ORPHANS_LIMIT = 32 << 20
+"""Bytes that the names of one directory may take in memory, each with its whole path."""
+_ORPHAN_BYTES = 200
 
 
 class Verdict(enum.IntFlag):
@@ -152,6 +157,7 @@ def decode_survey(payload: Buffer) -> list[Chunk]:
     """
     reader = _Reader(payload)
     (count,) = reader.unpack(_COUNT)
+    left = SURVEY_LIMIT - count
     chunks = []
     for _ in range(count):
         root, flags, path_len, entries = reader.unpack(_CHUNK)
@@ -159,8 +165,9 @@ def decode_survey(payload: Buffer) -> list[Chunk]:
         if not safe_path(path):
             raise ProtocolError("unsafe path in a listing")
         here = _read_entry(reader).entry
-        if entries * _ENTRY.size > len(reader.raw):
-            raise ProtocolError("listing claims more entries than it can hold")
+        left -= entries
+        if left < 0:
+            raise ProtocolError(f"a listing exceeds the limit of {SURVEY_LIMIT} entries")
         listed = [_read_entry(reader) for _ in range(entries)]
         for entry, link in listed:
             if not safe_name(entry.name):
@@ -242,6 +249,11 @@ class HashQuery(NamedTuple):
 _ORPHANS = struct.Struct("<HHI")
 
 
+def most_orphans(path: bytes) -> int:
+    """How many orphans of the directory `path` are told and dealt with at once."""
+    return ORPHANS_LIMIT // (len(path) + _ORPHAN_BYTES)
+
+
 class OrphanList(NamedTuple):
     """Names in the directory `path` of the replica that the source confirms not to have."""
 
@@ -264,8 +276,8 @@ class OrphanList(NamedTuple):
         reader = _Reader(payload)
         root, path_len, count = reader.unpack(_ORPHANS)
         path = reader.take(path_len)
-        if count * _NAME.size > len(reader.raw):
-            raise ProtocolError("list of orphans claims more than it can hold")
+        if count > most_orphans(path):
+            raise ProtocolError(f"a list of {count} orphans exceeds the limit of {most_orphans(path)}")
         names = [reader.take(reader.unpack(_NAME)[0]) for _ in range(count)]
         reader.finish()
         if not safe_path(path) or not all(map(safe_name, names)):

@@ -433,7 +433,7 @@ async def request(stream: trio.abc.Stream, method: str, target: str) -> tuple[in
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
-            http.receive_data(await stream.receive_some(4096))
+            http.receive_data(bytes(await stream.receive_some(4096)))
         elif isinstance(event, h11.Response):
             status = event.status_code
         elif isinstance(event, h11.Data):
