@@ -48,6 +48,7 @@ from i2core.rule.ledger import Ledger
 from i2core.rule.life import Life
 from i2core.rule.line import Line
 from i2core.rule.live import Live
+from i2core.rule.losses import Losses
 from i2core.rule.mirror import Mirror, Scope
 from i2core.rule.outbox import Outbox
 from i2core.rule.resume import may_resume, open_catalog, selection
@@ -159,6 +160,7 @@ class _Runner:
 
     async def catch(self, opening: AbstractAsyncContextManager[Capture]) -> None:
         """Feeds the dirty set."""
+        losses = Losses(self._source)
         async with opening as capture:
             if self._begun or self._resumed:
                 # It watches only now (a watch for each of very many directories takes its time): what changed since
@@ -167,6 +169,7 @@ class _Runner:
             self._catching.set()
             async for changes in capture.changes():
                 self._dirty.add(changes)
+                losses.tell(changes)
 
     def _look_at_all(self) -> None:
         self._dirty.add_places([Place(root, b"") for root in range(len(self._source.trees))], tree=True)
