@@ -27,6 +27,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
         "node": ("i2core.cli.node:node", "Run the daemon; show its identity, its peers, what this host can do."),
         "rule": ("i2core.cli.rule:rule", "See and steer the rules of the daemon on this host."),
         "codes": ("i2core.cli.codes:codes", "Say what the codes mean, and what to do."),
+        "selftest": ("i2core.cli.selftest:selftest", "Play simulated disasters, and see that every promise is kept."),
         "plugins": ("i2core.cli.plugins:plugins", "List what is installed; check a plugin against its contract."),
     },
     context_settings=_SETTINGS,

@@ -111,6 +111,20 @@ _WORDS: dict[str, tuple[str, str]] = {
         "提前结束；两个节点已停止，数据已清除。",
     ),
     "operations": ("operations", "操作"),
+    "selftest_kept": (
+        "{histories} histories ({hours} simulated hours, {steps} steps): every promise was kept; "
+        "{rate} histories per CPU hour",
+        "{histories} 个历史（模拟 {hours} 小时，{steps} 步）：全部承诺均已兑现；每 CPU 小时 {rate} 个历史",
+    ),
+    "selftest_failed": (
+        "{histories} histories ({hours} simulated hours, {steps} steps): {violations} broke a promise; "
+        "{rate} histories per CPU hour",
+        "{histories} 个历史（模拟 {hours} 小时，{steps} 步）：{violations} 个违背承诺；每 CPU 小时 {rate} 个历史",
+    ),
+    "selftest_seed": (
+        "seed {seed} broke a promise; play it again with: i2 selftest --replay {seed}",
+        "种子 {seed} 违背承诺；重放：i2 selftest --replay {seed}",
+    ),
     "doctor_ok": ("ok", "正常"),
     "doctor_no": ("no", "不可用"),
 }

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from i2core.testing.sim.disk import NAME_BYTES, Disk, Inode, fail
-from i2core.testing.sim.machine import Machine, Violation, running
+from i2core.testing.sim.machine import Killed, Machine, Violation, running
 
 Path = bytes | str | os.PathLike[str] | os.PathLike[bytes]
 _FD_DIR = b"/proc/self/fd/"
@@ -338,6 +338,9 @@ class Kernel:
     def _get(self, fd: int) -> _Open:
         found = self._open.get(fd)
         if found is None:
+            machine = running.get()
+            if machine is not None and machine.dead:
+                raise Killed
             raise fail(errno.EBADF)
         return found
 
@@ -421,9 +424,8 @@ class Kernel:
         return self._opened(parent, name, inode, flags)
 
     def _drop(self, fd: int) -> None:
-        held = self._open.pop(fd, None)
-        if held is None:
-            raise fail(errno.EBADF)
+        held = self._get(fd)
+        del self._open[fd]
         held.inode.opens -= 1
         held.inode.disk.release(held.inode)
 

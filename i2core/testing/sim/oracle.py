@@ -12,7 +12,7 @@ from typing import NamedTuple
 from i2core.api import RESERVED_PREFIX, Kind, Record
 from i2core.testing.sim.disk import Inode
 
-_SLACK_PAGES = 6
+_SLACK_PAGES = 32
 """So many pages more than the source's may a file of the replica have: blocks are larger than pages."""
 
 

@@ -1,0 +1,95 @@
+"""Many histories in several processes, and what came of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Any
+
+import attrs
+
+from i2core.api import I2Error
+
+_KEPT = 20
+"""Violations that are kept in full."""
+
+
+@attrs.define
+class Campaign:
+    """The sum of all histories so far."""
+
+    histories: int = 0
+    violations: int = 0
+    kept: list[dict[str, Any]] = attrs.field(factory=list)
+    """The first that were told in full, as `worker.as_json` tells them."""
+    cpu_s: float = 0.0
+    simulated_s: float = 0.0
+    steps: int = 0
+    begun_s: float = attrs.field(factory=time.monotonic)
+
+    def add(self, verdict: dict[str, Any]) -> None:
+        """One more history."""
+        self.histories += 1
+        self.cpu_s += verdict["cpu_seconds"]
+        self.simulated_s += verdict["simulated_seconds"]
+        self.steps += verdict["steps"]
+        self.violations += bool(verdict["violation"])
+        if "trace" in verdict and len(self.kept) < _KEPT:
+            self.kept.append(verdict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of ``i2 selftest --json``."""
+        return {
+            "histories": self.histories,
+            "violations": self.violations,
+            "failed": sorted(self.kept, key=lambda verdict: int(verdict["seed"])),
+            "seconds": round(time.monotonic() - self.begun_s, 3),
+            "cpu_seconds": round(self.cpu_s, 3),
+            "histories_per_cpu_hour": round(self.histories * 3600 / self.cpu_s) if self.cpu_s else 0,
+            "simulated_seconds": round(self.simulated_s, 3),
+            "steps": self.steps,
+        }
+
+
+def run(first: int, count: int, jobs: int, tell: Callable[[Campaign], None], *, in_full: bool = False) -> Campaign:
+    """Plays the seeds from `first` on, `count` of them, in `jobs` processes. `tell` is called behind each history, from
+    one thread at a time. What is kept of the histories are the violations, or all `in_full`.
+
+    Raises:
+        I2Error: a process ended without playing all.
+    """
+    campaign, jobs, one = Campaign(), min(jobs, count), Lock()
+    workers = [_start(first + job, len(range(job, count, jobs)), jobs, in_full) for job in range(jobs)]
+
+    def follow(worker: subprocess.Popen[str]) -> None:
+        assert worker.stdout is not None
+        for line in worker.stdout:
+            with one:
+                campaign.add(json.loads(line))
+                tell(campaign)
+
+    try:
+        with ThreadPoolExecutor(jobs) as threads:
+            for done in [threads.submit(follow, worker) for worker in workers]:
+                done.result()
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    if campaign.histories < count:
+        raise I2Error(f"a process of the simulation ended early: {campaign.histories} of {count} histories were played")
+    return campaign
+
+
+def _start(first: int, count: int, stride: int, in_full: bool) -> subprocess.Popen[str]:
+    # The same order of sets everywhere, so that a seed is the same history on every host.
+    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    numbers = [str(number) for number in (first, count, stride, int(in_full))]
+    arguments = [sys.executable, "-m", "i2core.testing.sim.worker", *numbers]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment, text=True)  # noqa: S603 (our own)
