@@ -1,4 +1,4 @@
-"""What a capture lost is told: an administrator who sees it often knows that a queue is too small, or a watch missing."""
+"""What a capture lost is told: who sees it often knows that a queue is too small, or that a watch is missing."""
 
 from __future__ import annotations
 

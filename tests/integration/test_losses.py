@@ -20,7 +20,7 @@ async def test_a_loss_is_told_and_its_place_compared(tmp_path: Path) -> None:
         async with nodes.running():
             (nodes.source / "dir" / "unheard").write_text("of")
             nodes.capture.tell(Lost(Place(0, b"dir"), "the event queue overflowed"))
-            await until(lambda: (nodes.target / "dir" / "unheard").exists())
+            await until((nodes.target / "dir" / "unheard").exists)
     (line,) = [line for _, code, line in nodes.said if code is Code.CAPTURE_LOST]
     assert line == f"{nodes.source}/dir: the event queue overflowed; what lies beneath is compared again"
 
