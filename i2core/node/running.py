@@ -23,6 +23,7 @@ from i2core.node.trust import Trust
 from i2core.pipeline.throttle import RateLimit
 from i2core.registry import Registry
 from i2core.rule.line import told
+from i2core.rule.spool import Quota
 
 if TYPE_CHECKING:
     from i2core.rule.backup import BackupRuleStatus, BackupService
@@ -38,6 +39,9 @@ class RunningNode:
     identity: Identity
     nursery: trio.Nursery
     runners: dict[str, RuleRunner] = attrs.field(factory=dict, init=False)
+    memory: Quota = attrs.field(factory=lambda: Quota(0), init=False)
+    """Of all rules together, as the config says: records that wait."""
+    disk: Quota = attrs.field(factory=lambda: Quota(0), init=False)
     backup: BackupService | None = attrs.field(default=None, init=False)
     objectives: Objectives = attrs.field(factory=Objectives, init=False)
     limit: RateLimit = attrs.field(factory=RateLimit, init=False)

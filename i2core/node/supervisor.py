@@ -117,9 +117,19 @@ async def _add_rules(node: RunningNode, role: WorkRole, drivers: AsyncExitStack)
 
 async def _run_rule(node: RunningNode, name: str, transport: ClientTransport, life: Life) -> None:
     # The config may have been edited since the last run.
-    rule = next(rule for rule in node.config.rules if rule.name == name)
+    rule, role = next(rule for rule in node.config.rules if rule.name == name), node.config.work
+    assert role is not None
+    node.memory.limit, node.disk.limit = role.memory_limit, role.disk_limit
+    work = WorkRule(
+        rule=rule,
+        peer=reach(node.config, rule.backup),
+        memory=node.memory,
+        disk=node.disk,
+        cache_dir=role.cache_dir or node.config.state_dir / "cache",
+        throttle=node.runners[name].throttle,
+    )
     await run_rule(
-        WorkRule(rule=rule, peer=reach(node.config, rule.backup), throttle=node.runners[name].throttle),
+        work,
         registry=node.registry,
         transport=transport,
         status=life.status,
