@@ -130,10 +130,14 @@ class Catalog:
 
     def close(self) -> None:
         """An orderly end: all is on the disk."""
-        self.set_fact("clean", 1)
-        self._db.execute("COMMIT")
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._db.close()
+        try:
+            # A full disk may have undone the unit of work: then this is no orderly end, and nothing says so.
+            if self._db.in_transaction:
+                self.set_fact("clean", 1)
+                self._db.execute("COMMIT")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._db.close()
         if self._path is not None:
             fd = os.open(self._path, os.O_RDONLY)
             try:

@@ -21,6 +21,7 @@ import trio
 from i2core.api import Code, Record, StopRule
 from i2core.rule.boot import boot_id
 from i2core.rule.brake import DeleteWindow
+from i2core.rule.full import code_of_full
 from i2core.wire.messages import BrakeLimits
 
 _MOST_BYTES = 1 << 20
@@ -77,7 +78,12 @@ class PositionFile:
             finally:
                 os.close(directory)
         except OSError as error:
-            raise StopRule(f"cannot keep the position: {error.strerror}", obj=str(self._path)) from error
+            raise _unkept(error, self._path) from error
+
+
+def _unkept(error: OSError, path: Path) -> StopRule:
+    code = code_of_full(error, Code.REPLICATE_FILE)
+    return StopRule(f"cannot keep the position: {error.strerror}", code=code, obj=str(path))
 
 
 # By way of `os` alone, as all that must survive a crash: so that the simulation can put its disk beneath it.
@@ -133,7 +139,7 @@ class ProgressFile:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
             self.keep(seq)
         except OSError as error:
-            raise StopRule(f"cannot keep the position: {error.strerror}", obj=str(self._path)) from error
+            raise _unkept(error, self._path) from error
 
     def keep(self, seq: int) -> None:
         """A record was applied.

@@ -15,6 +15,7 @@ from pathlib import Path
 from i2core.config.model import Rule, Verify
 from i2core.rule.boot import boot_id
 from i2core.rule.catalog import Catalog
+from i2core.rule.full import means_full
 
 
 def open_catalog(path: Path | None) -> tuple[Catalog, bool]:
@@ -24,7 +25,9 @@ def open_catalog(path: Path | None) -> tuple[Catalog, bool]:
         catalog = Catalog(path)
         clean = catalog.fact("clean") == 1
         trusted = clean or catalog.fact("boot") in (None, boot)
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as error:
+        if path is None or means_full(error, path.parent):
+            raise
         catalog, clean, trusted = None, False, False
     if catalog is None or not trusted:
         if catalog is not None:

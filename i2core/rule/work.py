@@ -44,6 +44,7 @@ from i2core.pipeline.throttle import Throttle, ThrottledStream
 from i2core.pipeline.tree import SourceTree
 from i2core.rule.backup import open_codecs
 from i2core.rule.dirty import DirtySet
+from i2core.rule.full import own_disk
 from i2core.rule.ledger import Ledger
 from i2core.rule.life import Life
 from i2core.rule.line import Line
@@ -102,17 +103,18 @@ async def run_rule(
         StopRule, UsageError, PeerRefused: it needs a human.
         LinkError: with `once`, when the link broke too often.
     """
-    async with _open_source(work.rule, registry, status, state_dir, say) as source:
-        if life is None:
-            life = Life(status, say)
-            life.advance(Event.START)
-        runner = _Runner(work, registry, transport, source, once, life)
-        async with runner.restored(), background() as nursery:
-            nursery.start_soon(runner.catch, _open_capture(work.rule, registry, source))
-            nursery.start_soon(runner.rescan)
-            nursery.start_soon(runner.tell)
-            await runner.run()
-            runner.tell_now()
+    with own_disk(state_dir):
+        async with _open_source(work.rule, registry, status, state_dir, say) as source:
+            if life is None:
+                life = Life(status, say)
+                life.advance(Event.START)
+            runner = _Runner(work, registry, transport, source, once, life)
+            async with runner.restored(), background() as nursery:
+                nursery.start_soon(runner.catch, _open_capture(work.rule, registry, source))
+                nursery.start_soon(runner.rescan)
+                nursery.start_soon(runner.tell)
+                await runner.run()
+                runner.tell_now()
 
 
 class _Runner:

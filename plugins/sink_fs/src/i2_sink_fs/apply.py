@@ -113,7 +113,7 @@ class Applier:
                     late, self._late = self._late, None
                     raise late
             except _EXPECTED as error:
-                failures.append(judge(error, seq, Place(record.root, record.path)))
+                failures.append(judge(error, seq, Place(record.root, record.path), self._directories.shown))
             self._applied(seq)
         return Applied(batch.last_seq, tuple(failures))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+from collections.abc import Callable
 
 from i2_sink_fs.attributes import NoRoomForAttribute
 from i2_sink_fs.paths import IllegalPath
@@ -51,8 +51,8 @@ def stop(error: OSError, obj: str) -> StopRule:
     )
 
 
-def judge(error: Exception, seq: int, place: Place) -> Failure:
-    """The failure of one record.
+def judge(error: Exception, seq: int, place: Place, show: Callable[[Place], str]) -> Failure:
+    """The failure of one record; `show` gives paths for people.
 
     Raises:
         StopRule: the error is not this record's alone: disk full, read-only, input/output error.
@@ -67,7 +67,7 @@ def judge(error: Exception, seq: int, place: Place) -> Failure:
     if not isinstance(error, OSError):
         return Failure(seq, place, Code.MESSAGE_TYPE, f"{error}; check both nodes' versions")
     if error.errno in _FULL or error.errno in _BROKEN:
-        raise stop(error, os.fsdecode(place.path)) from error
+        raise stop(error, show(place)) from error
     if error.errno in _NO_WAY:
         return Failure(
             seq,

@@ -7,6 +7,7 @@ and removals forget what they touch.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from types import TracebackType
@@ -14,7 +15,7 @@ from typing import NamedTuple, Self
 
 import xxhash
 
-from i2core.api import RESERVED_PREFIX, Code, StopRule, UsageError
+from i2core.api import RESERVED_PREFIX, Code, Place, StopRule, UsageError
 from i2core.api.syscalls import open_beneath
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -116,6 +117,11 @@ class Roots:
     def __len__(self) -> int:
         return len(self._allowed)
 
+    def shown(self, place: Place) -> str:
+        """The place as an absolute path for people; bytes that are no text are escaped."""
+        path = self.paths[place.root] + (b"/" + place.path if place.path else b"")
+        return os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
+
     def _add(self, root: bytes, allowed: Sequence[bytes]) -> None:
         base_fd, relative = open_allowed(root, allowed)
         self._allowed.append(base_fd)
@@ -123,6 +129,12 @@ class Roots:
         try:
             os.close(make_directories(base_fd, relative))
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StopRule(
+                    f"no space left for the target directory: {error.strerror}",
+                    code=Code.REPLICA_FULL,
+                    obj=os.fsdecode(root),
+                ) from error
             raise UsageError(
                 f"cannot open the target directory: {error.strerror}",
                 code=Code.ILLEGAL_PATH,
@@ -232,6 +244,10 @@ class Directories:
         directories at once, and the number of one that was closed in between may soon be another's."""
         if self._count >= _CACHED_DIRS:
             self.close()
+
+    def shown(self, place: Place) -> str:
+        """As `Roots.shown`."""
+        return self._roots.shown(place)
 
     def find(self, root: int, path: bytes) -> Directory:
         """The directory at `path` beneath the root, as `open_directory` and `Roots.open` find it."""

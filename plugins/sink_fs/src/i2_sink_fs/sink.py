@@ -111,4 +111,4 @@ class FsSink(Sink):
         try:
             return await trio.to_thread.run_sync(run)
         except OSError as error:
-            raise stop(error, "" if place is None else os.fsdecode(place.path)) from error
+            raise stop(error, "" if place is None else self._roots.shown(place)) from error

@@ -1,0 +1,164 @@
+"""A disk that is full, on either side: the rule stops and says where, nothing that was there is harmed, and when there
+is room again a start by hand goes on. Real file systems, small ones."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from i2core.api import Change, Code, Op, Place, StopRule
+from i2core.rule.full import own_disk
+from i2core.rule.states import fault
+from i2core.rule.status import RuleStatus
+from i2core.testing.trees import compare_trees
+
+from .pair import open_nodes, until
+
+OLD = b"old" * 10_000
+ROOM = 8 << 20
+BALLAST = "ballast"
+
+
+def run(*command: str | Path) -> None:
+    """To the end, which must be a good one."""
+    subprocess.run(command, check=True)  # noqa: S603
+
+
+def append(path: Path, data: bytes) -> None:
+    """At its end."""
+    with open(path, "ab") as file:
+        file.write(data)
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[Path]:
+    """A file system of a few megabytes at `place`."""
+    image = place.with_name(place.name + ".img")
+    image.touch()
+    os.truncate(image, ROOM)
+    run("mkfs.ext4", "-q", "-m", "0", "-N", "512", image)
+    place.mkdir(exist_ok=True)
+    run("mount", "-o", "loop", image, place)
+    try:
+        (place / "lost+found").rmdir()
+        yield place
+    finally:
+        run("umount", "-l", place)
+        image.unlink()
+
+
+def fill(place: Path, *, leave: int = 0) -> None:
+    """Takes all room but `leave` bytes."""
+    with open(place / BALLAST, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+        if leave:
+            file.truncate(max(0, file.tell() - leave))
+        os.fsync(file.fileno())
+
+
+def make_room(place: Path) -> None:
+    """Gives it back."""
+    (place / BALLAST).unlink()
+
+
+@pytest.mark.root
+async def test_a_full_replica_stops_the_rule_and_harms_nothing(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        with small_disk(nodes.target.parent) as disk:
+            (nodes.source / "kept").write_bytes(OLD)
+            await nodes.run()
+            fill(disk, leave=100_000)
+            (nodes.source / "kept").write_bytes(os.urandom(900_000))
+            (nodes.source / "new").write_bytes(os.urandom(900_000))
+            status = RuleStatus(name="data1")
+            with pytest.raises(StopRule) as stopped:
+                await nodes.run(status=status)
+            assert stopped.value.code is Code.REPLICA_FULL
+            assert stopped.value.obj in (str(nodes.target / "kept"), str(nodes.target / "new"))
+            assert stopped.value.next_step
+            assert (nodes.target / "kept").read_bytes() == OLD
+            assert sorted(os.listdir(nodes.target)) == ["kept"]
+            make_room(disk)
+            await nodes.run()
+            assert compare_trees(nodes.source, nodes.target) == []
+
+
+@pytest.mark.root
+async def test_a_replica_that_fills_up_while_replicating(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        with small_disk(nodes.target.parent) as disk:
+            (nodes.source / "log").write_bytes(OLD)
+            (nodes.source / "text").write_bytes(OLD)
+            with pytest.raises(StopRule) as stopped:
+                async with nodes.running():
+                    fill(disk)
+                    # As editors do, and as servers do.
+                    (nodes.source / "new").write_bytes(os.urandom(500_000))
+                    (nodes.source / "new").replace(nodes.source / "text")
+                    append(nodes.source / "log", os.urandom(500_000))
+                    nodes.capture.tell(*(Change(Op.MODIFY, Place(0, name)) for name in (b"log", b"text")))
+                    await until(lambda: False)
+            assert stopped.value.code is Code.REPLICA_FULL
+            assert stopped.value.obj in (str(nodes.target / "log"), str(nodes.target / "text"))
+            assert (nodes.target / "text").read_bytes() == OLD
+            assert (nodes.target / "log").read_bytes()[: len(OLD)] == OLD
+            make_room(disk)
+            await nodes.run()
+            assert compare_trees(nodes.source, nodes.target) == []
+
+
+@pytest.mark.root
+async def test_a_backup_node_that_has_no_room_for_its_own_notes(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        with small_disk(tmp_path / "state") as disk:
+            (nodes.source / "file").write_bytes(OLD)
+            fill(disk)
+            with pytest.raises(StopRule) as stopped:
+                await nodes.run()
+            assert stopped.value.code is Code.REPLICA_FULL
+            assert str(disk) in stopped.value.obj
+            make_room(disk)
+            await nodes.run()
+            assert compare_trees(nodes.source, nodes.target) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("leave", [0, 200_000])
+async def test_a_full_disk_on_the_work_node_stops_the_rule(leave: int, tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        with small_disk(tmp_path / "work") as disk:
+            for number in range(3000):
+                (nodes.source / f"{number:0200}").touch()
+            fill(disk, leave=leave)
+            with pytest.raises(StopRule) as stopped:
+                await nodes.run()
+            assert stopped.value.code is Code.WORK_FULL
+            assert stopped.value.obj == str(disk)
+            make_room(disk)
+            await nodes.run()
+            assert compare_trees(nodes.source, nodes.target) == []
+
+
+def test_only_a_full_disk_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(StopRule) as stopped, own_disk(tmp_path):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert (stopped.value.code, stopped.value.obj) == (Code.WORK_FULL, str(tmp_path))
+    assert fault(stopped.value.code).value == "work disk full"
+    with pytest.raises(StopRule) as stopped, own_disk(None):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert stopped.value.obj
+    with pytest.raises(PermissionError), own_disk(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(sqlite3.OperationalError, match="syntax"), own_disk(tmp_path):
+        sqlite3.connect(":memory:").execute("not SQL")
