@@ -31,6 +31,7 @@ from i2core.api.errors import (
     UsageError,
 )
 from i2core.api.hooks import hookimpl, hookspec
+from i2core.api.line import Line
 from i2core.api.records import (
     BLOCK_BYTES,
     RESERVED_PREFIX,
@@ -83,6 +84,7 @@ __all__ = [
     "FilterContext",
     "I2Error",
     "Kind",
+    "Line",
     "LinkError",
     "Lost",
     "Meta",

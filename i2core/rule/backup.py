@@ -27,6 +27,7 @@ from i2core.config.model import BackupRole, DriverChoice
 from i2core.config.options import structure_options
 from i2core.pipeline.chain import CodecChain
 from i2core.pipeline.select import Drivers
+from i2core.rule.line import code_in
 from i2core.rule.receive import Receiver
 from i2core.rule.replica import Replica
 from i2core.rule.source import Say
@@ -201,7 +202,7 @@ class BackupService:
                     roots=targets,
                     allowed=self._role.allow_roots,
                     applied=replica.mark,
-                    say=lambda line: self._say(hello.rule, None, line),
+                    say=lambda line: self._say(hello.rule, code_in(line), line),
                 )
                 config = structure_options(spec, self._role.sink.options)
                 async with (

@@ -1,42 +1,17 @@
-"""What is told about a rule or a node: one line of text that still knows its parts.
-
-A line goes many ways before it is written down: through a session's callbacks, a pipe from a child process, a list in a
-test. All of them carry text. So `Line` is a `str`; who knows no parts passes it on, and the logbook finds them again.
-"""
+"""What programs read about a code and its object, the same keys wherever it is told: in a status, in the logbook."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
-from i2core.api import Code, I2Error
+from i2core.api import Code, Line
 from i2core.config.words import Spoken
 
-
-class Line(str):
-    """A line with its parts; each may be empty. `state` is the state that a rule has come to."""
-
-    __slots__ = ("cause", "next_step", "obj", "state")
-
-    obj: str
-    cause: str
-    next_step: str
-    state: str
-
-    def __new__(cls, text: str, *, obj: str = "", cause: str = "", next_step: str = "", state: str = "") -> Self:
-        """The line as a person reads it, then what it is made of."""
-        line = super().__new__(cls, text)
-        line.obj, line.cause, line.next_step, line.state = obj, cause, next_step, state
-        return line
-
-    @classmethod
-    def of(cls, error: I2Error, before: str = "", *, state: str = "") -> Self:
-        """An error's line, with `before` in front of it."""
-        return cls(f"{before}{error}", obj=error.obj, cause=error.cause, next_step=error.next_step, state=state)
+__all__ = ["Line", "code_in", "told"]
 
 
 def told(code: Code | None, *, obj: str = "", cause: str = "", next_step: str = "") -> dict[str, Any]:
-    """What programs read about a code and its object, wherever it is told: ``{"code", "level", "text", "text_zh",
-    "object", "cause", "cause_zh", "next_step", "next_step_zh"}``.
+    """``{"code", "level", "text", "text_zh", "object", "cause", "cause_zh", "next_step", "next_step_zh"}``.
 
     `cause` and `next_step` are this case's own words; where there are none, or none in Chinese, the code's stand in.
     Without a code nothing is wrong: the level is ``"info"``, the texts are empty.
@@ -61,3 +36,8 @@ def _english(text: str) -> str:
 
 def _chinese(text: str) -> str:
     return text.zh if isinstance(text, Spoken) else ""
+
+
+def code_in(line: str) -> Code | None:
+    """The code of a `Line` that brings one; None of any other text."""
+    return line.code if isinstance(line, Line) else None

@@ -47,7 +47,7 @@ from i2core.rule.dirty import DirtySet
 from i2core.rule.full import own_disk
 from i2core.rule.ledger import Ledger
 from i2core.rule.life import Life
-from i2core.rule.line import Line
+from i2core.rule.line import Line, code_in
 from i2core.rule.live import Live
 from i2core.rule.losses import Losses
 from i2core.rule.mirror import Mirror, Scope
@@ -431,6 +431,6 @@ async def _open_capture(rule: Rule, registry: Drivers, source: Source) -> AsyncI
 
 def _line_sayer(source: Source) -> Callable[[str], None]:
     def line(text: str) -> None:
-        source.say(source.rule, None, text)
+        source.say(source.rule, code_in(text), text)
 
     return line

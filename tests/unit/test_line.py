@@ -6,7 +6,7 @@ import pytest
 
 from i2core.api import Code, StopRule
 from i2core.node.speech import said
-from i2core.rule.line import Line, told
+from i2core.rule.line import Line, code_in, told
 
 
 def test_a_line_is_text_and_knows_its_parts() -> None:
@@ -14,6 +14,7 @@ def test_a_line_is_text_and_knows_its_parts() -> None:
     line = Line.of(error, "stopped: ", state="stopped")
     assert line == "stopped: /r/x: no space (free some) [3606]"
     assert (line.obj, line.cause, line.next_step, line.state) == ("/r/x", "no space", "free some", "stopped")
+    assert (code_in(line), code_in("text"), code_in(Line("text"))) == (Code.REPLICA_FULL, None, None)
 
 
 def test_the_codes_words_stand_in_for_what_is_not_said() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from i2core.api import BLOCK_BYTES, Code, Kind, Meta, Place, Record
+from i2core.api import BLOCK_BYTES, Code, Kind, Line, Meta, Place, Record
 from i2core.testing.trees import compare_trees
 
 if TYPE_CHECKING:
@@ -124,6 +124,16 @@ async def test_attributes_that_an_outsider_added_go(replica: Replica) -> None:
     assert set(os.listxattr(replica.root / "f")) == {"user.a", "user.b", os.fsdecode(ACL_ACCESS)}
     assert await replica.apply(Record(Kind.SETATTR, 0, b"f", meta=wanted)) == ()
     assert meta(replica.root / "f") == wanted
+
+
+async def test_an_attribute_that_cannot_be_kept_is_said_once_with_its_code(replica: Replica) -> None:
+    """Linux keeps no user.* attributes of a symlink."""
+    what = Meta(stat.S_IFLNK | 0o777, os.geteuid(), os.getegid(), 5, ((b"user.a", b"1"),))
+    for name in (b"one", b"two"):
+        assert await replica.apply(Record(Kind.SYMLINK, 0, name, other=b"nowhere", meta=what)) == ()
+    (line,) = replica.said
+    assert isinstance(line, Line)
+    assert (line.code, line.obj, line.cause) == (Code.ATTRIBUTE_UNSUPPORTED, "one", "extended attributes user.*")
 
 
 async def test_attribute_too_large_is_one_failure(replica: Replica) -> None:

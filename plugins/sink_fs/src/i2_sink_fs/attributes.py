@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from i2core.api import Code, Meta, Xattrs
+from i2core.api import Code, Line, Meta, Xattrs
 
 _ACL_ACCESS = "system.posix_acl_access"
 _UNSUPPORTED = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL)
@@ -46,8 +46,9 @@ class Attributes:
         """Notes that objects of this kind cannot be made or set here; the first one alone is said."""
         if kind not in self._said:
             self._said.add(kind)
-            text = Code.ATTRIBUTE_UNSUPPORTED.text
-            self._say(f"{place}: {text.en}: {kind} ({text.next_en}; said once) [{Code.ATTRIBUTE_UNSUPPORTED.value}]")
+            code = Code.ATTRIBUTE_UNSUPPORTED
+            said = f"{place}: {code.text.en}: {kind} ({code.text.next_en}; said once) [{code.value}]"
+            self._say(Line(said, code=code, obj=place, cause=kind))
 
     def settle(
         self, target: int | bytes, found: os.stat_result, meta: Meta, place: str, *, fresh: bool, inherits: bool

@@ -1,0 +1,47 @@
+"""What is told about a rule or a node: one line of text that still knows its parts.
+
+A line goes many ways before it is written down: through a driver's `context.say`, a session's callbacks, a pipe from a
+child process, a list in a test. All of them carry text. So `Line` is a `str`; who knows no parts passes it on, and the
+logbook finds them again.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from i2core.api.codes import Code
+from i2core.api.errors import I2Error
+
+
+class Line(str):
+    """A line with its parts; each may be empty. `obj` is what it is about, `state` the state that a rule has come to.
+    `code` is for who has no other way to give one: a driver's `context.say` takes a line alone."""
+
+    __slots__ = ("cause", "code", "next_step", "obj", "state")
+
+    code: Code | None
+    obj: str
+    cause: str
+    next_step: str
+    state: str
+
+    def __new__(
+        cls,
+        text: str,
+        *,
+        code: Code | None = None,
+        obj: str = "",
+        cause: str = "",
+        next_step: str = "",
+        state: str = "",
+    ) -> Self:
+        """The line as a person reads it, then what it is made of."""
+        line = super().__new__(cls, text)
+        line.code, line.obj, line.cause, line.next_step, line.state = code, obj, cause, next_step, state
+        return line
+
+    @classmethod
+    def of(cls, error: I2Error, before: str = "", *, state: str = "") -> Self:
+        """An error's line, with `before` in front of it."""
+        text = f"{before}{error}"
+        return cls(text, code=error.code, obj=error.obj, cause=error.cause, next_step=error.next_step, state=state)
