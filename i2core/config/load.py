@@ -55,9 +55,12 @@ def load(path: Path, registry: Drivers, *, look_at_disk: bool = True) -> NodeCon
     text = _text(path, file)
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        lines = Lines(text)
+    except ValueError as error:  # also a number of thousands of digits, which is no TOMLDecodeError
         raise ConfigErrors([_syntax(file, text, str(error))]) from None
-    report = Report(file, Lines(text))
+    except RecursionError:
+        raise ConfigErrors([Mistake(file, 0, "", Words("is nested too deeply", "嵌套过深"))]) from None
+    report = Report(file, lines)
     config = read_node(data, path, report, registry, look_at_disk=look_at_disk)
     if mistakes := report.mistakes():
         raise ConfigErrors(mistakes)

@@ -41,7 +41,7 @@ def node_place(config: Path) -> NodePlace:
         raise UsageError(
             error.strerror or str(error), obj=str(config), next_step=said("name the config file", "请指定配置文件")
         ) from None
-    except ValueError as error:  # TOML and UTF-8 errors are both of this class
+    except (ValueError, RecursionError) as error:  # TOML and UTF-8 errors are both of the former
         raise UsageError(said(f"not a TOML file: {error}", f"不是 TOML 文件：{error}"), obj=str(config)) from None
     table = data.get("node")
     if not isinstance(table, dict) or "name" not in table:
