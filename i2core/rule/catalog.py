@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value INTEGER NOT NULL) W
 CREATE TABLE IF NOT EXISTS doubt (
     last_seq INTEGER NOT NULL, parent INTEGER NOT NULL, name BLOB NOT NULL, node INTEGER NOT NULL, deep INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS staging (root INTEGER NOT NULL, path BLOB NOT NULL, PRIMARY KEY (root, path)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS doubt_seq ON doubt (last_seq);
 """
 _COLUMNS = "id, parent, name, mode, uid, gid, size, mtime_ns, ino, dev, rdev, ctime_ns, xattrs"
@@ -127,6 +128,8 @@ class Catalog:
         self._db.execute("DELETE FROM blocks WHERE node NOT IN (SELECT id FROM node)")
         self._next_id = int(self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM node").fetchone()[0])
         self._paths: OrderedDict[Place, int] = OrderedDict()
+        self.staging = {Place(root, path) for root, path in self._db.execute("SELECT root, path FROM staging")}
+        """Files of which the replica may have a staging file."""
 
     def close(self) -> None:
         """An orderly end: all is on the disk."""
@@ -222,6 +225,21 @@ class Catalog:
         if doubt.node and (row := self.row(doubt.node)) is not None and row.parent >= 0:
             places.append(self.place(row))
         return list(dict.fromkeys(places))
+
+    def begin_staging(self, place: Place) -> None:
+        """The file is being staged."""
+        self.staging.add(place)
+        self._db.execute("INSERT OR IGNORE INTO staging VALUES (?, ?)", place)
+
+    def end_staging(self, place: Place) -> None:
+        """It is published, or given up."""
+        self.staging.discard(place)
+        self._db.execute("DELETE FROM staging WHERE root = ? AND path = ?", place)
+
+    def _move_staging(self, old: Place, new: Place) -> None:
+        for place in [each for each in self.staging if each.root == old.root and each.path.startswith(old.path + b"/")]:
+            self.end_staging(place)
+            self.begin_staging(Place(new.root, new.path + place.path[len(old.path) :]))
 
     def keep_doubts(self, last_seq: int, doubts: Iterable[Doubt]) -> None:
         """Keeps what is in doubt until `last_seq` is durable."""
@@ -353,6 +371,8 @@ class Catalog:
         parent = self._dir_id(Place(to.root, above))
         if parent is None:
             raise KeyError(to)
+        if self.staging and stat.S_ISDIR(row.mode):
+            self._move_staging(self.place(row), to)
         self._db.execute("UPDATE node SET parent = ?, name = ? WHERE id = ?", (parent, name, row.id))
         self._paths.clear()
         return row._replace(parent=parent, name=name)

@@ -180,6 +180,9 @@ class Transfer:
         self._row = catalog.get(self._place)
         if self._whole or self._row is None or not self._row.is_object(self._entry):
             self._row, self._reserved = catalog.reserve(), True
+            catalog.begin_staging(self._place)
+            # The staging file changes the directory's times on the replica.
+            catalog.doubt(self._directory, digests=True)
         else:
             # Until it is done the replica has neither the old content nor the new, wherever the file goes meanwhile.
             catalog.doubt(self._row, digests=True)
@@ -240,6 +243,7 @@ class Transfer:
         if not self._still_there():
             self.done = True
             if self._whole:
+                self._source.catalog.end_staging(self._place)
                 abandon = Record(Kind.REMOVE, self._root, self._place.path, staged=True)
                 return self._lane.pack([abandon])
             return None
@@ -286,6 +290,7 @@ class Transfer:
         if status.st_nlink > 1 and not self._whole:
             self.apart = self._source.catalog.share(row, seen)
         if self._whole:
+            self._source.catalog.end_staging(self._place)
             return [Record(Kind.PUBLISH, root, path, meta=meta, size=status.st_size)]
         return [
             Record(Kind.TRUNCATE, root, path, size=status.st_size),

@@ -9,6 +9,7 @@ While there is no session the reconciler goes on, and its records gather in the 
 
 from __future__ import annotations
 
+import stat
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import trio
 
-from i2core.api import Code, Failure, Place, Record
+from i2core.api import Code, Failure, Kind, Place, Record
 from i2core.api.entries import GONE
 from i2core.api.records import Buffer
 from i2core.rule.catalog import OPEN, Catalog, Doubt
@@ -101,7 +102,7 @@ class Live:
         return min((age for age in ages if age is not None), default=None)
 
     def restore(self) -> None:
-        """Takes up what an earlier run left: batches that wait in the spool, and what was in doubt.
+        """Takes up what an earlier run left: batches that wait in the spool, and what is in doubt.
 
         Raises:
             OSError: the spool cannot be read.
@@ -113,6 +114,12 @@ class Live:
             self._ledger.add(kept.last_seq, kept.since_ns, about, kept=True)
             self._seqs.next = max(self._seqs.next, kept.last_seq + 1)
         self.doubt(each for some in doubts.values() for each in some)
+
+    def leave(self) -> None:
+        """Leaves what is not done to the next run."""
+        self._outbox.close()
+        self._source.catalog.drop_doubts(self._ledger.durable_seq)
+        self._source.catalog.set_fact("durable_seq", self._ledger.durable_seq)
 
     def forget(self) -> None:
         """What an earlier run left is of no use: all is compared.
@@ -200,8 +207,21 @@ class Live:
         for doubt in broken_off:
             places = await trio.to_thread.run_sync(self._source.catalog.places_of, doubt)
             self._dirty.add_places(places, content=True)
+        await self._clear_staging()
         parked, self._parked = self._parked, {}
         self._dirty.add_places(parked, content=True)
+
+    async def _clear_staging(self) -> None:
+        """Files that were being staged are looked at again; staging files of those that are gone are removed."""
+        for place in list(self._source.catalog.staging):
+            entry = await trio.to_thread.run_sync(self._source.trees[place.root].lookup, place.path)
+            if entry is None or not stat.S_ISREG(entry.mode):
+                self._source.catalog.end_staging(place)
+                self._reconciler.touch(place)
+                batch = self._seqs.seal([Record(Kind.REMOVE, place.root, place.path, staged=True)])
+                self.keep(batch, time.monotonic_ns(), {})
+                await self._send(batch, trio.Event())
+            self._dirty.add_places([place], content=True)
 
     def _break_off(self) -> None:
         for transfer in self._transfers:
@@ -407,6 +427,9 @@ class Live:
             about: Doubts = {(Place(0, doubt.name), doubt.node): doubt for doubt in repairing}
             self._ledger.add(self._session.last_sent, begun_ns, about, kept=False)
         await trio.to_thread.run_sync(self._source.catalog.close_doubts, self._session.last_sent)
+        for place in waiting.touched:
+            self._reconciler.touch(place)
+            self._dirty.add_places([place])
         if waiting.doubts:
             self.doubt(waiting.doubts)
             self._repair_at = trio.current_time() + WAIT_S

@@ -28,6 +28,8 @@ class Waiting(NamedTuple):
     doubts: list[Doubt]
     moved: list[Place]
     """Directories in which something has moved that nobody told of: to be compared with the catalog."""
+    touched: list[Place]
+    """Entries that were made behind their directory's times."""
 
 
 async def mend(source: Source, session: Session, doubts: Iterable[Doubt]) -> Waiting:
@@ -48,6 +50,7 @@ async def mend(source: Source, session: Session, doubts: Iterable[Doubt]) -> Wai
     links = await trio.to_thread.run_sync(_links, source, [*compared, *mirror.renewed])
     for at in range(0, len(links), REMOVALS):
         await session.send_records(links[at : at + REMOVALS])
+    plan.waiting.touched.extend(Place(link.root, link.path) for link in links)
     return plan.waiting
 
 
@@ -63,7 +66,7 @@ def _plan(source: Source, doubts: list[Doubt]) -> _Plan:
     scopes: dict[Place, bool] = {}
     gone: list[Place] = []
     compared: list[tuple[Place, Doubt]] = []
-    waiting = Waiting([], [])
+    waiting = Waiting([], [], [])
     for doubt in doubts:
         for place in source.catalog.places_of(doubt):
             moved = _moved(source, place.above if place.path else place)
@@ -76,7 +79,7 @@ def _plan(source: Source, doubts: list[Doubt]) -> _Plan:
     tops = [place for place, deep in scopes.items() if deep]
     covered = {place for place in scopes if any(_is_beneath(place, top) for top in tops)}
     chosen = [Scope(place, deep=scopes[place]) for place in sorted(scopes.keys() - covered)]
-    return _Plan(chosen, gone, compared, Waiting(list(dict.fromkeys(waiting.doubts)), waiting.moved))
+    return _Plan(chosen, gone, compared, Waiting(list(dict.fromkeys(waiting.doubts)), waiting.moved, []))
 
 
 def _touches(place: Place, doubt: Doubt, missed: set[Place]) -> bool:

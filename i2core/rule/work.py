@@ -156,7 +156,7 @@ class _Runner:
         try:
             yield
         finally:
-            self._outbox.close()
+            self._live.leave()
 
     # ------------------------------------------------------------------------------------------ beside the session
 
