@@ -15,7 +15,8 @@ import trio
 
 from i2core.api import Kind, Place, Record
 from i2core.rule.catalog import Doubt
-from i2core.rule.mirror import Mirror, Scope
+from i2core.rule.lister import Scope
+from i2core.rule.mirror import Mirror
 from i2core.rule.source import Source
 from i2core.wire.session import Session
 

@@ -10,10 +10,9 @@ also inside a large file.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import trio
@@ -23,7 +22,7 @@ from i2core.api.changes import join
 from i2core.api.entries import GONE, entry_of, xattrs_of_fd
 from i2core.api.records import Buffer
 from i2core.pipeline.blocks import scan
-from i2core.rule.catalog import LinkTable, Row
+from i2core.rule.catalog import Row
 from i2core.rule.content import Transfer
 from i2core.rule.drafting import (
     WHOLE_BYTES,
@@ -36,21 +35,16 @@ from i2core.rule.drafting import (
     piece_records,
     setattr_record,
 )
+from i2core.rule.lister import Lister, Scope
 from i2core.rule.source import Source
 from i2core.tasks import background
 from i2core.wire.frame import FrameType
-from i2core.wire.listing import Chunk, Judged, Listed, OrphanList, Verdict, decode_verdicts, encode_survey
+from i2core.wire.listing import Chunk, Judged, OrphanList, Verdict, decode_verdicts, encode_survey
 from i2core.wire.session import Packed, Session
 
-CHUNK_ENTRIES = 1000
-FIRST_FRAME_ENTRIES = 64
-"""The first listing is short, so that the first bytes leave at once."""
-FRAME_ENTRIES = 2000
 FRAMES_AHEAD = 4
-CHUNK_BYTES = 2 * 1024 * 1024
-"""Names, link texts and paths also count: neither a listing nor a batch may outgrow a frame."""
-PATH_BYTES = 0xFFFF
-"""The longest path that a record or a listing can hold."""
+ASKED_AT_ONCE = 1000
+"""Directories of orphans in one question."""
 BATCH_BYTES = 1024 * 1024
 BATCH_RECORDS = 1000
 EVERYTHING = 1 << 62
@@ -64,13 +58,6 @@ _SAME, _META, _WHOLE, _BLOCKS, _LINK = (
 )
 
 _UNKNOWN = Entry(b"", stat.S_IFDIR, 0, 0, 0, 0)
-
-
-class Scope(NamedTuple):
-    """A directory to be mirrored; with all beneath it when `deep`."""
-
-    place: Place
-    deep: bool = True
 
 
 class _Asked(NamedTuple):
@@ -103,17 +90,20 @@ class Mirror:
         self._source = source
         self._session = session
         self._orphans = orphans
-        self._strict = strict
-        self._links = LinkTable()
+        self._lister = Lister(source, strict=strict)
         self._pending: Packed | None = None
         self._shallow: set[Place] = set()
         self._deeper: list[Scope] = []
+        self._blank: Place | None = None
         # Lister and builder take turns: two threads under one interpreter lock make each other slower.
         self._one = trio.CapacityLimiter(1)
         self.renewed: list[Place] = []
         """Files with several names that were sent anew under one of them."""
-        self.missed: set[Place] = set()
+
+    @property
+    def missed(self) -> set[Place]:
         """Directories that were gone from where they had been seen: not compared, in whole or in part."""
+        return self._lister.missed
 
     async def run(self, scopes: Iterable[Scope]) -> None:
         """Mirrors the scopes; returns when all records are sent (not yet durable).
@@ -130,7 +120,7 @@ class Mirror:
                 # Directories that a shallow scope found missing on the replica need all that is beneath them.
                 todo, self._deeper = self._deeper, []
         finally:
-            self._links.close()
+            self._lister.close()
 
     async def _run_once(self, scopes: list[Scope]) -> None:
         asked_out, asked_in = trio.open_memory_channel[_Asked](FRAMES_AHEAD)
@@ -146,60 +136,13 @@ class Mirror:
     # ------------------------------------------------------------------------------------------ listing
 
     async def _list(self, scopes: list[Scope], out: trio.MemorySendChannel[_Asked]) -> None:
-        chunks = self._chunks(scopes)
-        limit = FIRST_FRAME_ENTRIES
+        frames = self._lister.frames(scopes)
+        owners = self._session.welcome.owns
         async with out:
-            while True:
-                frame = await trio.to_thread.run_sync(_take_frame, chunks, limit, limiter=self._one)
-                if not frame:
-                    break
-                limit = FRAME_ENTRIES
-                answer = await self._session.post(FrameType.SURVEY, encode_survey(frame))
+            while (frame := await trio.to_thread.run_sync(next, frames, None, limiter=self._one)) is not None:
+                answer = await self._session.post(FrameType.SURVEY, encode_survey(frame, owners=owners))
                 await out.send(_Asked(frame, answer))
         self._source.status.listing_done = True
-
-    def _chunks(self, scopes: list[Scope]) -> Iterator[Chunk]:
-        """The directories of the scopes, each in chunks, parents before children."""
-        stack = list(reversed(scopes))
-        while stack:
-            place, deep = stack.pop()
-            below: list[Scope] = []
-            try:
-                with self._source.trees[place.root].directory(place.path) as fd:
-                    yield from self._directory(fd, place, below)
-            except OSError as error:
-                self._miss(place, error)
-            if deep:
-                stack += reversed(below)
-
-    def _directory(self, fd: int, place: Place, below: list[Scope]) -> Iterator[Chunk]:
-        source, tree, status = self._source, self._source.trees[place.root], self._source.status
-        here = tree.here(fd)
-        first, size = True, 0
-        listed: list[Listed] = []
-        for entry in tree.entries(fd, at_root=not place.path):
-            path = join(place.path, entry.name)
-            is_dir = stat.S_ISDIR(entry.mode)
-            if not source.wants(Place(place.root, path), is_dir):
-                continue
-            if len(path) > PATH_BYTES:
-                source.unreadable(Place(place.root, path), OSError(errno.ENAMETOOLONG, "the path is too long"))
-                continue
-            link = None
-            if is_dir:
-                below.append(Scope(Place(place.root, path)))
-            else:
-                status.listed_files += 1
-                if stat.S_ISREG(entry.mode):
-                    status.listed_bytes += entry.size
-                    if entry.nlink > 1:
-                        link = self._links.first(place.root, entry, path)
-            listed.append(Listed(entry, link))
-            size += len(entry.name) + len(entry.target) + (len(link) if link else 0)
-            if len(listed) == CHUNK_ENTRIES or size >= CHUNK_BYTES:
-                yield Chunk(place.root, place.path, here, first, False, self._strict, listed)
-                first, listed, size = False, [], 0
-        yield Chunk(place.root, place.path, here, first, True, self._strict, listed)
 
     # ------------------------------------------------------------------------------------------ building
 
@@ -263,97 +206,133 @@ class Mirror:
 
     def _steps(self, chunks: list[Chunk], judged: list[Judged]) -> Iterator[_Step]:
         for chunk, answer in zip(chunks, judged, strict=True):
-            if len(answer.verdicts) != len(chunk.listed):
+            if len(answer.verdicts) != len(chunk.entries):
                 raise ProtocolError("an answer does not fit its listing")
             place = Place(chunk.root, chunk.path)
+            here = self._source.catalog.get(place)
+            known = here is not None and stat.S_ISDIR(here.mode)
+            if here is not None and here.is_object(chunk.here) and self._is_same(place, here, chunk, answer):
+                self._source.catalog.put_listing(here, chunk.entries)
+                self._count(chunk.entries)
+                continue
             try:
                 with self._source.trees[chunk.root].directory(chunk.path) as fd:
-                    yield from self._chunk_steps(fd, place, chunk, answer)
+                    yield from self._chunk_steps(fd, place, here if known else None, chunk, answer)
             except OSError as error:
-                self._miss(place, error)
+                self._lister.miss(place, error)
 
-    def _miss(self, place: Place, error: OSError) -> None:
-        """A directory cannot be read, or is gone."""
-        self.missed.add(place)
-        if error.errno not in GONE:
-            self._source.unreadable(place, error)
+    def _is_same(self, place: Place, here: Row, chunk: Chunk, answer: Judged) -> bool:
+        """True when nothing is to be done but to note what was listed."""
+        if answer.here or answer.orphans or any(answer.verdicts) or place in self._shallow:
+            return False
+        return self._is_blank(place, here, chunk)
 
-    def _chunk_steps(self, fd: int, place: Place, chunk: Chunk, answer: Judged) -> Iterator[_Step]:
-        source = self._source
-        here = source.catalog.get(place)
-        known = here is not None and stat.S_ISDIR(here.mode)
+    def _is_blank(self, place: Place, here: Row, chunk: Chunk) -> bool:
+        """True when all that the catalog knows of the directory comes from earlier chunks of it."""
+        if chunk.first and self._blank != place:
+            self._blank = place if self._source.catalog.is_blank(here) else None
+        return self._blank == place
+
+    def _chunk_steps(self, fd: int, place: Place, here: Row | None, chunk: Chunk, answer: Judged) -> Iterator[_Step]:
+        catalog, new = self._source.catalog, here is None
         if here is None or not here.is_object(chunk.here) or (chunk.first and not place.path):
             try:
-                here = source.catalog.put(place, chunk.here)
+                here = catalog.put(place, chunk.here)
             except KeyError:  # the directory above was renamed meanwhile; that has a hint of its own
-                self.missed.add(place)
+                self._lister.missed.add(place)
                 return
-        if not known and place.path:
+        if new and place.path:
             # The listing of the directory above, a moment earlier, showed another object here, or none.
             yield [Record(Kind.MKDIR, place.root, place.path, meta=meta_of(chunk.here, None))]
-        rows = source.catalog.children(here)
-        kept: list[tuple[Entry, Row | None]] = []
+        blank = self._is_blank(place, here, chunk)
+        rows = {} if blank else catalog.children(here)
         touched = bool(answer.here)
-        for index, (entry, link) in enumerate(chunk.listed):
-            at = place.child(entry.name)
+        for step in self._entry_steps(fd, place, here, chunk, answer, rows, blank=blank):
+            touched = True
+            yield step
+        for step in self._orphan_steps(fd, place, chunk, answer, rows):
+            touched = True
+            yield step
+        if touched:
+            # Entries made or removed above changed the directory's times on the replica.
+            now = self._source.trees[place.root].here(fd)
+            catalog.put(place, now)
+            yield [setattr_record(fd, place, now)]
+
+    def _entry_steps(
+        self,
+        fd: int,
+        place: Place,
+        here: Row,
+        chunk: Chunk,
+        answer: Judged,
+        rows: dict[bytes, Row],
+        *,
+        blank: bool,
+    ) -> Iterator[_Step]:
+        """What the entries need; notes them in the catalog, and takes out of `rows` those that are listed."""
+        source, catalog = self._source, self._source.catalog
+        kept: list[tuple[Entry, Row | None]] = []
+        for index, entry in enumerate(chunk.entries):
             row = rows.pop(entry.name, None)
-            verdict = answer.verdicts[index]
             if row is not None and not (row.is_object(entry) and row.same_content(entry)):
-                source.catalog.drop_digests(row)
+                catalog.drop_digests(row)
+            verdict = answer.verdicts[index]
             if verdict == _SAME:
-                known = row is not None and row.is_object(entry)
-                if place in self._shallow and stat.S_ISDIR(entry.mode) and not known:
-                    self._deeper.append(Scope(at))
+                self._go_deeper(place, entry, row)
                 kept.append((entry, row))
-                self._count(entry)
+                self._count((entry,))
                 continue
+            at = place.child(entry.name)
             if verdict & _WHOLE and entry.nlink > 1 and not stat.S_ISDIR(entry.mode):
                 self.renewed.append(at)
             try:
-                step = self._entry_step(fd, at, entry, link, verdict, answer.digests.get(index))
+                step = self._entry_step(fd, at, entry, chunk.links.get(index), verdict, answer.digests.get(index))
             except OSError as error:
                 if error.errno not in GONE:
                     source.unreadable(at, error, Code.OPEN_SOURCE)
                 elif row is not None:
-                    source.catalog.doubt(row)  # moved on before it was compared
-                self._count(entry)
+                    catalog.doubt(row)  # moved on before it was compared
+                self._count((entry,))
                 continue
             if isinstance(step, Large):
-                touched = True
                 source.status.checked_files += 1
                 yield step
                 continue
-            kept.append((step.entry, row))
+            self._count((entry,))
             source.status.sent_files += bool(step.records) and not stat.S_ISDIR(entry.mode)
-            self._count(entry)
             if step.digests:
-                source.catalog.put_all(here, [kept.pop()])
-                fresh = source.catalog.get(at)
-                if fresh is not None:
-                    source.catalog.set_digests(fresh, 0, step.digests)
+                catalog.set_digests(catalog.put_child(here, step.entry, row), 0, step.digests)
+            else:
+                kept.append((step.entry, row))
             if step.records:
-                touched = True
                 yield step.records
-        source.catalog.put_all(here, kept)
+        if blank:
+            catalog.put_listing(here, [entry for entry, _ in kept])
+        else:
+            catalog.put_all(here, kept)
+
+    def _go_deeper(self, place: Place, entry: Entry, row: Row | None) -> None:
+        """Beneath a shallow scope a directory that was not sent from here is mirrored, too."""
+        if place in self._shallow and stat.S_ISDIR(entry.mode) and not (row is not None and row.is_object(entry)):
+            self._deeper.append(Scope(place.child(entry.name)))
+
+    def _orphan_steps(
+        self, fd: int, place: Place, chunk: Chunk, answer: Judged, rows: dict[bytes, Row]
+    ) -> Iterator[_Step]:
+        """What becomes of names that only the replica has. `rows`: what was sent once, and is gone from the source."""
         orphans = self._confirmed(fd, place, answer.orphans)
         mending = not self._orphans and place not in self._shallow
         if chunk.first and chunk.last:
             removed = set(orphans) if self._orphans or mending else set()
-            for row in rows.values():  # sent once, gone from the source since
+            for row in rows.values():
                 # What the replica still has and nobody removes now has a hint to come: it moved, or is there again.
                 if row.name in removed or row.name not in answer.orphans:
-                    source.catalog.remove(row)
+                    self._source.catalog.remove(row)
         if orphans and self._orphans:
-            touched = True
             yield OrphanList(place.root, place.path, orphans)
         elif orphans and mending:
-            touched = True
             yield [Record(Kind.REMOVE, place.root, join(place.path, name)) for name in orphans]
-        if touched:
-            # Entries made or removed above changed the directory's times on the replica.
-            now = source.trees[place.root].here(fd)
-            source.catalog.put(place, now)
-            yield [setattr_record(fd, place, now)]
 
     def _entry_step(
         self, fd: int, at: Place, entry: Entry, link: bytes | None, verdict: int, base: bytes | None
@@ -397,8 +376,8 @@ class Mirror:
         root, found, kept = orphans.root, [orphans], set[bytes]()
         level = [join(orphans.path, name) for name in orphans.names]
         while level:
-            asked, level = level[:CHUNK_ENTRIES], level[CHUNK_ENTRIES:]
-            chunks = [Chunk(root, path, _UNKNOWN, True, True, False, []) for path in asked]
+            asked, level = level[:ASKED_AT_ONCE], level[ASKED_AT_ONCE:]
+            chunks = [Chunk(root, path, _UNKNOWN, True, True, False, ()) for path in asked]
             judged = decode_verdicts(await self._session.ask(FrameType.SURVEY, encode_survey(chunks)))
             for path, answer in zip(asked, judged, strict=True):
                 if answer.here & _WHOLE:  # no directory
@@ -422,11 +401,11 @@ class Mirror:
         exclusion covers is left alone."""
         return self._source.wants(at, is_dir=False) and self._source.wants(at, is_dir=True)
 
-    def _count(self, entry: Entry) -> None:
-        if not stat.S_ISDIR(entry.mode):
-            self._source.status.checked_files += 1
-            if stat.S_ISREG(entry.mode):
-                self._source.status.checked_bytes += entry.size
+    def _count(self, entries: Sequence[Entry]) -> None:
+        """The mirror is done with these."""
+        sizes = [entry.size for entry in entries if stat.S_ISREG(entry.mode)]
+        self._source.status.checked_bytes += sum(sizes)
+        self._source.status.checked_files += sum([not stat.S_ISDIR(entry.mode) for entry in entries])
 
 
 def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Drafted | Large:
@@ -451,22 +430,3 @@ def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Draft
 def _xattr_bytes(record: Record) -> int:
     pairs = record.meta.xattrs if record.meta is not None else None
     return sum(len(name) + len(value) for name, value in pairs) if pairs else 0
-
-
-def _listed_bytes(chunk: Chunk) -> int:
-    return len(chunk.path) + sum(
-        len(entry.name) + len(entry.target) + (len(link) if link else 0) for entry, link in chunk.listed
-    )
-
-
-def _take_frame(chunks: Iterator[Chunk], limit: int) -> list[Chunk]:
-    """Chunks for one frame: up to about `limit` entries and `CHUNK_BYTES` of names."""
-    frame: list[Chunk] = []
-    entries = size = 0
-    for chunk in chunks:
-        frame.append(chunk)
-        entries += len(chunk.listed) + 1
-        size += _listed_bytes(chunk)
-        if entries >= limit or size >= CHUNK_BYTES:
-            break
-    return frame

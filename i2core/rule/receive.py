@@ -38,10 +38,10 @@ from i2core.tasks import background
 from i2core.wire.frame import FRAME_LIMIT, Frame, FrameStream, FrameType, aad
 from i2core.wire.listing import (
     INLINE_BLOCKS,
-    Chunk,
     HashQuery,
     Judged,
     OrphanList,
+    Shown,
     Verdict,
     decode_survey,
     encode_verdicts,
@@ -52,6 +52,7 @@ from i2core.wire.session import PING_S, SILENCE_S
 
 INBOX_FRAMES = 4
 MOST_COUNTED = 1 << 40
+_BLOCKS = int(Verdict.BLOCKS)
 _MAKES = frozenset({Kind.CREATE, Kind.PUBLISH, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.LINK, Kind.RENAME})
 INBOX_BYTES = 4 << 20
 """Payloads that wait to be handled; a longer one waits alone."""
@@ -302,32 +303,32 @@ class Receiver:
 
     # ------------------------------------------------------------------------------------------ mirror
 
-    async def _survey(self, chunks: Sequence[Chunk]) -> list[Judged]:
+    async def _survey(self, chunks: Sequence[Shown]) -> list[Judged]:
         """What each chunk needs; the replica is looked at in as few calls as there are kinds of questions."""
-        asks = []
-        for chunk in chunks:
-            place = self._checked(Place(chunk.root, chunk.path))
-            asks.append(Ask(place, [entry.name for entry, _ in chunk.listed], every=chunk.first))
+        asks = [Ask(self._checked(Place(chunk.root, chunk.path)), chunk.names, every=chunk.first) for chunk in chunks]
         seen = await self._sink.look(asks)
         heads = await self._heads(chunks)
         judged = [self._judge(chunk, there, heads) for chunk, there in zip(chunks, seen, strict=True)]
         small = [
             (number, index)
             for number, (chunk, answer) in enumerate(zip(chunks, judged, strict=True))
+            if any(answer.verdicts)
             for index, verdict in enumerate(answer.verdicts)
-            if verdict & Verdict.BLOCKS and chunk.listed[index].entry.size <= INLINE_BLOCKS * BLOCK_BYTES
+            if verdict & _BLOCKS and chunk.size(index) <= INLINE_BLOCKS * BLOCK_BYTES
         ]
         if small:
-            names = [(chunks[number], chunks[number].listed[index].entry.name) for number, index in small]
-            places = [Place(chunk.root, join(chunk.path, name)) for chunk, name in names]
+            places = [
+                Place(chunks[number].root, join(chunks[number].path, chunks[number].names[index]))
+                for number, index in small
+            ]
             found = await self._sink.hashes_of(places, INLINE_BLOCKS)
             for (number, index), digests in zip(small, found, strict=True):
                 judged[number].digests[index] = digests
         return judged
 
-    async def _heads(self, chunks: Sequence[Chunk]) -> dict[Path, Entry | None]:
+    async def _heads(self, chunks: Sequence[Shown]) -> dict[Path, Entry | None]:
         """The replica's entries at the first names of hard links."""
-        places = {(chunk.root, link) for chunk in chunks for _, link in chunk.listed if link is not None}
+        places = {(chunk.root, link) for chunk in chunks for link in chunk.links()}
         if not places:
             return {}
         wanted = sorted(places)
@@ -338,24 +339,26 @@ class Receiver:
         seen = await self._sink.look(asks)
         return {path: answer.entries[0] for path, answer in zip(wanted, seen, strict=True)}
 
-    def _judge(self, chunk: Chunk, seen: Seen, heads: Mapping[Path, Entry | None]) -> Judged:
-        verdicts = bytearray()
-        for listed, there in zip(chunk.listed, seen.entries, strict=True):
+    def _judge(self, chunk: Shown, seen: Seen, heads: Mapping[Path, Entry | None]) -> Judged:
+        verdicts = bytearray(len(chunk.names))
+        differing = chunk.differing(seen.entries, owners=self._sink.owns)
+        for index in range(len(verdicts)) if chunk.strict else differing:
+            listed = chunk.listed(index)
             at: Path = (chunk.root, join(chunk.path, listed.entry.name))
             head = None if listed.link is None else heads[chunk.root, listed.link]
-            verdicts.append(self._comparison.judge(at, listed, there, head, strict=chunk.strict))
+            verdicts[index] = self._comparison.judge(at, listed, seen.entries[index], head, strict=chunk.strict)
         here = Verdict.WHOLE
         if seen.here is not None:
             same = same_meta(chunk.here, seen.here, owns=self._sink.owns)
             here = Verdict.SAME if same else Verdict.META
         return Judged(here, bytes(verdicts), {}, self._extra(chunk, seen.names))
 
-    def _extra(self, chunk: Chunk, names: Sequence[bytes]) -> list[bytes]:
+    def _extra(self, chunk: Shown, names: Sequence[bytes]) -> list[bytes]:
         """With a directory's last chunk: the names that only the replica has; `names` are all, with its first one.
 
         What is kept between chunks is a part of what the replica has, and not of what the peer says: that has no end.
         """
-        listed = {entry.name for entry, _ in chunk.listed}
+        listed = set(chunk.names)
         # A directory in one chunk may come between the chunks of another.
         if chunk.first and chunk.last:
             return self._answerable(chunk.path, [name for name in names if name not in listed])

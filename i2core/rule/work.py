@@ -48,9 +48,10 @@ from i2core.rule.full import own_disk
 from i2core.rule.ledger import Ledger
 from i2core.rule.life import Life
 from i2core.rule.line import Line, code_in
+from i2core.rule.lister import Scope
 from i2core.rule.live import Live
 from i2core.rule.losses import Losses
-from i2core.rule.mirror import Mirror, Scope
+from i2core.rule.mirror import Mirror
 from i2core.rule.outbox import Outbox
 from i2core.rule.resume import may_resume, open_catalog, selection
 from i2core.rule.source import Say, Source
@@ -264,6 +265,9 @@ class _Runner:
             scopes = [Scope(Place(root, b"")) for root in range(len(self._source.trees))]
             await mirror.run(scopes)
             await session.settle()
+        if not self._once:
+            # Live, each new object is looked up by its inode.
+            await trio.to_thread.run_sync(catalog.unfold)
         catalog.set_fact("selection", selection(rule, self._work.epoch))
         catalog.set_fact("mirrored", 1)
         catalog.commit()

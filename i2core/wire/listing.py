@@ -8,8 +8,10 @@ with the verdicts; larger files are compared by HASHES requests. docs/wire-forma
 from __future__ import annotations
 
 import enum
+import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from i2core.api import BLOCK_BYTES, Entry, ProtocolError
@@ -47,8 +49,9 @@ class Listed(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Part of one directory: all of it when `first` and `last`. `here` is the directory itself; `strict` compares
-    content by block digests also where size and mtime are equal."""
+    """Part of one directory as the work node sees it: all of it when `first` and `last`. `here` is the directory
+    itself; `strict` compares content by block digests also where size and mtime are equal. `links` has, by index, the
+    path of the first listed name of the same file, for those that have an earlier one."""
 
     root: int
     path: bytes
@@ -56,7 +59,57 @@ class Chunk(NamedTuple):
     first: bool
     last: bool
     strict: bool
-    listed: Sequence[Listed]
+    entries: Sequence[Entry]
+    links: Mapping[int, bytes] = MappingProxyType({})
+
+
+class Shown(NamedTuple):
+    """A chunk as the backup node gets it: only names are taken apart at once. What an entry is stays packed in `heads`,
+    for where the replica's own entries pack into the same bytes there is nothing to look at."""
+
+    root: int
+    path: bytes
+    here: Entry
+    first: bool
+    last: bool
+    strict: bool
+    names: Sequence[bytes]
+    heads: bytes
+    others: Mapping[int, bytes]
+    """Texts of symlinks, and links as in `Chunk.links`, by index."""
+
+    def listed(self, index: int) -> Listed:
+        """One entry."""
+        mode, uid, gid, size, mtime_ns, nlink, rdev, xattrs, flags = _HEAD.unpack_from(self.heads, index * _HEAD.size)
+        other = self.others.get(index, b"")
+        link = other if flags & _LINKED else None
+        # All fields at once: there may be one for each file, and tuple.__new__ takes a third of the time of the class.
+        make = tuple.__new__
+        target = other if link is None else b""
+        fields = (self.names[index], mode, uid, gid, size, mtime_ns, nlink, 0, 0, rdev, 0, 0, target, xattrs)
+        return make(Listed, (make(Entry, fields), link))
+
+    def size(self, index: int) -> int:
+        """The size of one entry in bytes."""
+        size: int = _SIZE.unpack_from(self.heads, index * _HEAD.size + _SIZE_AT)[0]
+        return size
+
+    def links(self) -> Iterator[bytes]:
+        """The links of all entries that have one."""
+        last = _HEAD.size - 1
+        return (text for index, text in self.others.items() if self.heads[index * _HEAD.size + last] & _LINKED)
+
+    def differing(self, there: Sequence[Entry | None], *, owners: bool) -> Sequence[int]:
+        """The entries that must be looked at, given the replica's: what is not equal in every field, and what has
+        several names."""
+        heads, size = pack_heads(there, owners=owners), _HEAD.size
+        shared = [index for index, entry in enumerate(there) if entry is not None and entry.nlink > 1]
+        texts = [index for index, text in self.others.items() if _text(there[index]) != text]
+        if heads == self.heads:
+            return sorted({*shared, *texts}) if shared or texts else ()
+        parts = range(0, len(heads), size)
+        unlike = [at // size for at in parts if heads[at : at + size] != self.heads[at : at + size]]
+        return sorted({*shared, *texts, *unlike})
 
 
 class Judged(NamedTuple):
@@ -70,42 +123,66 @@ class Judged(NamedTuple):
 
 
 _COUNT = struct.Struct("<I")
-_CHUNK = struct.Struct("<HBHI")
-_ENTRY = struct.Struct("<IIIQqIQQBHH")
+_CHUNK = struct.Struct("<HBHIII")
+_HEAD = struct.Struct("<IIIQqIQQB")
+_SIZE, _SIZE_AT = struct.Struct("<Q"), 12
+_OTHER = struct.Struct("<IH")
+_TYPE = 0o170000
+_DIRECTORY = _HEAD.pack(stat.S_IFDIR, 0, 0, 0, 0, 0, 0, 0, 0)
+_NOTHING = bytes(_HEAD.size)
 _FIRST, _LAST, _STRICT = 1, 2, 4
 _LINKED = 1
+_MANY = 0xFFFFFFFF
+_NO_NAMES = frozenset((b"", b".", b".."))
 _ANSWER = struct.Struct("<BIII")
 _DIGESTS = struct.Struct("<IH")
 _NAME = struct.Struct("<H")
 
 
-def _pack_entry(entry: Entry, link: bytes | None) -> bytes:
-    other = entry.target if link is None else link
-    head = _ENTRY.pack(
-        entry.mode,
-        entry.uid,
-        entry.gid,
-        entry.size,
-        entry.mtime_ns,
-        min(entry.nlink, 0xFFFFFFFF),
-        entry.rdev,
-        entry.xattrs,
-        0 if link is None else _LINKED,
-        len(entry.name),
-        len(other),
-    )
-    return head + entry.name + other
+def _text(entry: Entry | None) -> bytes | None:
+    return None if entry is None else entry.target
 
 
-def encode_survey(chunks: Sequence[Chunk]) -> bytes:
-    """The chunks as one payload."""
+def pack_heads(entries: Sequence[Entry | None], links: Container[int] = (), *, owners: bool) -> bytes:
+    """What a listing says of the entries, all of one length. Of a directory its type alone: whatever else it has is
+    compared with its own chunk. Without `owners` they count as 0, for a backup node that cannot set them."""
+    pack, directory, of_type = _HEAD.pack, stat.S_IFDIR, _TYPE
+    heads: list[bytes] = []
+    add = heads.append
+    for index, entry in enumerate(entries):
+        if entry is None:
+            add(_NOTHING)
+            continue
+        _, mode, uid, gid, size, mtime_ns, nlink, _, _, rdev, _, _, _, xattrs = entry
+        if mode & of_type == directory:
+            add(_DIRECTORY)
+            continue
+        if not owners:
+            uid = gid = 0
+        flags = _LINKED if index in links else 0
+        add(pack(mode, uid, gid, size, mtime_ns, nlink if nlink < _MANY else _MANY, rdev, xattrs, flags))
+    return b"".join(heads)
+
+
+def _pack_here(here: Entry) -> bytes:
+    return _HEAD.pack(here.mode, here.uid, here.gid, here.size, here.mtime_ns, 0, 0, here.xattrs, 0)
+
+
+def encode_survey(chunks: Sequence[Chunk], *, owners: bool = True) -> bytes:
+    """The chunks as one payload; `owners` as in `pack_heads`."""
     parts = [_COUNT.pack(len(chunks))]
     for chunk in chunks:
         flags = (_FIRST if chunk.first else 0) | (_LAST if chunk.last else 0) | (_STRICT if chunk.strict else 0)
-        parts.append(_CHUNK.pack(chunk.root, flags, len(chunk.path), len(chunk.listed)))
+        names = b"\0".join([entry.name for entry in chunk.entries])
+        others = {index: text for index, entry in enumerate(chunk.entries) if (text := entry.target)}
+        others.update(chunk.links)
+        count = len(chunk.entries)
+        parts.append(_CHUNK.pack(chunk.root, flags, len(chunk.path), count, len(names), len(others)))
         parts.append(chunk.path)
-        parts.append(_pack_entry(chunk.here, None))
-        parts += [_pack_entry(entry, link) for entry, link in chunk.listed]
+        parts.append(_pack_here(chunk.here))
+        parts.append(pack_heads(chunk.entries, chunk.links, owners=owners))
+        parts.append(names)
+        parts += [_OTHER.pack(index, len(text)) + text for index, text in others.items()]
     return b"".join(parts)
 
 
@@ -137,19 +214,7 @@ class _Reader:
             raise ProtocolError("bytes left over behind a listing")
 
 
-def _read_entry(reader: _Reader) -> Listed:
-    mode, uid, gid, size, mtime_ns, nlink, rdev, xattrs, flags, name_len, other_len = reader.unpack(_ENTRY)
-    name = reader.take(name_len)
-    other = reader.take(other_len) if other_len else b""
-    link = other if flags & _LINKED else None
-    target = b"" if flags & _LINKED else other
-    # All fields at once: there is one for each file, and tuple.__new__ takes a third of the time of the class.
-    make = tuple.__new__
-    entry = make(Entry, (name, mode, uid, gid, size, mtime_ns, nlink, 0, 0, rdev, 0, 0, target, xattrs))
-    return make(Listed, (entry, link))
-
-
-def decode_survey(payload: Buffer) -> list[Chunk]:
+def decode_survey(payload: Buffer) -> list[Shown]:
     """The chunks again.
 
     Raises:
@@ -160,23 +225,38 @@ def decode_survey(payload: Buffer) -> list[Chunk]:
     left = SURVEY_LIMIT - count
     chunks = []
     for _ in range(count):
-        root, flags, path_len, entries = reader.unpack(_CHUNK)
-        path = reader.take(path_len)
-        if not safe_path(path):
-            raise ProtocolError("unsafe path in a listing")
-        here = _read_entry(reader).entry
-        left -= entries
-        if left < 0:
-            raise ProtocolError(f"a listing exceeds the limit of {SURVEY_LIMIT} entries")
-        listed = [_read_entry(reader) for _ in range(entries)]
-        for entry, link in listed:
-            if not safe_name(entry.name):
-                raise ProtocolError("unsafe name in a listing")
-            if link is not None and not safe_path(link):
-                raise ProtocolError("unsafe link in a listing")
-        chunks.append(Chunk(root, path, here, bool(flags & _FIRST), bool(flags & _LAST), bool(flags & _STRICT), listed))
+        chunks.append(_read_chunk(reader, left))
+        left -= len(chunks[-1].names)
     reader.finish()
     return chunks
+
+
+def _read_chunk(reader: _Reader, most: int) -> Shown:
+    root, flags, path_len, entries, names_len, other_count = reader.unpack(_CHUNK)
+    path = reader.take(path_len)
+    if not safe_path(path):
+        raise ProtocolError("unsafe path in a listing")
+    mode, uid, gid, size, mtime_ns, _, _, xattrs, _ = reader.unpack(_HEAD)
+    here = Entry(b"", mode, uid, gid, size, mtime_ns, xattrs=xattrs)
+    if entries > most:
+        raise ProtocolError(f"a listing exceeds the limit of {SURVEY_LIMIT} entries")
+    heads = reader.take(entries * _HEAD.size)
+    packed = reader.take(names_len)
+    names = packed.split(b"\0") if entries else []
+    if len(names) != entries or (packed and not entries):
+        raise ProtocolError("a listing does not have a name for each entry")
+    if b"/" in packed or not _NO_NAMES.isdisjoint(names):
+        raise ProtocolError("unsafe name in a listing")
+    others = {}
+    for _ in range(other_count):
+        index, length = reader.unpack(_OTHER)
+        others[index] = text = reader.take(length)
+        if index >= entries:
+            raise ProtocolError("a text of no entry in a listing")
+        if heads[index * _HEAD.size + _HEAD.size - 1] & _LINKED and not safe_path(text):
+            raise ProtocolError("unsafe link in a listing")
+    first, last, strict = bool(flags & _FIRST), bool(flags & _LAST), bool(flags & _STRICT)
+    return Shown(root, path, here, first, last, strict, names, heads, others)
 
 
 def encode_verdicts(judged: Sequence[Judged]) -> bytes:

@@ -16,7 +16,7 @@ from i2core.api import Failure, I2Error, LinkError, PeerRefused, Place, Protocol
 from i2core.api.codes import Code
 from i2core.api.records import Buffer
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 FUTILE = (Code.DECRYPT, Code.DECOMPRESS, Code.VERSION_MISMATCH)
 """What goes wrong in the same way at the next attempt."""

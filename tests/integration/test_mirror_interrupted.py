@@ -9,7 +9,7 @@ import pytest
 
 from i2core.api import BLOCK_BYTES, Change, LinkError, Op, Place
 from i2core.config.model import Pair, Rule
-from i2core.rule import content, mirror, work
+from i2core.rule import content, lister, mirror, work
 from i2core.testing.trees import compare_trees
 from i2core.wire.session import WINDOW_BYTES
 
@@ -22,9 +22,9 @@ OWNS = os.geteuid() == 0
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connects anew at once, and sends in small pieces."""
     monkeypatch.setattr(work, "BACKOFF_S", (0.001, 0.002))
-    monkeypatch.setattr(mirror, "CHUNK_ENTRIES", 4)
-    monkeypatch.setattr(mirror, "FRAME_ENTRIES", 6)
-    monkeypatch.setattr(mirror, "FIRST_FRAME_ENTRIES", 3)
+    monkeypatch.setattr(lister, "CHUNK_ENTRIES", 4)
+    monkeypatch.setattr(lister, "FRAME_ENTRIES", 6)
+    monkeypatch.setattr(lister, "FIRST_FRAME_ENTRIES", 3)
     monkeypatch.setattr(mirror, "BATCH_RECORDS", 5)
 
 

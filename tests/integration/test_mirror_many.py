@@ -9,7 +9,7 @@ import pytest
 
 from i2core.api import Change, Code, Op, Place
 from i2core.config.model import OrphanAction, Orphans
-from i2core.rule import mirror
+from i2core.rule import lister
 from i2core.testing.memory_sink import MemoryDisk, memory_sink
 from i2core.testing.trees import compare_trees
 from i2core.wire.frame import FrameType
@@ -22,9 +22,9 @@ DELETE = Orphans(action=OrphanAction.DELETE)
 
 async def test_a_directory_of_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its orphans are those that no chunk names, and are found once."""
-    monkeypatch.setattr(mirror, "CHUNK_ENTRIES", 10)
-    monkeypatch.setattr(mirror, "FRAME_ENTRIES", 20)
-    monkeypatch.setattr(mirror, "FIRST_FRAME_ENTRIES", 20)
+    monkeypatch.setattr(lister, "CHUNK_ENTRIES", 10)
+    monkeypatch.setattr(lister, "FRAME_ENTRIES", 20)
+    monkeypatch.setattr(lister, "FIRST_FRAME_ENTRIES", 20)
     async with open_nodes(tmp_path) as nodes:
         for number in range(95):
             (nodes.source / f"{number:02}").write_text(str(number))

@@ -16,7 +16,7 @@ from i2core.pipeline.chain import CodecChain
 from i2core.rule.status import RuleStatus
 from i2core.testing.trees import compare_trees
 from i2core.wire.frame import FrameStream, FrameType
-from i2core.wire.messages import BrakeLimits, Fault, Hello, OrphanPolicy, dump, parse
+from i2core.wire.messages import PROTOCOL_VERSION, BrakeLimits, Fault, Hello, OrphanPolicy, dump, parse
 from i2core.wire.session import SeqCounter, open_session
 
 from .pair import Nodes, open_nodes, until
@@ -72,7 +72,7 @@ async def test_an_older_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("changed", [b'"protocol":99', b'"protocol":99,"of_the_future":1'])
 async def test_another_version_of_the_protocol(tmp_path: Path, changed: bytes) -> None:
     async with open_nodes(tmp_path) as nodes:
-        fault = await greet(nodes, dump(hello(nodes)).replace(b'"protocol":1', changed))
+        fault = await greet(nodes, dump(hello(nodes)).replace(b'"protocol":%d' % PROTOCOL_VERSION, changed))
         assert fault.error().code is Code.VERSION_MISMATCH
         assert isinstance(fault.error(), StopRule)
         assert not nodes.target.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -15,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from i2core.api import BLOCK_BYTES, Entry, Place
 from i2core.rule import catalog as catalog_module
-from i2core.rule.catalog import Catalog, LinkTable
+from i2core.rule.catalog import Catalog
+from i2core.rule.links import LinkTable
 
 CHUNK = 3
 """Digests of so few blocks make a row here, so that ranges cross rows."""
@@ -103,6 +105,28 @@ class CatalogMachine(RuleBasedStateMachine):
         if old is not None and not same:
             self.forget(path)
         self.model[path] = Known(entry, old.digests if old is not None and same else [])
+
+    @rule(data=st.data(), name=names, inos=st.lists(inodes, min_size=3, max_size=3), dirs=st.integers(0, 7))
+    def put_listing(self, data: st.DataObject, name: bytes, inos: list[int], dirs: int) -> None:
+        path = joined(self.pick(data, is_dir=True), name)
+        if path in self.model:
+            return
+        here = made(name, 50, is_dir=True)
+        row = self.catalog.put(Place(0, path), here)
+        assert self.catalog.is_blank(row)
+        self.model[path] = Known(here)
+        entries = [
+            made(each, ino, is_dir=bool(dirs >> at & 1)) for at, (each, ino) in enumerate(zip(NAMES, inos, strict=True))
+        ]
+        parts = data.draw(st.sampled_from(([entries], [entries[:1], entries[1:]], [[], entries])))
+        for part in parts:
+            self.catalog.put_listing(row, part)
+        assert not self.catalog.is_blank(row)
+        self.model.update({joined(path, entry.name): Known(entry) for entry in entries})
+
+    @rule()
+    def unfold(self) -> None:
+        self.catalog.unfold()
 
     @precondition(lambda self: len(self.model) > 1)
     @rule(data=st.data(), name=names)
@@ -227,6 +251,58 @@ def test_what_was_committed_survives_a_crash(tmp_path: Path) -> None:
     assert again.get(Place(0, b"")) is not None
     assert again.get(Place(0, b"lost")) is None
     again.close()
+
+
+@pytest.fixture(params=["temporary", "reopened"])
+def folded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
+    """A root with a directory of three files, which were noted as they were listed."""
+    path = tmp_path / "catalog" if request.param == "reopened" else None
+    catalog = Catalog(path)
+    root = catalog.put(Place(0, b""), made(b"", 1, is_dir=True))
+    catalog.put_listing(root, [made(b"top", 2, is_dir=False), made(b"dir", 3, is_dir=True)])
+    above = catalog.get(Place(0, b"dir"))
+    assert above is not None
+    catalog.put_listing(above, [made(name, 4 + at, is_dir=False) for at, name in enumerate(NAMES)])
+    if path is not None:
+        catalog.close()
+        catalog = Catalog(path)
+    yield catalog
+    catalog.close()
+
+
+def test_what_was_listed_counts_and_goes_with_its_directory(folded: Catalog) -> None:
+    root, above = folded.get(Place(0, b"")), folded.get(Place(0, b"dir"))
+    assert root is not None
+    assert above is not None
+    assert (folded.count_files(root), folded.count_files(above)) == (4, 3)
+    folded.remove(above)
+    assert folded.count_files(root) == 1
+    assert folded.by_inode(made(b"a", 4, is_dir=False)) == []
+    assert set(folded.children(root)) == {b"top"}
+
+
+def test_what_was_listed_moves_with_its_directory(folded: Catalog) -> None:
+    above = folded.get(Place(0, b"dir"))
+    assert above is not None
+    folded.move(above, Place(0, b"elsewhere"))
+    assert folded.get(Place(0, b"dir/a")) is None
+    assert folded.get(Place(0, b"elsewhere/a")) is not None
+
+
+def test_what_was_listed_is_found_by_its_inode(folded: Catalog) -> None:
+    (found,) = folded.by_inode(made(b"other name", 5, is_dir=False))
+    assert folded.place(found) == Place(0, b"dir/b")
+    assert folded.by_inode(made(b"top", 2, is_dir=False)) == [folded.get(Place(0, b"top"))]
+
+
+def test_what_was_listed_twice_has_one_row() -> None:
+    """readdir(3) may show a name twice while its directory changes."""
+    catalog = Catalog(None)
+    root = catalog.put(Place(0, b""), made(b"", 1, is_dir=True))
+    catalog.put_listing(root, [made(b"a", 2, is_dir=False)])
+    catalog.put_listing(root, [made(b"a", 3, is_dir=True)])
+    assert [stat.S_ISDIR(row.mode) for row in catalog.children(root).values()] == [True]
+    catalog.close()
 
 
 def test_an_object_needs_its_directory() -> None:

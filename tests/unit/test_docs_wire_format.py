@@ -20,7 +20,6 @@ from i2core.wire.listing import (
     Chunk,
     HashQuery,
     Judged,
-    Listed,
     Verdict,
     decode_survey,
     decode_verdicts,
@@ -44,7 +43,7 @@ RECORDS = [
 ]
 ROOT = Entry(b"", stat.S_IFDIR | 0o755, 0, 0, 4096, TIME_NS, 2)
 FILE = Entry(b"f", stat.S_IFREG | 0o644, 0, 0, 2, TIME_NS, 1)
-CHUNKS = [Chunk(0, b"", ROOT, True, True, False, [Listed(FILE)])]
+CHUNKS = [Chunk(0, b"", ROOT, True, True, False, [FILE])]
 JUDGED = [Judged(Verdict.SAME, b"\0", {}, [])]
 QUERY = HashQuery(0, b"disk.img", 512, 512)
 FRAMES = {
@@ -83,7 +82,9 @@ def test_dumps_are_the_frames_that_the_text_tells(name: str) -> None:
 def test_dumps_decode() -> None:
     payload = DUMPS["batch"][16:]
     assert [record._replace(data=bytes(record.data)) for record in decode_records(payload)] == RECORDS
-    assert decode_survey(DUMPS["survey"][16:]) == CHUNKS
+    (shown,) = decode_survey(DUMPS["survey"][16:])
+    assert (shown.path, shown.names, shown.listed(0)) == (b"", [b"f"], (FILE, None))
+    assert not shown.differing([FILE], owners=True)
     assert decode_verdicts(DUMPS["verdicts"][16:]) == JUDGED
     assert HashQuery.decode(DUMPS["hashes"][16:]) == QUERY
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +15,6 @@ from i2core.wire.listing import (
     Chunk,
     HashQuery,
     Judged,
-    Listed,
     OrphanList,
     Verdict,
     decode_survey,
@@ -47,19 +47,25 @@ def entries(name: st.SearchStrategy[bytes]) -> st.SearchStrategy[Entry]:
     )
 
 
-listed = st.builds(Listed, entries(names), st.none() | paths.filter(bool)) | st.builds(
-    lambda entry, target: Listed(entry._replace(target=target)), entries(names), st.binary(max_size=100)
-)
-chunks = st.builds(
-    Chunk,
-    st.integers(0, 0xFFFF),
-    paths,
-    entries(st.just(b"")),
-    st.booleans(),
-    st.booleans(),
-    st.booleans(),
-    st.lists(listed, max_size=4),
-)
+@st.composite
+def chunks(draw: st.DrawFn) -> Chunk:
+    """Chunks of entries of any kind, some with an earlier name."""
+    listed = []
+    for entry in draw(st.lists(entries(names), max_size=4)):
+        kind = draw(st.sampled_from((stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR, stat.S_IFCHR)))
+        text = draw(st.binary(max_size=100)) if kind == stat.S_IFLNK else b""
+        listed.append(entry._replace(mode=kind | stat.S_IMODE(entry.mode), target=text))
+    files = [index for index, entry in enumerate(listed) if stat.S_ISREG(entry.mode)]
+    links = draw(st.dictionaries(st.sampled_from(files), paths.filter(bool))) if files else {}
+    here, first, last, strict = draw(entries(st.just(b""))), *(draw(st.booleans()) for _ in range(3))
+    return Chunk(draw(st.integers(0, 0xFFFF)), draw(paths), here, first, last, strict, listed, links)
+
+
+def sent(entry: Entry) -> Entry:
+    """What a listing tells of an entry: of a directory its type alone."""
+    return Entry(entry.name, stat.S_IFDIR, 0, 0, 0, 0, 0) if stat.S_ISDIR(entry.mode) else entry
+
+
 judged = st.builds(
     Judged,
     st.sampled_from([Verdict.SAME, Verdict.META, Verdict.WHOLE]),
@@ -71,9 +77,51 @@ queries = st.builds(HashQuery, st.integers(0, 0xFFFF), paths, st.integers(0, 1 <
 orphans = st.builds(OrphanList, st.integers(0, 0xFFFF), paths, st.lists(names, max_size=4))
 
 
-@given(st.lists(chunks, max_size=3))
+@given(st.lists(chunks(), max_size=3))
 def test_surveys_come_back(given_chunks: list[Chunk]) -> None:
-    assert decode_survey(encode_survey(given_chunks)) == given_chunks
+    found = decode_survey(encode_survey(given_chunks))
+    assert len(found) == len(given_chunks)
+    for shown, chunk in zip(found, given_chunks, strict=True):
+        assert shown[:2] == chunk[:2]
+        assert shown.here == chunk.here._replace(nlink=1, rdev=0)
+        assert (shown.first, shown.last, shown.strict) == (chunk.first, chunk.last, chunk.strict)
+        assert shown.names == [entry.name for entry in chunk.entries]
+        assert sorted(shown.links()) == sorted(chunk.links.values())
+        for index, entry in enumerate(chunk.entries):
+            assert shown.listed(index) == (sent(entry), chunk.links.get(index))
+            assert shown.size(index) == sent(entry).size
+
+
+@given(chunks(), st.booleans())
+def test_nothing_differs_between_equal_trees_but_names_of_one_file(chunk: Chunk, owners: bool) -> None:
+    (shown,) = decode_survey(encode_survey([chunk], owners=owners))
+    many = [index for index, entry in enumerate(chunk.entries) if entry.nlink > 1 or index in chunk.links]
+    assert list(shown.differing(chunk.entries, owners=owners)) == many
+
+
+FIELDS = {"mode": 0o100600, "uid": 9, "gid": 9, "size": 9, "mtime_ns": 9, "xattrs": 9}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_makes_a_difference(field: str) -> None:
+    entry = SAMPLE._replace(nlink=1)
+    (shown,) = decode_survey(encode_survey([Chunk(0, b"", SAMPLE, True, True, False, [entry, entry])]))
+    other = entry._replace(**{field: FIELDS[field]})  # type: ignore[arg-type]
+    assert list(shown.differing([entry, other], owners=True)) == [1]
+    assert list(shown.differing([entry, None], owners=True)) == [1]
+
+
+def test_owners_differ_only_where_they_can_be_set() -> None:
+    entry = SAMPLE._replace(nlink=1)
+    (shown,) = decode_survey(encode_survey([Chunk(0, b"", SAMPLE, True, True, False, [entry])], owners=False))
+    assert list(shown.differing([entry._replace(uid=9, gid=9)], owners=False)) == []
+
+
+def test_a_symlink_differs_by_its_text() -> None:
+    link = SAMPLE._replace(nlink=1, mode=stat.S_IFLNK | 0o777, target=b"here")
+    (shown,) = decode_survey(encode_survey([Chunk(0, b"", SAMPLE, True, True, False, [link])]))
+    assert list(shown.differing([link], owners=True)) == []
+    assert list(shown.differing([link._replace(target=b"else")], owners=True)) == [0]
 
 
 @given(st.lists(judged, max_size=3))
@@ -94,9 +142,7 @@ def test_orphans_come_back(found: OrphanList) -> None:
 SAMPLE = Entry(b"name", 0o100644, 1, 2, 3, 4, 5, rdev=6, xattrs=7)
 LAYOUTS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "survey": (
-        encode_survey(
-            [Chunk(0, b"a/b", SAMPLE._replace(name=b""), True, True, False, [Listed(SAMPLE), Listed(SAMPLE, b"x/y")])]
-        ),
+        encode_survey([Chunk(0, b"a/b", SAMPLE._replace(name=b""), True, True, False, [SAMPLE, SAMPLE], {1: b"x/y"})]),
         decode_survey,
     ),
     "verdicts": (
@@ -106,6 +152,12 @@ LAYOUTS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "query": (HashQuery(0, b"a/b", 512, 512).encode(), HashQuery.decode),
     "orphans": (OrphanList(0, b"dir", [b"one", b"two"]).encode(), OrphanList.decode),
 }
+
+
+def test_listings_of_too_few_or_too_many_names_are_refused() -> None:
+    raw = encode_survey([Chunk(0, b"", SAMPLE, True, True, False, [SAMPLE._replace(name=b"a\0b")])])
+    with pytest.raises(ProtocolError, match="a name for each"):
+        decode_survey(raw)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -143,8 +195,8 @@ def test_any_bytes_are_refused_or_decode(layout: str, raw: bytes) -> None:
 
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"nul\0", b"/"])
 def test_names_that_no_directory_holds_are_refused(name: bytes) -> None:
-    chunk = Chunk(0, b"", SAMPLE, True, True, False, [Listed(SAMPLE._replace(name=name))])
-    with pytest.raises(ProtocolError, match="unsafe"):
+    chunk = Chunk(0, b"", SAMPLE, True, True, False, [SAMPLE._replace(name=name)])
+    with pytest.raises(ProtocolError, match=r"unsafe|a name for each"):
         decode_survey(encode_survey([chunk]))
     with pytest.raises(ProtocolError, match="unsafe"):
         OrphanList.decode(OrphanList(0, b"", [name]).encode())
@@ -154,7 +206,7 @@ def test_names_that_no_directory_holds_are_refused(name: bytes) -> None:
 def test_paths_out_of_the_root_are_refused(path: bytes) -> None:
     for raw, decode in (
         (encode_survey([Chunk(0, path, SAMPLE, True, True, False, [])]), decode_survey),
-        (encode_survey([Chunk(0, b"", SAMPLE, True, True, False, [Listed(SAMPLE, path)])]), decode_survey),
+        (encode_survey([Chunk(0, b"", SAMPLE, True, True, False, [SAMPLE], {0: path})]), decode_survey),
         (HashQuery(0, path, 0, 1).encode(), HashQuery.decode),
         (OrphanList(0, path, []).encode(), OrphanList.decode),
     ):
@@ -169,5 +221,5 @@ def test_queries_for_more_than_there_can_be_are_refused(first: int, blocks: int)
 
 
 def test_link_counts_beyond_the_field_are_cut() -> None:
-    chunk = Chunk(0, b"", SAMPLE, True, True, False, [Listed(SAMPLE._replace(nlink=1 << 40))])
-    assert decode_survey(encode_survey([chunk]))[0].listed[0].entry.nlink == U32
+    chunk = Chunk(0, b"", SAMPLE, True, True, False, [SAMPLE._replace(nlink=1 << 40)])
+    assert decode_survey(encode_survey([chunk]))[0].listed(0).entry.nlink == U32
