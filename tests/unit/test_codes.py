@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from i2core.api.code_texts import TEXTS
 from i2core.api.codes import FIRST_OF_OURS, Code, Level
 from i2core.cli.main import run
+
+from .code_tests import PROVOKED, TOLD_OTHERWISE, WAITS_FOR
 
 ROOT = Path(__file__).parents[2]
 MANUAL = [line.split("\t") for line in (Path(__file__).parent / "manual_codes.tsv").read_text("utf-8").splitlines()]
@@ -68,3 +71,37 @@ def test_one_code_is_explained(capsys: pytest.CaptureFixture[str], monkeypatch: 
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["code"], found["name"], found["level"]) == (3588, "LOCKED", "info")
     assert run(["codes", "3521"]) == 2
+
+
+# ------------------------------------------------------------------------------------------ each code has a test
+
+
+def test_every_code_has_a_test_or_a_reason_why_not() -> None:
+    waiting = [code for codes in WAITS_FOR.values() for code in codes]
+    listed = [*PROVOKED, *TOLD_OTHERWISE, *waiting]
+    assert sorted(listed) == sorted(Code), "each code stands in one list, once"
+
+
+@pytest.mark.parametrize(("code", "test"), PROVOKED.items(), ids=lambda item: str(item).partition("::")[2] or str(item))
+def test_the_test_of_a_code_is_there_and_names_it(code: Code, test: str) -> None:
+    file, _, name = test.partition("::")
+    source = (ROOT / file).read_text("utf-8")
+    found = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+    ]
+    assert found, f"no {name} in {file}"
+    first = min(node.lineno for node in (found[0], *found[0].decorator_list))
+    text = "\n".join(source.splitlines()[first - 1 : found[0].end_lineno])
+    assert re.search(rf"\bCode\.{code.name}\b|\b{code.value}\b", text), f"{name} does not name {code!r}"
+
+
+def test_what_waits_is_not_said_anywhere_yet() -> None:
+    waiting = {code for codes in WAITS_FOR.values() for code in codes} | set(TOLD_OTHERWISE)
+    said = set()
+    for top in (ROOT / "i2core", *ROOT.glob("plugins/*/src")):
+        for path in top.rglob("*.py"):
+            if path.parent != ROOT / "i2core" / "api":
+                said |= set(re.findall(r"\bCode\.([A-Z_]+)\b", path.read_text("utf-8")))
+    assert [code.name for code in waiting if code.name in said] == []
