@@ -236,7 +236,8 @@ class Reconciler:
                 continue  # looking at the one before has changed it
             place = self._source.catalog.place(other)
             entry = self._source.trees[place.root].lookup(place.path)
-            if entry is not None and not other.untouched(entry):
+            # A name that another object has taken shows nothing of this one.
+            if entry is not None and other.is_object(entry) and not other.untouched(entry):
                 self._check(place, content=True)
 
     def check_root(self, place: Place, *, tree: bool) -> None:
