@@ -36,7 +36,7 @@ def human(entry: Mapping[str, Any], language: Language) -> str:
     words = [f"{entry['time'][:19]}Z"]
     if rule:
         words.append(f"{rule}:")
-    if code is not None:
+    if code is not None and not line.endswith(f"[{code}]"):
         words.append(f"[{code}]")
     words.append(line)
     step = entry["next_step_zh" if language == "zh" else "next_step"]

@@ -40,6 +40,7 @@ from i2core.pipeline.throttle import Throttle
 from i2core.registry import Registry
 from i2core.rule.backup import BackupService
 from i2core.rule.life import Life
+from i2core.rule.line import code_in
 from i2core.rule.work import WorkRule, run_rule
 from i2core.tasks import background
 
@@ -180,7 +181,7 @@ def _transport_context(node: RunningNode, peers: Mapping[str, str], *, plaintext
         key=node.identity.key,
         peers=peers,
         plaintext=plaintext,
-        say=lambda line: node.logbook.say("", None, line),
+        say=lambda line: node.logbook.say("", code_in(line), line),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
+from i2core.api import Code
 from i2core.node.client import control_client
 from i2core.testing.trees import compare_trees
 
@@ -138,6 +139,35 @@ def test_stop_and_start_by_hand(site: Site, i2: Commands, source: Path) -> None:
     (source / "while stopped").write_text("x")
     assert i2.run("rule", "start", "data1", "--config", site.config("work")).returncode == 0
     i2.eventually("it came over", (site.replica("data1") / "while stopped").exists)
+
+
+def test_an_objective_that_is_broken_is_told_and_so_is_its_end(site: Site, i2: Commands, source: Path) -> None:
+    """And who follows the work node misses none of it, also across a restart."""
+    site.prepare(site.rule("data1", source, 'rpo = "1s"'))
+    backup, work = site.start("backup"), site.start("work")
+    site.replicating("data1")
+    with control_client(site.place / "work.state") as daemon:
+        cursor = daemon.events(limit=1)["newest"]
+    backup.kill()
+    i2.eventually("the link is lost", lambda: site.status("work", "data1")["state"] != "replicating")
+    (source / "while away").write_text("x")
+    i2.eventually("it is broken", lambda: bool(site.status("work", "data1")["rpo_broken"]))
+    status = site.status("work", "data1")
+    assert (status["rpo_seconds"], status["lag_seconds"] > 1, status["rpo_actual_seconds"] > 1) == (1.0, True, True)
+    assert status["next_step_zh"]
+    site.start("backup")
+    i2.eventually("it holds again", lambda: not site.status("work", "data1")["rpo_broken"])
+    assert (site.replica("data1") / "while away").exists()
+    assert i2.finish(work, signal.SIGTERM)[0] == 0
+    site.start("work")
+    with control_client(site.place / "work.state") as daemon:
+        page = daemon.events(cursor)
+    told = [event["code"] for event in page["events"] if event["rule"] == "data1" and event["code"]]
+    assert told.index(Code.NETWORK) < told.index(Code.RPO_BROKEN) < told.index(Code.RPO_HOLDS) < len(told) - 1
+    assert told[-1] == Code.RULE_RESTARTED
+    assert not page["lost"]
+    kept = json.loads(i2.run("node", "log", "--json", "--after", str(cursor), "--config", site.config("work")).stdout)
+    assert kept[: len(page["events"])] == page["events"]
 
 
 def test_one_rule_that_fails_leaves_the_other_running(site: Site, i2: Commands, source: Path) -> None:
