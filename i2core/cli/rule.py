@@ -10,6 +10,7 @@ import click
 
 from i2core.cli.output import document, json_option, size, table, wants_json
 from i2core.cli.words import words
+from i2core.config.words import language
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -123,7 +124,7 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
         or_dash(item["lag_bytes"], size),
         or_dash(item["spool_bytes"], size),
         or_dash(item["capture"]),
-        or_dash(item["cause"]),
+        or_dash(": ".join(part for part in (item["object"], item["cause_zh" if language() == "zh" else "cause"]) if part)),
     )
 
 

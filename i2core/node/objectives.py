@@ -12,6 +12,7 @@ import trio
 from i2core.api import Code
 from i2core.config.model import Rule
 from i2core.node.runner import RuleRunner, Say
+from i2core.node.speech import said
 from i2core.rule.line import Line
 from i2core.rule.rpo import RecoveryPoint
 
@@ -46,10 +47,14 @@ class Objectives:
         if code is None or (code is Code.RPO_HOLDS and point.rpo_s is None):
             return  # an objective that was taken back is neither
         age_s, status = point.age_s(runner.status, now_ns), runner.status
-        cause = f"the recovery point is {age_s:.1f} s old, {point.rpo_s:g} s are allowed; rule {status.state.value}"
+        cause = said(
+            f"the recovery point is {age_s:.1f} s old, {point.rpo_s:g} s are allowed; rule {status.state.value}",
+            f"恢复点距今 {age_s:.1f} 秒，允许 {point.rpo_s:g} 秒；规则状态 {status.state.value}",
+        )
+        why = ""
         if code is Code.RPO_BROKEN and status.code is not None:
-            cause += f" [{int(status.code)}] {status.cause or status.code.text.en}"
-        say(runner.name, code, Line(f"{code.text.en}: {cause}", obj=runner.name, cause=cause))
+            why = f" [{int(status.code)}] {status.cause or status.code.text.en}"
+        say(runner.name, code, Line(f"{code.text.en}: {cause}{why}", obj=runner.name, cause=cause))
 
     async def watch(self, rules: Callable[[], Iterable[Rule]], runners: Mapping[str, RuleRunner], say: Say) -> None:
         """Judges all rules once a second, until cancelled. `rules` gives them as the config has them now."""

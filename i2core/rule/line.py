@@ -13,7 +13,8 @@ __all__ = ["Line", "code_in", "told"]
 def told(code: Code | None, *, obj: str = "", cause: str = "", next_step: str = "") -> dict[str, Any]:
     """``{"code", "level", "text", "text_zh", "object", "cause", "cause_zh", "next_step", "next_step_zh"}``.
 
-    `cause` and `next_step` are this case's own words; where there are none, or none in Chinese, the code's stand in.
+    `cause` and `next_step` are this case's own words; where there are none, the code's stand in. A cause that is not
+    known in Chinese stands behind what the code says.
     Without a code nothing is wrong: the level is ``"info"``, the texts are empty.
     """
     text = None if code is None else code.text
@@ -24,7 +25,7 @@ def told(code: Code | None, *, obj: str = "", cause: str = "", next_step: str = 
         "text_zh": "" if text is None else text.zh,
         "object": obj,
         "cause": _english(cause) or (text.cause_en if text else ""),
-        "cause_zh": _chinese(cause) or (text.cause_zh if text else cause),
+        "cause_zh": _chinese(cause) or (text.cause_zh if text and not cause else f"{text.zh}：{cause}" if text else cause),
         "next_step": _english(next_step) or (text.next_en if text else ""),
         "next_step_zh": _chinese(next_step) or (text.next_zh if text else next_step),
     }
