@@ -279,8 +279,8 @@ class Mirror:
                 catalog.drop_digests(row)
             verdict = answer.verdicts[index]
             if verdict == _SAME:
-                self._go_deeper(place, entry, row)
-                kept.append((entry, row))
+                if not self._is_left(place, entry, row):
+                    kept.append((entry, row))
                 self._count((entry,))
                 continue
             at = place.child(entry.name)
@@ -312,10 +312,15 @@ class Mirror:
         else:
             catalog.put_all(here, kept)
 
-    def _go_deeper(self, place: Place, entry: Entry, row: Row | None) -> None:
-        """Beneath a shallow scope a directory that was not sent from here is mirrored, too."""
-        if place in self._shallow and stat.S_ISDIR(entry.mode) and not (row is not None and row.is_object(entry)):
-            self._deeper.append(Scope(place.child(entry.name)))
+    def _is_left(self, place: Place, entry: Entry, row: Row | None) -> bool:
+        """True for a directory beneath a shallow scope: its metadata would be compared with its own entries, so its row
+        goes on saying what was sent. One that was not sent from here is mirrored, too."""
+        if place not in self._shallow or not stat.S_ISDIR(entry.mode):
+            return False
+        if row is not None and row.is_object(entry):
+            return True
+        self._deeper.append(Scope(place.child(entry.name)))
+        return False
 
     def _orphan_steps(
         self, fd: int, place: Place, chunk: Chunk, answer: Judged, rows: dict[bytes, Row]
