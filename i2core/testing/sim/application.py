@@ -287,7 +287,7 @@ class Application:
 
     def move_in(self) -> None:
         """Into the source."""
-        there = self._kernel.listdir(self._outside)
+        there = list(self._kernel.find(self._outside).entries)
         if there:
             path, to = self._outside + b"/" + self._chance.choice(there), self._fresh()
             self._say(path, to)

@@ -418,6 +418,12 @@ class Disk:
         inode.synced = None
         self._unsynced.pop(inode, None)
 
+    def sync_content(self) -> None:
+        """Write-back of content alone: names and attributes may still be lost."""
+        for inode in self._unsynced:
+            inode.synced = None
+        self._unsynced.clear()
+
     @property
     def is_synced(self) -> bool:
         """True when a power cut would lose nothing."""

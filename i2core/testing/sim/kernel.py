@@ -191,8 +191,11 @@ class _Paths:
 class Kernel:
     """All mounted disks beneath one root, and the open descriptors."""
 
-    def __init__(self, root: Disk) -> None:
+    def __init__(self, root: Disk, *, host: bytes = b"") -> None:
+        """`host`: the one directory of the real host that the product may use, for files that others write there."""
         self.root = root.root
+        self._host = host
+        self._host_fds: set[int] = set()
         self.path = _Paths(self)
         self.watchers: list[Watcher] = []
         self._above: dict[Inode, Inode] = {}
@@ -365,6 +368,10 @@ class Kernel:
         if raw.startswith(_FD_DIR) and b"/" not in raw[len(_FD_DIR) :]:
             held = self._get(int(raw[len(_FD_DIR) :]))
             return self._opened(held.parent, held.name, held.inode, flags)
+        if self._is_hosts(raw):
+            fd = os.open(raw, flags, mode)
+            self._host_fds.add(fd)
+            return fd
         if raw == _BOOT_ID:
             return self._opened(self.root, b"boot_id", self._boot_id(), os.O_RDONLY)
         parent, name, inode = self._locate(raw, dir_fd, follow=not nofollow)
@@ -429,9 +436,16 @@ class Kernel:
         held.inode.opens -= 1
         held.inode.disk.release(held.inode)
 
+    def _is_hosts(self, path: bytes) -> bool:
+        return bool(self._host) and path.startswith(self._host + b"/")
+
     def close(self, fd: int) -> None:
         """As `os.close`."""
-        self._drop(fd)
+        if fd in self._host_fds:
+            self._host_fds.discard(fd)
+            os.close(fd)
+        else:
+            self._drop(fd)
 
     def dup(self, fd: int) -> int:
         """As `os.dup`."""
@@ -560,11 +574,12 @@ class Kernel:
             raise fail(errno.ENOTDIR)
         return inode
 
-    def listdir(self, target: int | Path) -> list[bytes]:
-        """As `os.listdir` of bytes."""
-        return list(self._listed(target).entries)
+    def listdir(self, target: int | Path) -> list[bytes] | list[str]:
+        """As `os.listdir`: names are bytes where the path is."""
+        names = list(self._listed(target).entries)
+        return names if isinstance(target, bytes) else [os.fsdecode(name) for name in names]
 
-    def scandir(self, target: int | Path) -> _Scan:
+    def scandir(self, target: bytes) -> _Scan:
         """As `os.scandir` of bytes."""
         return _Scan([_DirEntry(name, inode) for name, inode in self._listed(target).entries.items()])
 
@@ -575,6 +590,8 @@ class Kernel:
     def statvfs(self, target: int | Path) -> Room:
         """What the product reads of `os.statvfs`."""
         self._step()
+        if not isinstance(target, int) and self._is_hosts(os.fsencode(target)):
+            return Room(self.root.disk)
         return Room(self._inode(target)[2].disk)
 
     fstatvfs = statvfs
@@ -600,6 +617,9 @@ class Kernel:
     def makedirs(self, path: Path, mode: int = 0o777, exist_ok: bool = False) -> None:
         """As `os.makedirs`."""
         raw = os.fsencode(path)
+        if self._is_hosts(raw):
+            os.makedirs(raw, mode, exist_ok)
+            return
         above = os.path.dirname(raw)
         if above not in (b"", b"/") and not self.path.exists(above):
             self.makedirs(above, exist_ok=True)
@@ -761,6 +781,8 @@ class Kernel:
     def fsync(self, fd: int) -> None:
         """As `os.fsync`."""
         self._step()
+        if fd in self._host_fds:
+            return
         inode = self._get(fd).inode
         inode.disk.sync_file(inode)
 

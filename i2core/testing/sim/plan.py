@@ -52,6 +52,8 @@ class Plan:
     keeps_orphans: bool
     capture: str
     rescan_s: float
+    spool_bytes: int
+    """How much may wait on the work node's disk; 0: nothing."""
     before: int
     """Operations on the sources before the rule starts."""
     foreign: int
@@ -87,6 +89,7 @@ def plan(seed: int) -> Plan:
         keeps_orphans=chance.random() < 0.1,
         capture=chance.choice(("sim",) * 9 + ("scan",)),
         rescan_s=chance.choice((0.0, 0.0, 7.0)),
+        spool_bytes=chance.choice((0, 40_000, 400_000)),
         before=chance.choice((0, 5, 15, 25)),
         foreign=chance.choice((0, 0, 0, 6)),
         work_first_s=chance.choice((0.0, 0.0, 1.0)),

@@ -32,6 +32,8 @@ LIMITS: dict[str, dict[str, Any]] = {
         "BATCH_RECORDS": 9,
     },
     "i2core.rule.live": {"MARKS": 8},
+    "i2core.rule.outbox": {"ROOM_BYTES": 16 * BLOCK},
+    "i2core.rule.spool": {"SEGMENT_BYTES": 8 * BLOCK, "FREE_BYTES": 4 * BLOCK},
     "i2core.rule.dirty": {"FOLD_AT": 50, "RANGES": 4},
     "i2core.wire.listing": {"INLINE_BLOCKS": 4},
     "i2core.wire.session": {"WINDOW_BYTES": 24 * BLOCK},

@@ -1,6 +1,6 @@
 """Puts the simulated kernel, clock and network beneath the product, for the time of one history.
 
-The product does not know of it. Wherever one of its modules holds ``os``, ``time``, ``random``, ``sqlite3`` or one of
+The product does not know of it. Wherever one of its modules holds ``os``, ``time``, ``random`` or one of
 the few functions that make system calls of their own, it holds the simulation's instead: found by what it is, not by a
 list of places, so that a new module is within from its first day. trio runs its tasks in an order that the seed
 decides, and what goes to a worker thread runs at once, somewhere within a delay.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import os
 import random
-import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,7 +26,6 @@ import trio
 from i2core.api import DriverKind, syscalls
 from i2core.registry import Registry
 from i2core.testing.sim.clock import SimTime
-from i2core.testing.sim.databases import Databases
 from i2core.testing.sim.kernel import Kernel
 from i2core.testing.sim.machine import running
 from i2core.testing.sim.scale import LIMITS
@@ -70,7 +68,6 @@ def _real() -> dict[str, object]:
         "os": os,
         "time": time,
         "random": random,
-        "sqlite3": sqlite3,
         "open_beneath": syscalls.open_beneath,
         "has_xattrs": syscalls.has_xattrs,
         "sync_filesystem": importlib.import_module(f"{sink}.system").sync_filesystem,
@@ -113,7 +110,6 @@ class Seam:
 
     kernel: Kernel
     clock: SimTime
-    databases: Databases
     chance: Random
     """Of the product's own jitter."""
     threads: Random
@@ -129,7 +125,6 @@ def installed(seam: Seam, *, order: int) -> Iterator[None]:
         "os": kernel,
         "time": seam.clock,
         "random": seam.chance,
-        "sqlite3": seam.databases,
         "open_beneath": kernel.open_beneath,
         "has_xattrs": kernel.has_xattrs,
         "sync_filesystem": kernel.sync_filesystem,

@@ -6,6 +6,7 @@ anew. What the product says to the world (acks, states, refusals) is held agains
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -46,6 +47,7 @@ from i2core.config.model import (
 )
 from i2core.pipeline.scan import SCAN
 from i2core.rule.backup import BackupService
+from i2core.rule.spool import Quota
 from i2core.rule.status import RuleStatus
 from i2core.rule.work import WorkRule, run_rule
 from i2core.tasks import leaf
@@ -62,6 +64,10 @@ from i2core.testing.sim.plan import Plan, Step
 from i2core.testing.sim.seam import Seam, registry
 
 _SCAN_S = 3.0
+MEMORY_BYTES = 48 * 1024
+"""The work node's memory limit."""
+_BATCH_BYTES = 24 * 1024
+"""No batch is larger."""
 _REST_S = 400.0
 """A world in which nothing breaks any more comes to rest within this time."""
 _PEER = Peer(name="backup", host="backup", ports={Channel.MIRROR: 1, Channel.REPLICATION: 2}, fingerprint=None)
@@ -93,6 +99,7 @@ class WorkNode(Node):
     rule: Rule | None = None
     roots: list[Inode] = attrs.field(factory=list)
     status: RuleStatus | None = None
+    memory: Quota = attrs.field(factory=lambda: Quota(MEMORY_BYTES))
     captures: list[SimCapture] = attrs.field(factory=list)
     refused: bool = False
     """Another node owns the replica, and this one was told."""
@@ -116,7 +123,7 @@ class World:
         """What the sink was given and is not known to be durable: seq, record, the files it names."""
         self._service: BackupService | None = None
 
-        self.kernel = Kernel(Disk(1, self._clock_ns))
+        self.kernel = Kernel(Disk(1, self._clock_ns), host=bytes(self._databases.home))
         for name in (b"/sim", b"/sim/work1", b"/sim/work2", b"/sim/replica0", b"/sim/replica1", b"/sim/outside"):
             self.kernel.mkdir(name)
         self.kernel.mkdir(b"/sim/outside/within")
@@ -139,7 +146,6 @@ class World:
         return Seam(
             kernel=self.kernel,
             clock=self._clock,
-            databases=self._databases,
             chance=chances["jitter"],
             threads=chances["threads"],
         )
@@ -176,7 +182,7 @@ class World:
         home = b"/sim/work%d" % epoch
         node = WorkNode(f"work{epoch}", [self._disk(9 + epoch, home)], epoch=epoch)
         self.kernel.mkdir(home + b"/outside")
-        self.kernel.mkdir(home + b"/state")
+        self.kernel.mkdir(home + b"/cache")
         sources = [home + b"/source%d" % root for root in range(self.plan.roots)]
         for source in sources:
             self.kernel.mkdir(source)
@@ -351,7 +357,7 @@ class World:
 
     def _realms(self, node: Node) -> list[Inode]:
         if isinstance(node, WorkNode):
-            return [self.kernel.find(b"/sim/%s/state" % node.name.encode())]
+            return [self.kernel.find(b"/sim/%s/cache" % node.name.encode())]
         return [self.kernel.find(path) for path in (*self.targets, b"/sim/replica0/state")]
 
     def _died(self, node: Node) -> None:
@@ -362,11 +368,10 @@ class World:
         self.kernel.forget(node.machine)
         if isinstance(node, WorkNode):
             self._hear(node)
-            state = b"/sim/%s/" % node.name.encode()
             if node.loses:
-                self.say(f"catalog: {self._databases.power_cut(state, self._chances['disk'])}")
+                self.say(f"catalog: {self._databases.power_cut(node.name, self._chances['disk'])}")
             else:
-                self._databases.killed(state)
+                self._databases.killed(node.name)
         if node.loses:
             node.boots += 1
             self._cut_power(node)
@@ -377,6 +382,7 @@ class World:
         self._net.closed(machine)
         if isinstance(node, WorkNode):
             self._hear(node)
+        gc.collect()  # what abandoned generators hold is as good as closed
         held = self.kernel.open_count(machine)
         # A backup node keeps one for each rule that it receives, for its whole life.
         if held > (0 if isinstance(node, WorkNode) else 1):
@@ -398,13 +404,21 @@ class World:
         assert node.rule is not None
         while True:
             node.status = RuleStatus(name="sim")
+            node.memory = Quota(MEMORY_BYTES)
             try:
                 await run_rule(
-                    WorkRule(rule=node.rule, peer=_PEER, epoch=node.epoch),
+                    WorkRule(
+                        rule=node.rule,
+                        peer=_PEER,
+                        epoch=node.epoch,
+                        memory=node.memory,
+                        disk=Quota(self.plan.spool_bytes),
+                        cache_dir=Path("/sim") / node.name / "cache" if self.plan.spool_bytes else None,
+                    ),
                     registry=_Drivers(self, node),
                     transport=self._net.client(),
                     status=node.status,
-                    state_dir=Path("/sim") / node.name / "state",
+                    state_dir=self._databases.directory(node.name),
                     once=False,
                     say=partial(self._line, node.name),
                 )
@@ -474,6 +488,8 @@ class World:
 
     def _hear(self, node: WorkNode) -> None:
         """Takes note of what the work node was told."""
+        if node.memory.used > MEMORY_BYTES + _BATCH_BYTES:
+            raise Violation(f"{node.name} holds {node.memory.used} bytes in memory")
         if node.status is not None:
             self._told = max(self._told, node.status.durable_seq)
         self._applied = [entry for entry in self._applied if entry[0] > self._told]
@@ -481,6 +497,9 @@ class World:
     def _cut_power(self, node: Node) -> None:
         if isinstance(node, WorkNode):
             for disk in node.disks:
+                if not self.plan.strict:
+                    # Content that is spoiled under its old size and time is what only a strict compare sees.
+                    disk.sync_content()
                 disk.power_cut(self._chances["disk"])
             return
         for work in self.works:
