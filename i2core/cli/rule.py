@@ -81,8 +81,9 @@ def status(name: str | None, config_file: str | None, state_dir: str | None) -> 
     Columns: state; progress of the mirror; code of the last error; last seq sent and last seq durable on the
     replica; age and bytes of what is not durable yet; bytes waiting on disk; capture in use.
 
-    With --json, a list of {"name", "role", "state", "percent", "code", "cause", "seq", "durable_seq",
-    "lag_seconds", "lag_bytes", "spool_bytes", "capture", "held", …}; null where only the other node knows.
+    With --json, a list of {"name", "role", "state", "percent", "code", "level", "text", "text_zh", "object", "cause",
+    "cause_zh", "next_step", "next_step_zh", "seq", "durable_seq", "lag_seconds", "lag_bytes", "spool_bytes",
+    "rpo_seconds", "rpo_actual_seconds", "rpo_broken", "capture", "held", …}; null where only the other node knows.
     """
     found = _rules(config_file, state_dir, name)
     if wants_json():
@@ -112,6 +113,7 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
     def or_dash(value: Any, form: Callable[[Any], str] = str) -> str:
         return "-" if value is None or value == "" else form(value)
 
+    cause = item["cause_zh" if language() == "zh" else "cause"]
     return (
         item["name"],
         words(item["role"]),
@@ -124,7 +126,7 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
         or_dash(item["lag_bytes"], size),
         or_dash(item["spool_bytes"], size),
         or_dash(item["capture"]),
-        or_dash(": ".join(part for part in (item["object"], item["cause_zh" if language() == "zh" else "cause"]) if part)),
+        or_dash(": ".join(part for part in (item["object"], cause) if part)),
     )
 
 

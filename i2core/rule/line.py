@@ -14,29 +14,26 @@ def told(code: Code | None, *, obj: str = "", cause: str = "", next_step: str = 
     """``{"code", "level", "text", "text_zh", "object", "cause", "cause_zh", "next_step", "next_step_zh"}``.
 
     `cause` and `next_step` are this case's own words; where there are none, the code's stand in. A cause that is not
-    known in Chinese stands behind what the code says.
-    Without a code nothing is wrong: the level is ``"info"``, the texts are empty.
+    known in Chinese stands behind what the code says. Without a code nothing is wrong: the level is ``"info"``, and
+    the texts are empty.
     """
-    text = None if code is None else code.text
-    return {
-        "code": None if code is None else int(code),
-        "level": "info" if text is None else text.level.value,
-        "text": "" if text is None else text.en,
-        "text_zh": "" if text is None else text.zh,
-        "object": obj,
-        "cause": _english(cause) or (text.cause_en if text else ""),
-        "cause_zh": _chinese(cause) or (text.cause_zh if text and not cause else f"{text.zh}：{cause}" if text else cause),
-        "next_step": _english(next_step) or (text.next_en if text else ""),
-        "next_step_zh": _chinese(next_step) or (text.next_zh if text else next_step),
-    }
-
-
-def _english(text: str) -> str:
-    return text.en if isinstance(text, Spoken) else text
-
-
-def _chinese(text: str) -> str:
-    return text.zh if isinstance(text, Spoken) else ""
+    en, zh = cause, cause
+    if isinstance(cause, Spoken):
+        en, zh = cause.en, cause.zh
+    step, step_zh = next_step, ""
+    if isinstance(next_step, Spoken):
+        step, step_zh = next_step.en, next_step.zh
+    if code is None:
+        codes: dict[str, Any] = {"code": None, "level": "info", "text": "", "text_zh": ""}
+        step_zh = step_zh or step
+    else:
+        text = code.text
+        codes = {"code": int(code), "level": text.level.value, "text": text.en, "text_zh": text.zh}
+        if zh == en:
+            zh = f"{text.zh}：{cause}" if cause else text.cause_zh
+        en = en or text.cause_en
+        step, step_zh = step or text.next_en, step_zh or text.next_zh
+    return codes | {"object": obj, "cause": en, "cause_zh": zh, "next_step": step, "next_step_zh": step_zh}
 
 
 def code_in(line: str) -> Code | None:
