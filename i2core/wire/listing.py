@@ -242,9 +242,10 @@ def _read_chunk(reader: _Reader, most: int) -> Shown:
         raise ProtocolError(f"a listing exceeds the limit of {SURVEY_LIMIT} entries")
     heads = reader.take(entries * _HEAD.size)
     packed = reader.take(names_len)
-    names = packed.split(b"\0") if entries else []
-    if len(names) != entries or (packed and not entries):
+    # Counted before they are split: eight MiB of nothing but ends would become as many names.
+    if (packed.count(b"\0") + 1 != entries) if entries else packed:
         raise ProtocolError("a listing does not have a name for each entry")
+    names = packed.split(b"\0") if entries else []
     if b"/" in packed or not _NO_NAMES.isdisjoint(names):
         raise ProtocolError("unsafe name in a listing")
     others = {}
