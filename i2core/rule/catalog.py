@@ -48,10 +48,11 @@ CREATE TABLE IF NOT EXISTS listing (
 CREATE INDEX IF NOT EXISTS listing_parent ON listing (parent);
 CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS doubt (
-    last_seq INTEGER NOT NULL, parent INTEGER NOT NULL, name BLOB NOT NULL, node INTEGER NOT NULL, deep INTEGER NOT NULL
-);
+    last_seq INTEGER NOT NULL, parent INTEGER NOT NULL, name BLOB NOT NULL, node INTEGER NOT NULL,
+    deep INTEGER NOT NULL,
+    PRIMARY KEY (last_seq, parent, name, node, deep)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS staging (root INTEGER NOT NULL, path BLOB NOT NULL, PRIMARY KEY (root, path)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS doubt_seq ON doubt (last_seq);
 """
 _FIELDS = struct.Struct("<IIIQqQQQqQ")
 """An object in a listing: mode, uid, gid, size, mtime_ns, ino, dev, rdev, ctime_ns, xattrs."""
@@ -167,7 +168,7 @@ class Catalog:
 
     def clear(self) -> None:
         """Forgets all objects: what the replica has is not known."""
-        for table in ("node", "blocks", "doubt"):
+        for table in ("node", "blocks", "listing", "doubt"):
             self._db.execute(f"DELETE FROM {table}")
         self._paths.clear()
 
@@ -257,11 +258,12 @@ class Catalog:
 
     def keep_doubts(self, last_seq: int, doubts: Iterable[Doubt]) -> None:
         """Keeps what is in doubt until `last_seq` is durable."""
-        self._db.executemany("INSERT INTO doubt VALUES (?, ?, ?, ?, ?)", ((last_seq, *doubt) for doubt in doubts))
+        sql = "INSERT OR IGNORE INTO doubt VALUES (?, ?, ?, ?, ?)"
+        self._db.executemany(sql, ((last_seq, *doubt) for doubt in doubts))
 
     def close_doubts(self, last_seq: int) -> None:
         """Doubts that were kept as `OPEN` end when `last_seq` is durable."""
-        self._db.execute("UPDATE doubt SET last_seq = ? WHERE last_seq = ?", (last_seq, OPEN))
+        self._db.execute("UPDATE OR REPLACE doubt SET last_seq = ? WHERE last_seq = ?", (last_seq, OPEN))
 
     def drop_doubts(self, durable_seq: int) -> None:
         """Forgets the doubts of all that is durable."""

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from i2core.api import BLOCK_BYTES, Entry, Place
 from i2core.rule import catalog as catalog_module
-from i2core.rule.catalog import Catalog
+from i2core.rule.catalog import OPEN, Catalog, Doubt
 from i2core.rule.links import LinkTable
 
 CHUNK = 3
@@ -302,6 +302,29 @@ def test_what_was_listed_twice_has_one_row() -> None:
     catalog.put_listing(root, [made(b"a", 2, is_dir=False)])
     catalog.put_listing(root, [made(b"a", 3, is_dir=True)])
     assert [stat.S_ISDIR(row.mode) for row in catalog.children(root).values()] == [True]
+    catalog.close()
+
+
+def test_nothing_that_was_listed_outlives_a_clear(folded: Catalog) -> None:
+    folded.clear()
+    root = folded.put(Place(0, b""), made(b"", 1, is_dir=True))
+    folded.unfold()
+    assert folded.children(root) == {}
+    assert folded.by_inode(made(b"top", 2, is_dir=False)) == []
+    assert folded.by_inode(made(b"a", 4, is_dir=False)) == []
+
+
+def test_a_doubt_is_kept_once_however_often_it_is_noted() -> None:
+    catalog = Catalog(None)
+    doubt = Doubt(1, b"a", 2)
+    for _ in range(2):
+        catalog.keep_doubts(7, [doubt, doubt._replace(deep=True)])
+        catalog.keep_doubts(OPEN, [doubt, doubt])
+    assert catalog.doubts() == {7: [doubt, doubt._replace(deep=True)], OPEN: [doubt]}
+    catalog.close_doubts(7)
+    assert catalog.doubts() == {7: [doubt, doubt._replace(deep=True)]}
+    catalog.drop_doubts(7)
+    assert catalog.doubts() == {}
     catalog.close()
 
 
