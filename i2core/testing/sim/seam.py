@@ -91,17 +91,14 @@ def slots() -> dict[str, list[_Slot]]:
 
 
 @cache
-def _limits() -> list[tuple[_Slot, object]]:
+def limits() -> list[tuple[_Slot, object]]:
     """Every place that holds a limit, and the limit for a small world."""
-    found = []
-    modules = _modules()
-    for home, names in LIMITS.items():
-        for name, small in names.items():
-            real = vars(sys.modules[home])[name]
-            for module in modules:
-                if vars(module).get(name) is real or (module.__name__ == home):
-                    found.append((_Slot(module, name, real), small))
-    return found
+    return [
+        (_Slot(module, name, vars(module)[name]), small)
+        for module in _modules()
+        for name, small in LIMITS.items()
+        if type(vars(module).get(name)) is type(small)
+    ]
 
 
 @attrs.frozen(kw_only=True)
@@ -131,7 +128,7 @@ def installed(seam: Seam, *, order: int) -> Iterator[None]:
         "punch_hole": kernel.punch_hole,
         "can_chown": lambda: True,
     }
-    places = [(slot, stand_ins[word]) for word, held in slots().items() for slot in held] + _limits()
+    places = [(slot, stand_ins[word]) for word, held in slots().items() for slot in held] + limits()
     run: Any = importlib.import_module("trio._core._run")
     thread, deterministic = trio.to_thread.run_sync, run._ALLOW_DETERMINISTIC_SCHEDULING
     try:
