@@ -33,6 +33,7 @@ from i2core.api import (
 )
 from i2core.api.changes import join
 from i2core.rule.compare import Comparison, Path, same_meta
+from i2core.rule.pulse import Pulse
 from i2core.rule.replica import Replica
 from i2core.tasks import background
 from i2core.wire.frame import FRAME_LIMIT, Frame, FrameStream, FrameType, aad
@@ -84,6 +85,9 @@ class Receiver:
         self._unlisted: tuple[Place, set[bytes]] = (Place(0, b""), set())
         """The directory that is being listed, and which of the replica's names in it did not come yet."""
         self._unflushed_bytes = 0
+        self._pulse = Pulse([target.encode("latin-1") for target in hello.targets])
+        self._listening_since = trio.current_time()
+        """In the future while the next frame waits for room here."""
         self._dirty = trio.Event()
         self._full = trio.Event()
 
@@ -100,9 +104,11 @@ class Receiver:
                 nursery.start_soon(self._flush_by_window)
                 nursery.start_soon(self._keep_alive)
                 nursery.start_soon(self._receive_all, inbox_out)
+                nursery.start_soon(self._watch_silence)
                 async for frame in inbox_in:
                     async with self._replica.lane:
-                        await self._handle(frame)
+                        with self._pulse.at_work():
+                            await self._handle(frame)
                     self._inbox_bytes -= len(frame.payload)
                     self._inbox_room.set()
         except I2Error as error:
@@ -117,14 +123,13 @@ class Receiver:
     async def _receive_all(self, out: trio.MemorySendChannel[Frame]) -> None:
         async with out:
             while True:
-                with trio.move_on_after(SILENCE_S) as patience:
-                    frame = await self._frames.receive()
-                if patience.cancelled_caught:
-                    raise LinkError(f"the work node has said nothing for {SILENCE_S:.0f} s")
+                self._listening_since = trio.current_time()
+                frame = await self._frames.receive()
+                self._listening_since = float("inf")
                 if frame is None:
                     return
                 if frame.type is FrameType.PING:
-                    await self._frames.send(FrameType.PONG)
+                    await self._frames.send(FrameType.PONG, self._pulse.beat())
                     continue
                 self._inbox_bytes += len(frame.payload)
                 await out.send(frame)
@@ -133,11 +138,22 @@ class Receiver:
                     self._inbox_room = trio.Event()
                     await self._inbox_room.wait()
 
+    async def _watch_silence(self) -> None:
+        # By the bytes that come, not by whole frames: a long one takes minutes on a slow link. Seen twice, because a
+        # process that was stopped for a while must first hear what came meanwhile.
+        silent = False
+        while True:
+            await trio.sleep(PING_S)
+            before = silent
+            silent = trio.current_time() - max(self._frames.heard_at, self._listening_since) > SILENCE_S
+            if silent and before:
+                raise LinkError(f"the work node has said nothing for {SILENCE_S:.0f} s")
+
     async def _keep_alive(self) -> None:
         # Unasked: while records are held or a disk is slow, the peer's pings wait unread behind them.
         while True:
             await trio.sleep(PING_S)
-            await self._frames.send(FrameType.PONG)
+            await self._frames.send(FrameType.PONG, self._pulse.beat())
 
     async def _handle(self, frame: Frame) -> None:
         if frame.type is FrameType.FLUSH:
@@ -291,8 +307,9 @@ class Receiver:
             if self._dirty.is_set():
                 self._dirty, self._full, self._unflushed_bytes = trio.Event(), trio.Event(), 0
                 goal = self._replica.applied_seq
-                await self._sink.flush()
-                await self._replica.durable(goal)
+                with self._pulse.at_work():
+                    await self._sink.flush()
+                    await self._replica.durable(goal)
         if tell:
             await self._ack([])
 

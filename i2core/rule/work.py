@@ -58,6 +58,7 @@ from i2core.rule.source import Say, Source
 from i2core.rule.spool import Quota, Spool
 from i2core.rule.states import Cause, Event
 from i2core.rule.status import RuleStatus
+from i2core.rule.watchdog import watch_session
 from i2core.tasks import background
 from i2core.wire.messages import Ack, BrakeLimits, CodecName, Hello, Hold, OrphanPolicy
 from i2core.wire.session import SeqCounter, Session, open_session
@@ -302,6 +303,10 @@ class _Runner:
             codecs: CodecChain = await stack.enter_async_context(open_codecs(self._registry, rule.codecs, rule.name))
             session = await stack.enter_async_context(
                 open_session(stream, hello, codecs, self._seqs, on_ack=self._acked, on_hold=self._held)
+            )
+            nursery = await stack.enter_async_context(background())
+            nursery.start_soon(
+                watch_session, session, stream, self._work.throttle, lambda: self._status.held, self._work.peer.name
             )
             before, self._session = self._session, session
             try:

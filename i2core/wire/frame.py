@@ -20,6 +20,7 @@ FRAME_LIMIT = 8 * 1024 * 1024
 """Longest payload, before and behind the codecs. A peer that announces more is cut off."""
 
 _HEADER = struct.Struct("<IBBHQ")
+HEADER_BYTES = _HEADER.size
 _AAD = struct.Struct("<BHQ")
 _RECEIVE_BYTES = 1024 * 1024
 _HEADER_RECEIVE_BYTES = 64 * 1024

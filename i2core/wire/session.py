@@ -21,7 +21,7 @@ import trio
 from i2core.api import Codec, LinkError, ProtocolError, Record, encode_records
 from i2core.api.records import Buffer
 from i2core.tasks import background
-from i2core.wire.frame import FRAME_LIMIT, Frame, FrameStream, FrameType, aad
+from i2core.wire.frame import FRAME_LIMIT, HEADER_BYTES, Frame, FrameStream, FrameType, aad
 from i2core.wire.messages import Ack, Fault, Hello, Hold, Welcome, dump, parse
 
 WINDOW_BYTES = 16 * 1024 * 1024
@@ -88,6 +88,13 @@ class Session:
         self._moved = trio.Condition()
         self.last_sent = 0
         """Seq of the last record that was sent in this session; 0 when there is none."""
+        self._last_batch = 0
+        self.answers = 0
+        """How many questions were answered."""
+        self.ping_bytes = 0
+        """Bytes of pings that were sent: they say nothing about the transfer."""
+        self.peer_beat = 0
+        """A number that the backup node tells; it changes while there is progress there."""
         self.applied_seq = 0
         self.durable_seq = 0
         self.welcome: Welcome
@@ -101,6 +108,11 @@ class Session:
     def flying_bytes(self) -> int:
         """Encoded bytes of batches that are sent and not yet applied."""
         return self._flying_bytes
+
+    @property
+    def owed(self) -> bool:
+        """True while something was sent, or waits to be, that is not applied, answered or durable."""
+        return bool(self._flying or self._answers) or self.durable_seq < self._last_batch
 
     def pack(self, records: Sequence[Record]) -> Packed:
         """Numbers and encodes records; for worker threads. Packed batches are sent in the order of packing."""
@@ -124,7 +136,7 @@ class Session:
         first_seq, last_seq, _ = packed.batch
         self._flying.append((last_seq, len(packed.payload)))
         self._flying_bytes += len(packed.payload)
-        self.last_sent = last_seq
+        self.last_sent = self._last_batch = last_seq
         await self._frames.send(FrameType.BATCH, packed.payload, seq=first_seq)
 
     async def skip_to(self, seq: int) -> None:
@@ -206,17 +218,21 @@ class Session:
                 raise ProtocolError("an answer to no question")
             answer.frame = frame
             answer.ready.set()
+            self.answers += 1
         elif frame.type is FrameType.HOLD:
             self._on_hold(parse(frame.payload, Hold))
         elif frame.type is FrameType.FAULT:
             raise parse(frame.payload, Fault).error()
-        elif frame.type is not FrameType.PONG:
+        elif frame.type is FrameType.PONG:
+            self.peer_beat = int.from_bytes(frame.payload[:8], "little")
+        else:
             raise ProtocolError(f"unexpected {frame.type.name} from the backup node")
 
     async def _keep_alive(self) -> None:
         while True:
             await trio.sleep(PING_S)
             await self._frames.send(FrameType.PING)
+            self.ping_bytes += HEADER_BYTES
 
     async def _watch_silence(self) -> None:
         # A task of its own: sending a ping waits, perhaps for ever, behind a batch that a dead peer does not take.

@@ -138,7 +138,7 @@ async def test_a_backup_node_that_has_no_room_for_its_own_notes(tmp_path: Path) 
 async def test_a_full_disk_on_the_work_node_stops_the_rule(leave: int, tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         with small_disk(tmp_path / "work") as disk:
-            for number in range(3000):
+            for number in range(1500):
                 (nodes.source / f"{number:0200}").touch()
             fill(disk, leave=leave)
             with pytest.raises(StopRule) as stopped:

@@ -1,0 +1,154 @@
+"""A transfer at a standstill is found, told and begun anew; one that is only slow is left alone. Both nodes are real;
+their clock runs at a multiple of the wall's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from i2_sink_fs.plugin import i2_sinks
+from trio.testing import MockClock
+
+from i2core.api import Applied, Ask, Batch, Code, DriverSpec, Peer, Place, Seen, Sink, SinkContext
+from i2core.pipeline.throttle import Throttle
+from i2core.rule import pulse
+from i2core.rule.source import Say
+from i2core.rule.status import RuleStatus
+from i2core.rule.work import WorkRule, run_rule
+from i2core.testing.trees import compare_trees
+
+from .pair import Nodes, open_nodes
+
+LIMIT_S = 1000.0
+"""By the quick clock."""
+
+
+@pytest.fixture
+def quick_clock() -> MockClock:
+    """Twenty seconds go by in one."""
+    return MockClock(rate=20.0)
+
+
+@attrs.define
+class Pace:
+    """What each batch has to wait for."""
+
+    wait: Callable[[int], Awaitable[None]]
+    batches: int = 0
+
+
+class PacedSink(Sink):
+    """A sink that takes its time over each batch."""
+
+    def __init__(self, inner: Sink, pace: Pace) -> None:
+        self._inner, self._pace, self.owns = inner, pace, inner.owns
+
+    async def apply(self, batch: Batch) -> Applied:
+        self._pace.batches += 1
+        await self._pace.wait(self._pace.batches)
+        return await self._inner.apply(batch)
+
+    async def flush(self) -> None:
+        await self._inner.flush()
+
+    async def look(self, asks: Sequence[Ask]) -> list[Seen]:
+        return await self._inner.look(asks)
+
+    async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
+        return await self._inner.hashes(place, first, count, staged=staged)
+
+    async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
+        return await self._inner.hashes_of(places, most)
+
+    async def count(self, place: Place, limit: int) -> int:
+        return await self._inner.count(place, limit)
+
+    async def set_aside(self, place: Place, destination: bytes) -> None:
+        await self._inner.set_aside(place, destination)
+
+
+def paced(pace: Pace) -> DriverSpec:
+    """The driver ``paced``."""
+    (spec,) = i2_sinks()
+
+    @asynccontextmanager
+    async def open_paced(config: Any, context: SinkContext) -> AsyncIterator[Sink]:
+        async with spec.open(config, context) as inner:
+            yield PacedSink(inner, pace)
+
+    return attrs.evolve(spec, name="paced", open=open_paced)
+
+
+async def run(nodes: Nodes, throttle: Throttle | None = None, say: Say | None = None) -> None:
+    """Mirrors once."""
+    with trio.fail_after(LIMIT_S):
+        await run_rule(
+            WorkRule(
+                rule=nodes.rule(), peer=Peer("bak", "127.0.0.1", nodes.ports, None), throttle=throttle or Throttle()
+            ),
+            registry=nodes.registry,
+            transport=nodes.wire,
+            status=RuleStatus(name="data1"),
+            state_dir=nodes.home / "work",
+            once=True,
+            say=say or nodes.say,
+        )
+
+
+async def test_a_stalled_transfer_is_found_told_and_begun_anew(tmp_path: Path, quick_clock: MockClock) -> None:
+    began: list[float] = []
+
+    async def wait(batch: int) -> None:
+        if batch == 1:
+            began.append(trio.current_time())
+            await trio.sleep_forever()
+
+    async with open_nodes(tmp_path, paced(Pace(wait)), sink="paced") as nodes:
+        (nodes.source / "file").write_bytes(b"content")
+        found: list[float] = []
+
+        def noted(rule: str, code: Code | None, line: str) -> None:
+            if code is Code.STALLED:
+                found.append(trio.current_time())
+            nodes.say(rule, code, line)
+
+        await run(nodes, say=noted)
+        assert compare_trees(nodes.source, nodes.target) == []
+        assert len(found) == 1
+        assert found[0] - began[0] < 30
+
+
+async def test_a_low_limit_is_no_stall(tmp_path: Path, quick_clock: MockClock) -> None:
+    """One frame takes more than a minute."""
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "file").write_bytes(os.urandom(600_000))
+        throttle = Throttle()
+        throttle.own.set(64_000)
+        began = trio.current_time()
+        await run(nodes, throttle)
+        assert compare_trees(nodes.source, nodes.target) == []
+        assert trio.current_time() - began > 70
+        assert nodes.codes().count(Code.NETWORK) == nodes.codes().count(Code.STALLED) == 0
+
+
+async def test_a_slow_disk_that_moves_is_no_stall(
+    tmp_path: Path, quick_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait(batch: int) -> None:
+        await trio.sleep(90)
+
+    monkeypatch.setattr(pulse, "waits_for_disk", lambda: True)
+    monkeypatch.setattr(pulse, "disk_sectors", lambda device: int(trio.current_time() * 100))
+    async with open_nodes(tmp_path, paced(Pace(wait)), sink="paced") as nodes:
+        (nodes.source / "file").write_bytes(b"content")
+        began = trio.current_time()
+        await run(nodes)
+        assert compare_trees(nodes.source, nodes.target) == []
+        assert trio.current_time() - began > 90
+        assert nodes.codes().count(Code.NETWORK) == nodes.codes().count(Code.STALLED) == 0
