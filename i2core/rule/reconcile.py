@@ -41,7 +41,6 @@ JOB_BYTES = 1024 * 1024
 JOB_RECORDS = 1000
 WALK_S = 0.02
 """A job ends when a walk has gone on for so long, so that live changes come in between."""
-VANISHED = 10_000
 EVERYTHING = 1 << 62
 
 
@@ -72,7 +71,6 @@ class Reconciler:
         self._walked: list[Place] | None = None
         """During a step of a walk: directories that it is to go through as well."""
         self._since_ns = 0
-        self._vanished: OrderedDict[Place, bool] = OrderedDict()
         self._touched: OrderedDict[int, None] = OrderedDict()
         """Ids of directories' rows: a directory may move before its times are set."""
         self._gone_roots: set[int] = set()
@@ -138,7 +136,7 @@ class Reconciler:
         content, tree = mark.content, mark.tree
         if mark.moved_from is not None:
             walks = len(self._walks)
-            content |= self._move(mark.moved_from, place)
+            self._move(mark.moved_from, place)
             tree = tree and len(self._walks) == walks  # repeating the rename has begun the walk already
         self._check(place, content=content, removed=mark.removed, tree=tree, ranges=mark.ranges)
 
@@ -149,21 +147,18 @@ class Reconciler:
             self._source.catalog.drop_digests(row)
         self._emit(mark.place, *mark.records)
 
-    def _move(self, old: Place, new: Place) -> bool:
-        """Repeats a rename on the replica, if what was sent for the old name is what moved. True when the content was
-        said to have changed while the object had no name that we knew."""
+    def _move(self, old: Place, new: Place) -> None:
+        """Repeats a rename on the replica, if what was sent for the old name is what moved."""
         catalog = self._source.catalog
-        changed = self._vanished.pop(old, False)
         row = catalog.get(old)
         if row is None or old.root != new.root:
-            return changed
+            return
         now = self._source.trees[new.root].lookup(new.path)
         if not self._source.wants(new, stat.S_ISDIR(row.mode)):
             self._check(old, removed=True)
         elif now is None or row.is_object(now):
             # Without an object at the new name it has moved on, and the next rename will find it there.
             self._rename(old, new, row)
-        return changed
 
     def _rename(self, old: Place, new: Place, row: Row) -> bool:
         catalog = self._source.catalog
@@ -202,6 +197,8 @@ class Reconciler:
             with source_tree.directory(above) as fd:
                 entry = source_tree.entry(fd, name)
                 if entry is not None:
+                    if removed:  # what is there now may be another file in the inode of the one before
+                        content, ranges = True, None
                     if source.wants(place, stat.S_ISDIR(entry.mode)) and self._has_parent(place):
                         row = catalog.get(place)
                         if content and row is not None and not row.is_object(entry):
@@ -223,9 +220,8 @@ class Reconciler:
         elif removed:
             self.remove(place, row)
         elif content:
-            self._vanished[place] = True
-            if len(self._vanished) > VANISHED:
-                self._vanished.popitem(last=False)
+            # It has moved on, or a directory above it has: wherever it is found, its content is not what was sent.
+            catalog.doubt(row, digests=True)
 
     def _check_other_names(self, row: Row) -> None:
         """The file was written to under a name that it no longer has: what was written shows under its others."""

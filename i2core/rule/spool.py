@@ -16,13 +16,17 @@ from typing import NamedTuple
 import attrs
 import xxhash
 
+from i2core.api.records import Buffer
 from i2core.wire.session import Sealed
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 FREE_BYTES = 64 * 1024 * 1024
 """So much of the disk is left to others."""
-_HEADER = struct.Struct("<4sIQQqQ")
-"""Magic, length, first seq, last seq, `since_ns`, checksum of these and of the content."""
+_FIELDS = struct.Struct("<4sIQQq")
+"""Magic, length, first seq, last seq, `since_ns`."""
+_CHECKSUM_BYTES = 8
+"""Behind the fields: xxh3-64 of them and of the content."""
+_HEADER_BYTES = _FIELDS.size + _CHECKSUM_BYTES
 _MAGIC = b"i2sp"
 _SUFFIX = ".spool"
 
@@ -167,31 +171,35 @@ class Spool:
 
 
 def _head(batch: Sealed, since_ns: int) -> bytes:
-    fields = (_MAGIC, len(batch.raw), batch.first_seq, batch.last_seq, since_ns)
-    return _HEADER.pack(*fields, _checksum(batch, since_ns))
+    fields = _FIELDS.pack(_MAGIC, len(batch.raw), batch.first_seq, batch.last_seq, since_ns)
+    return fields + _checksum(fields, batch.raw)
 
 
-def _checksum(batch: Sealed, since_ns: int) -> int:
-    return xxhash.xxh3_64_intdigest(batch.raw, seed=(batch.first_seq ^ batch.last_seq << 20 ^ since_ns) & (1 << 64) - 1)
+def _checksum(fields: bytes, raw: Buffer) -> bytes:
+    checksum = xxhash.xxh3_64(fields)
+    checksum.update(raw)
+    return checksum.digest()
 
 
 def _parse(data: bytes) -> tuple[Sealed, int] | None:
     """A batch and its `since_ns`; None when the data are no whole batch."""
-    if len(data) < _HEADER.size:
+    if len(data) < _HEADER_BYTES:
         return None
-    magic, length, first, last, since_ns, checksum = _HEADER.unpack_from(data)
-    batch = Sealed(first, last, data[_HEADER.size : _HEADER.size + length])
-    whole = magic == _MAGIC and len(batch.raw) == length and first <= last
-    return (batch, since_ns) if whole and _checksum(batch, since_ns) == checksum else None
+    magic, length, first, last, since_ns = _FIELDS.unpack_from(data)
+    batch = Sealed(first, last, data[_HEADER_BYTES:])
+    if magic != _MAGIC or len(batch.raw) != length or first > last:
+        return None
+    sound = _checksum(data[: _FIELDS.size], batch.raw) == data[_FIELDS.size : _HEADER_BYTES]
+    return (batch, since_ns) if sound else None
 
 
 def _slips(segment: _Segment) -> Iterator[Slip]:
     offset, before = 0, 0
     while True:
-        head = os.pread(segment.fd, _HEADER.size, offset)
-        if len(head) < _HEADER.size:
+        head = os.pread(segment.fd, _HEADER_BYTES, offset)
+        if len(head) < _HEADER_BYTES:
             return
-        size = _HEADER.size + int(_HEADER.unpack(head)[1])
+        size = _HEADER_BYTES + int(_FIELDS.unpack_from(head)[1])
         if size > os.fstat(segment.fd).st_size - offset:
             return
         found = _parse(os.pread(segment.fd, size, offset))
@@ -202,7 +210,7 @@ def _slips(segment: _Segment) -> Iterator[Slip]:
         offset, before = offset + size, batch.last_seq
 
 
-def _write(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+def _write(fd: int, data: Buffer, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(fd, view, offset)
