@@ -22,9 +22,9 @@ INLINE_BLOCKS = 16
 """Files of up to this many blocks get their digests with the verdict."""
 SURVEY_LIMIT = 10_000
 """Most chunks and entries together in one SURVEY: several times what fills one."""
-ORPHANS_LIMIT = 32 << 20
-"""Bytes that the names of one directory may take in memory, each with its whole path."""
-_ORPHAN_BYTES = 200
+ORPHANS_LIMIT = 40 << 20
+"""Bytes that the orphans of one directory may take in memory, each with its whole path, while they are removed."""
+_ORPHAN_BYTES = 600
 
 
 class Verdict(enum.IntFlag):
