@@ -52,6 +52,7 @@ PROVOKED: dict[Code, str] = {
     Code.RPO_BROKEN: "tests/unit/test_rpo.py::test_broken_and_holding_again_are_each_told_once",
     Code.RPO_HOLDS: "tests/unit/test_rpo.py::test_broken_and_holding_again_are_each_told_once",
     Code.BANDWIDTH_ZERO: "tests/system/test_system_daemon.py::test_an_edited_limit_counts_while_the_node_runs",
+    Code.STALLED: "tests/integration/test_stall.py::test_a_stalled_transfer_is_found_told_and_begun_anew",
 }
 """The test of each code that can occur now: its source names the code."""
 
@@ -68,7 +69,6 @@ TOLD_OTHERWISE: dict[Code, str] = {
 
 WAITS_FOR: dict[str, tuple[Code, ...]] = {
     "spool": (Code.DUPLICATE_MESSAGE,),
-    "stall watchdog": (Code.STALLED,),
     "compare": (Code.FILE_CHECKSUM,),
     "CDP": (
         Code.CDP_DESCRIPTION,
