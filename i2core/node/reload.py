@@ -29,8 +29,8 @@ DEBOUNCE_MS, STEP_MS = 1000, 250
 """A file that is being written settles for so long before it is read; how often the watch looks up meanwhile."""
 
 LIVE_OF_RULE = frozenset({"bandwidth", "rpo_s", "autostart"})
-LIVE_OF_WORK = frozenset({"bandwidth"})
-RESTARTS_RULES = frozenset({"memory_limit", "disk_limit"})
+LIVE_OF_WORK = frozenset({"bandwidth", "memory_limit", "disk_limit"})
+RESTARTS_RULES = frozenset({"cache_dir"})
 """Keys of ``[work]`` that each rule takes when it starts."""
 _KEYS = {
     "pairs": "paths",
@@ -194,6 +194,8 @@ class _Reader:
     def _take(self, edit: Edit) -> None:
         node, path = self._node, str(self._path)
         node.config = edit.config
+        if edit.config.work is not None:
+            node.memory.limit, node.disk.limit = edit.config.work.memory_limit, edit.config.work.disk_limit
         set_limits(node)
         if edit.live:
             keys = ", ".join(edit.live)

@@ -22,6 +22,7 @@ from i2core.node.runner import RuleRunner
 from i2core.node.running import RunningNode
 from i2core.pipeline.throttle import RateLimit, Throttle
 from i2core.rule.life import Life
+from i2core.rule.spool import Quota
 from i2core.testing.named import NamedDrivers
 
 NODE = """
@@ -64,12 +65,11 @@ def test_what_counts_at_once(tmp_path: Path) -> None:
 
 def test_what_a_rule_takes_when_it_starts_again(tmp_path: Path) -> None:
     running = config(tmp_path, NODE + RULE)
-    edited = config(
-        tmp_path, (NODE + RULE).replace("256MB", "64MB").replace("/etc", "/usr") + 'rescan = "2h"\n' + LIMIT
-    )
+    text = NODE.replace("256MB", "64MB").replace("[work]", '[work]\ncache_dir = "/var/cache/i2"')
+    edited = config(tmp_path, text + RULE.replace("/etc", "/usr") + 'rescan = "2h"\nrpo = "30s"\n' + LIMIT)
     edit = judge(running, edited)
-    assert edit.live == ("data1: bandwidth",)
-    assert edit.restart == {"data1": ("work.memory_limit", "paths", "rescan")}
+    assert set(edit.live) == {"work.memory_limit", "data1: bandwidth", "data1: rpo"}
+    assert edit.restart == {"data1": ("work.cache_dir", "paths", "rescan")}
     assert edit.node == ()
     assert edit.config == edited
 
@@ -151,7 +151,13 @@ async def following(place: Path) -> AsyncIterator[Site]:
     node = cast(
         RunningNode,
         SimpleNamespace(
-            config=running, limit=limit, runners=runners, logbook=SimpleNamespace(say=say), registry=NamedDrivers()
+            config=running,
+            limit=limit,
+            memory=Quota(256_000_000),
+            disk=Quota(0),
+            runners=runners,
+            logbook=SimpleNamespace(say=say),
+            registry=NamedDrivers(),
         ),
     )
     async with trio.open_nursery() as nursery:
@@ -175,6 +181,8 @@ async def test_an_edited_limit_is_in_force_within_moments(tmp_path: Path) -> Non
         site.replace(NODE + RULE)
         await site.until(lambda: site.bps is None)
         assert await site.heard(None, "data1: bandwidth")
+        site.replace((NODE + RULE).replace("256MB", "64MB"))
+        await site.until(lambda: site.node.memory.limit == 64_000_000)
 
 
 async def test_a_broken_edit_is_told_with_all_its_mistakes_and_changes_nothing(tmp_path: Path) -> None:
