@@ -38,6 +38,8 @@ SETTLE_S = 0.001
 APART_S = 1.0
 """While the link is away a place that changes all the time gives a record so often, not as fast as it can."""
 MARKS = 512
+LEAST_BYTES = 4 * 1024 * 1024
+"""With a session, so much may be on its way whatever the limits and the other rules leave."""
 QUIET_FACTOR = 10
 """A growing large file sends its tail at once; the whole is compared again after so many times what that took."""
 REPAIRS = 5
@@ -74,6 +76,8 @@ class Live:
         """Large files whose transfer the end of a session broke off."""
         self._repairs: dict[Doubt, None] = {}
         self._repair_at = 0.0
+        self._doubtful_ns: int | None = None
+        """Since when something has been in doubt; None: nothing is."""
         self._failed: list[Place] = []
         """Places of failures that no entry of the ledger knows."""
         self._doubted: list[Doubt] = []
@@ -82,6 +86,7 @@ class Live:
         self._compared: dict[Place, tuple[float, float]] = {}
         self._again: dict[Place, tuple[float, int]] = {}
         """Large files to be looked at once more: when, and since when they have waited for it."""
+        self._told_full = False
         self._working_ns: int | None = None
         """When the oldest of what the reconciler works on was named."""
         self._pending: Sealed | None = None
@@ -98,7 +103,10 @@ class Live:
     @property
     def oldest_ns(self) -> int | None:
         """When the oldest change happened that is not durable on the replica; None: there is none."""
-        ages = (self._ledger.oldest_ns, self._dirty.oldest_ns, self._working_ns)
+        ages = [self._ledger.oldest_ns, self._dirty.oldest_ns, self._working_ns, self._doubtful_ns]
+        ages += [transfer.since_ns for transfer in self._transfers]
+        ages += [large.since_ns for large in self._parked.values()]
+        ages += [since_ns for _, since_ns in self._again.values()]
         return min((age for age in ages if age is not None), default=None)
 
     def restore(self) -> None:
@@ -136,6 +144,8 @@ class Live:
     def doubt(self, doubts: Iterable[Doubt]) -> None:
         """These places are to be compared with the replica."""
         fresh = list(doubts)
+        if fresh:
+            self._doubtful_since(time.monotonic_ns())
         self._repairs.update(dict.fromkeys(fresh))
         self._doubted += fresh
         self._woken.set()
@@ -148,12 +158,21 @@ class Live:
                 known = self._ledger.about(failure.seq, failure.place)
                 self.doubt(known)
                 if not known:
+                    self._doubtful_since(time.monotonic_ns())
                     self._failed.append(failure.place)
             else:
                 shown = self._source.show(failure.place)
                 self._source.status.skip(shown, failure.code, failure.message)
                 self._source.say(self._source.rule, failure.code, f"{shown}: {failure.message}")
         self._woken.set()
+
+    def _doubtful_since(self, since_ns: int) -> None:
+        self._doubtful_ns = min(since_ns, self._doubtful_ns or since_ns)
+
+    def _may_be_sure(self) -> None:
+        """Something was looked into: perhaps it was the last that was in doubt."""
+        if not (self._repairs or self._failed or self._broken_off):
+            self._doubtful_ns = None
 
     # ------------------------------------------------------------------------------------------ the two lives
 
@@ -164,7 +183,7 @@ class Live:
         Raises:
             LinkError: the link broke.
         """
-        self._session, self._repaired = session, {}
+        self._session, self._repaired, self._told_full = session, {}, False
         self._until_ns = time.monotonic_ns() if until_quiet else None
         try:
             await self._resume(session)
@@ -174,7 +193,10 @@ class Live:
                     return
                 if not self._busy:
                     await self._wait()
-                await self._outbox.wait_for_room()
+                if not self._outbox.has_room:
+                    await self._send_pending()
+                    # What is on its way makes room; what another rule keeps does not hold this one up.
+                    await self._outbox.wait_for_room(LEAST_BYTES)
                 if len(self._dirty) < MARKS:
                     await trio.sleep(SETTLE_S)
                 await self._round()
@@ -185,7 +207,8 @@ class Live:
     async def produce(self) -> None:
         """While there is no session: makes records of what changes, until cancelled or the outbox is full."""
         while True:
-            if not self._outbox.has_room:
+            if not self._outbox.has_room and not self._told_full:
+                self._told_full = True
                 full = "memory_limit and disk_limit are used up: changes are only marked until the link is back"
                 self._source.say(self._source.rule, Code.MIRROR_CANCELLED, full)
             await self._outbox.wait_for_room()
@@ -197,6 +220,9 @@ class Live:
     async def _resume(self, session: Session) -> None:
         welcome = session.welcome
         self.doubt(self._ledger.resume(welcome.applied_seq, exact=welcome.exact))
+        # Its last ack may have been lost with its connection.
+        self._ledger.durable(welcome.durable_seq)
+        self._outbox.durable(welcome.durable_seq)
         seq = welcome.applied_seq
         while (batch := await trio.to_thread.run_sync(self._outbox.after, seq)) is not None:
             await session.skip_to(batch.first_seq)
@@ -210,6 +236,7 @@ class Live:
         await self._clear_staging()
         parked, self._parked = self._parked, {}
         self._dirty.add_places(parked, content=True)
+        self._may_be_sure()
 
     async def _clear_staging(self) -> None:
         """Files that were being staged are looked at again; staging files of those that are gone are removed."""
@@ -226,6 +253,7 @@ class Live:
     def _break_off(self) -> None:
         for transfer in self._transfers:
             self._broken_off.append(transfer.doubt)
+            self._doubtful_since(transfer.since_ns)
             transfer.close()
         self._transfers.clear()
         self._dirty.add_places(self._again, content=True)
@@ -434,6 +462,7 @@ class Live:
             self.doubt(waiting.doubts)
             self._repair_at = trio.current_time() + WAIT_S
             self._dirty.add_places(waiting.moved, tree=True)
+        self._may_be_sure()
 
 
 class _KeptLane:
