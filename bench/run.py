@@ -6,6 +6,7 @@ Needs root: the runs live in a network namespace of their own. README.md tells w
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import shutil
 import subprocess
@@ -58,6 +59,9 @@ def main() -> None:
     environ = dict(os.environ, BENCH_DIR=str(work), BENCH_RES=str(results))
     peers = [sys.executable, str(HERE / "peers.py")]
     install_peers()
+    # Of an editable install nobody has compiled the modules, and PYTHONDONTWRITEBYTECODE would leave it so.
+    compileall.compile_dir(HERE.parent / "i2core", quiet=1)
+    compileall.compile_dir(HERE.parent / "plugins", quiet=1)
     subprocess.run([*peers, "gen"], check=True, env=environ)
     try:
         if chosen.once:

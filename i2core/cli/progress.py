@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 DRAW_S = 0.1
+LOOK_S = 0.5
+"""Seconds between two looks at whether there is a plain line to say."""
 PLAIN_S = 30.0
 """Seconds between plain lines when nothing but the figures changed."""
 RATE_S = 3.0
@@ -93,8 +95,10 @@ class Progress:
         with live or nullcontext():
             try:
                 while True:
-                    await trio.to_thread.run_sync(self._draw, live, abandon_on_cancel=True)
-                    await trio.sleep(DRAW_S)
+                    # Off a terminal there is seldom anything to say, and a thread must not be woken for nothing.
+                    if live is not None or self._lines or self._is_due(time.monotonic()):
+                        await trio.to_thread.run_sync(self._draw, live, abandon_on_cancel=True)
+                    await trio.sleep(LOOK_S if live is None else DRAW_S)
             finally:
                 self._flush(live)
 
@@ -119,11 +123,14 @@ class Progress:
             else:
                 print(line, file=self.stream, flush=True)
 
-    def _tell(self) -> None:
-        """A plain line when the state changed, and now and then while it lasts."""
-        now = time.monotonic()
+    def _is_due(self, now: float) -> bool:
+        """True when the state changed, and now and then while it lasts."""
         state = self.status.state
-        if state is State.STOPPED or (state is self._told and now - self._told_at < PLAIN_S):
+        return state is not State.STOPPED and (state is not self._told or now - self._told_at >= PLAIN_S)
+
+    def _tell(self) -> None:
+        now, state = time.monotonic(), self.status.state
+        if not self._is_due(now):
             return
         if state is State.REPLICATING and self._told is not State.REPLICATING and not self.once:
             print(f"i2: {words('live')}", file=self.stream, flush=True)
