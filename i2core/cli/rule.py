@@ -60,15 +60,27 @@ def _rules(config_file: str | None, state_dir: str | None, name: str | None) -> 
 @_where
 @json_option
 def list_(config_file: str | None, state_dir: str | None) -> None:
-    """List the rules: name, role of this node in it, state."""
+    """List the rules: name, role of this node in it, state, and the bandwidth that it may use now."""
     found = _rules(config_file, state_dir, None)
     if wants_json():
-        document([{key: item[key] for key in ("name", "role", "state", "percent", "code")} for item in found])
+        document([{key: item[key] for key in _LISTED} for item in found])
     elif not found:
         click.echo(words("no_rules"))
     else:
-        heads = [words(key) for key in ("rule", "role", "state")]
-        table(heads, [(item["name"], words(item["role"]), words(item["state"])) for item in found])
+        heads = [words(key) for key in ("rule", "role", "state", "bandwidth")]
+        rows = [(item["name"], words(item["role"]), words(item["state"]), _bandwidth(item)) for item in found]
+        table(heads, rows)
+
+
+_LISTED = ("name", "role", "state", "percent", "code", "bandwidth_bps")
+
+
+def _bandwidth(item: dict[str, Any]) -> str:
+    from i2core.config.units import format_rate
+
+    if item["role"] == "backup":
+        return "-"  # the work node limits what it sends
+    return words("unlimited") if item["bandwidth_bps"] is None else format_rate(item["bandwidth_bps"])
 
 
 @rule.command()
@@ -81,9 +93,10 @@ def status(name: str | None, config_file: str | None, state_dir: str | None) -> 
     Columns: state; progress of the mirror; code of the last error; last seq sent and last seq durable on the
     replica; age and bytes of what is not durable yet; bytes waiting on disk; capture in use.
 
-    With --json, a list of {"name", "role", "state", "percent", "code", "level", "text", "text_zh", "object", "cause",
-    "cause_zh", "next_step", "next_step_zh", "seq", "durable_seq", "lag_seconds", "lag_bytes", "spool_bytes",
-    "rpo_seconds", "rpo_actual_seconds", "rpo_broken", "capture", "held", …}; null where only the other node knows.
+    With --json, a list of {"name", "role", "state", "reason", "percent", "code", "level", "text", "text_zh", "object",
+    "cause", "cause_zh", "next_step", "next_step_zh", "seq", "durable_seq", "lag_seconds", "lag_bytes", "spool_bytes",
+    "bandwidth_bps", "rpo_seconds", "rpo_actual_seconds", "rpo_broken", "capture", "held", …}; null where only the
+    other node knows.
     """
     found = _rules(config_file, state_dir, name)
     if wants_json():

@@ -48,6 +48,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "role": ("role", "角色"),
     "state": ("state", "状态"),
     "percent": ("done", "进度"),
+    "bandwidth": ("bandwidth", "当前带宽"),
+    "unlimited": ("unlimited", "无限制"),
     "code": ("code", "代码"),
     "seq": ("seq", "序号"),
     "durable": ("durable", "已落盘"),

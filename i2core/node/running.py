@@ -164,6 +164,8 @@ def _received_json(status: BackupRuleStatus) -> dict[str, Any]:
         "lag_seconds": None,
         "lag_bytes": None,
         "spool_bytes": None,
+        "bandwidth_bps": None,
+        "reason": "held" if status.held else "none",
         "capture": None,
         "rpo_seconds": None,
         "rpo_actual_seconds": None,

@@ -182,7 +182,7 @@ async def test_rule_commands(
 ) -> None:
     monkeypatch.setenv("I2_LANG", "en")
     place = ["--state-dir", str(tmp_path)]
-    async with _node(tmp_path):
+    async with _node(tmp_path) as node:
         assert await _i2("rule", "start", RULE, *place) == 0
         assert "started" in capsys.readouterr().out
         assert await _i2("rule", "status", *place) == 0
@@ -193,7 +193,12 @@ async def test_rule_commands(
         (status,) = json.loads(capsys.readouterr().out)
         assert (status["state"], status["seq"]) == ("replicating", 12)
         assert await _i2("rule", "list", "--json", *place) == 0
-        assert [item["name"] for item in json.loads(capsys.readouterr().out)] == [RULE, "received"]
+        listed = json.loads(capsys.readouterr().out)
+        assert [(item["name"], item["bandwidth_bps"]) for item in listed] == [(RULE, None), ("received", None)]
+        node.runners[RULE].throttle.own.set(2_000_000)
+        node.runners[RULE].limited()
+        assert await _i2("rule", "list", *place) == 0
+        assert "2Mbps" in capsys.readouterr().out
         assert await _i2("rule", "status", "nobody", *place) == 2
         assert await _i2("rule", "stop", "nobody", *place) == 2
         assert await _i2("rule", "release", "received", *place) == 0
