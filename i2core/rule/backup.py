@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -12,6 +13,7 @@ import trio
 
 from i2core import __version__
 from i2core.api import (
+    DATA_CHANNELS,
     Channel,
     Code,
     CodecContext,
@@ -22,6 +24,7 @@ from i2core.api import (
     Sink,
     SinkContext,
     StopRule,
+    UsageError,
 )
 from i2core.config.model import BackupRole, DriverChoice
 from i2core.config.options import structure_options
@@ -29,7 +32,7 @@ from i2core.pipeline.chain import CodecChain
 from i2core.pipeline.select import Drivers
 from i2core.rule.line import code_in
 from i2core.rule.receive import Receiver
-from i2core.rule.replica import Replica
+from i2core.rule.replica import Position, PositionFile, Replica, known_positions
 from i2core.rule.source import Say
 from i2core.wire.frame import FrameStream, FrameType
 from i2core.wire.messages import PROTOCOL_VERSION, Fault, Hello, Welcome, dump, parse, protocol_of
@@ -99,6 +102,24 @@ class BackupService:
             )
             for replica in self._replicas.values()
         ]
+
+    def forget(self, rule: str) -> bool:
+        """Forgets who owns the targets of a rule, which may then be another's; the data stay. False when no rule of
+        that name was ever received.
+
+        Raises:
+            UsageError: it is being received.
+        """
+        known = [each for each in known_positions(self._positions) if each.rule == rule]
+        for position in known:
+            key = (position.peer, rule)
+            if any(session[:2] == key for session in self._sessions):
+                raise UsageError(
+                    f"{position.peer} is sending it", obj=rule, next_step=f"stop the rule on {position.peer} first"
+                )
+            PositionFile(self._positions, *key).forget()
+            self._replicas.pop(key, None)
+        return bool(known)
 
     def release(self, rule: str) -> bool:
         """Lets a held mass delete through; False when none is held for that rule."""
@@ -178,22 +199,16 @@ class BackupService:
         targets = tuple(target.encode("latin-1") for target in hello.targets)
         key = (who, hello.rule)
         self._refuse_overlap(key, targets)
-        replica = self._replicas.get(key)
-        if replica is None:
-            replica = self._replicas[key] = Replica(
-                hello.rule, who, self._positions, lambda code, line: self._say(hello.rule, code, line)
-            )
+        replica = self._replica(key)
         # An outdated node is refused before it can end the session of the one that owns the replica.
-        replica.begin(hello.epoch)
+        replica.check(hello.epoch)
+        rivals = await self._rivals(key, hello.epoch, targets)
         replica.targets = targets
         replica.window.limits = hello.brake
         session = (*key, hello.channel)
         # The work node came back before the broken link was noticed here. It opens the replication channel first.
-        ends = Channel if hello.channel == Channel.REPLICATION.value else (Channel.MIRROR,)
-        for channel in ends:
-            earlier = self._sessions.get((*key, channel.value))
-            if earlier is not None:
-                earlier.cancel()
+        begins = hello.channel == Channel.REPLICATION.value or hello.epoch > replica.position.epoch
+        self._end_sessions(key, DATA_CHANNELS if begins else (Channel.MIRROR,))
         with trio.CancelScope() as scope:
             self._sessions[session] = scope
             try:
@@ -209,10 +224,21 @@ class BackupService:
                     open_codecs(self._drivers, self._codecs(hello), hello.rule) as codecs,
                     spec.open(config, context) as sink,
                 ):
+                    for rival in rivals:
+                        await self._lock_out(rival, hello.epoch)
+                    await replica.begin(hello.epoch, targets)
                     yield replica, sink, codecs
             finally:
                 if self._sessions.get(session) is scope:
                     del self._sessions[session]
+
+    def _replica(self, key: tuple[str, str]) -> Replica:
+        who, rule = key
+        replica = self._replicas.get(key)
+        if replica is None:
+            say = partial(self._say, rule)
+            replica = self._replicas[key] = Replica(rule, who, self._positions, say)
+        return replica
 
     def _codecs(self, hello: Hello) -> tuple[DriverChoice, ...]:
         """The codecs that the work node names; secrets come from this node's own config."""
@@ -231,6 +257,36 @@ class BackupService:
                 next_step="set encrypt in the rule",
             )
         return tuple(chosen)
+
+    async def _rivals(self, key: tuple[str, str], epoch: int, targets: tuple[bytes, ...]) -> list[Position]:
+        """Who else has written these targets, with an older epoch.
+
+        Raises:
+            StopRule: one of them is as young, or younger (3588).
+        """
+        known = await trio.to_thread.run_sync(known_positions, self._positions)
+        rivals = [each for each in known if (each.peer, each.rule) != key and each.overlaps(targets)]
+        for rival in rivals:
+            if rival.epoch >= epoch:
+                raise StopRule(
+                    f"the target belongs to rule {rival.rule} of {rival.peer}, epoch {rival.epoch}",
+                    code=Code.LOCKED,
+                    obj=key[1],
+                    next_step=f"i2 rule forget {rival.rule} on {self._node}, if that node is to write it no more",
+                )
+        return rivals
+
+    async def _lock_out(self, rival: Position, epoch: int) -> None:
+        """The rival writes here no more, whatever happens to this node."""
+        key = (rival.peer, rival.rule)
+        self._end_sessions(key, DATA_CHANNELS)
+        await self._replica(key).begin(epoch, [])
+
+    def _end_sessions(self, key: tuple[str, str], channels: Iterable[Channel]) -> None:
+        for channel in channels:
+            session = self._sessions.get((*key, channel.value))
+            if session is not None:
+                session.cancel()
 
     def _refuse_overlap(self, key: tuple[str, str], targets: tuple[bytes, ...]) -> None:
         """No two rules that are being received may write one place."""

@@ -107,9 +107,9 @@ class Outbox:
                 return self._spool.read(item)
             return None if item is None else item.batch
 
-    async def wait_for_room(self) -> None:
-        """Returns when a batch more fits in."""
-        while not self.has_room:
+    async def wait_for_room(self, least: int = 0) -> None:
+        """Returns when a batch more fits in, or when it holds less than `least` bytes."""
+        while not self.has_room and self.size >= least:
             self._emptied = trio.Event()
             with trio.move_on_after(OTHERS_S):
                 await self._emptied.wait()

@@ -308,7 +308,10 @@ class Reconciler:
 
     def _note(self, place: Place, entry: Entry) -> None:
         """The replica has what `entry` is, under this name and the others of the same file."""
-        row = self._source.catalog.put(place, entry)
+        self._look_at_other_roots(self._source.catalog.put(place, entry), entry)
+
+    def _look_at_other_roots(self, row: Row, entry: Entry) -> None:
+        """A file with names beneath several roots changes beneath all of them, and only one may have been told."""
         if entry.nlink > 1 and not stat.S_ISDIR(entry.mode):
             for other in self._source.catalog.share(row, entry):
                 self._check(other, content=True)
@@ -352,6 +355,7 @@ class Reconciler:
         self._source.catalog.drop_digests(row)
         if drafted.digests:
             self._source.catalog.set_digests(row, 0, drafted.digests)
+        self._look_at_other_roots(row, drafted.entry)
         if stat.S_ISDIR(entry.mode):
             self._walk_soon(place)
 

@@ -7,12 +7,13 @@ process, and is not believed when the system has started anew.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import attrs
@@ -36,6 +37,14 @@ class Position:
     peer: str
     epoch: int = attrs.field(default=0, validator=attrs.validators.instance_of(int))
     durable_seq: int = attrs.field(default=0, validator=attrs.validators.instance_of(int))
+    targets: list[str] = attrs.field(factory=list, validator=attrs.validators.instance_of(list))
+    """The directories that the rule writes, raw bytes as Latin-1 text."""
+
+    def overlaps(self, targets: Iterable[bytes]) -> bool:
+        """True when one of these directories is, holds or lies in one that the rule writes."""
+        mine = [target.encode("latin-1") + b"/" for target in self.targets]
+        theirs = [target + b"/" for target in targets]
+        return any(one.startswith(other) or other.startswith(one) for one in mine for other in theirs)
 
 
 class PositionFile:
@@ -61,6 +70,18 @@ class PositionFile:
                 "the position file is damaged", obj=str(self._path), next_step="remove it: the rule compares all again"
             ) from error
 
+    def forget(self) -> None:
+        """Removes it.
+
+        Raises:
+            StopRule: it cannot be removed.
+        """
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+        except OSError as error:
+            raise _unkept(error, self._path) from error
+
     def save(self, position: Position) -> None:
         """Replaces the file so that a power cut leaves the old or the new one.
 
@@ -79,6 +100,19 @@ class PositionFile:
                 os.close(directory)
         except OSError as error:
             raise _unkept(error, self._path) from error
+
+
+def known_positions(directory: Path) -> list[Position]:
+    """The positions of all rules that this node receives. One that is damaged says nothing of its targets."""
+    found = []
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    for name in sorted(name for name in names if name.endswith(".json")):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            found.append(Position(**json.loads(_read(directory / name))))
+    return found
 
 
 def _unkept(error: OSError, path: Path) -> StopRule:
@@ -183,11 +217,11 @@ class Replica:
         """The last seq that would survive a power cut."""
         return self.position.durable_seq
 
-    def begin(self, epoch: int) -> None:
-        """A session begins.
+    def check(self, epoch: int) -> None:
+        """Lets only the owner in.
 
         Raises:
-            StopRule: its epoch is older than the replica's owner (3588).
+            StopRule: the epoch is older than the replica's owner (3588).
         """
         if epoch < self.position.epoch:
             raise StopRule(
@@ -195,7 +229,18 @@ class Replica:
                 code=Code.LOCKED,
                 obj=self.rule,
             )
-        self.position.epoch = epoch
+
+    async def begin(self, epoch: int, targets: Sequence[bytes]) -> None:
+        """A session begins. Who owns the replica from now on is on disk when this returns: no crash lets an older
+        owner in again.
+
+        Raises:
+            StopRule: the position cannot be kept.
+        """
+        position = attrs.evolve(self.position, epoch=epoch, targets=[each.decode("latin-1") for each in targets])
+        if position != self.position:
+            await trio.to_thread.run_sync(self._store.save, position)
+            self.position.epoch, self.position.targets = position.epoch, position.targets
 
     def mark(self, seq: int) -> None:
         """A record was applied; from any thread."""

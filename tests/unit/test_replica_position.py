@@ -94,7 +94,7 @@ def replica(tmp_path: Path, said: list[str]) -> Replica:
 
 async def test_a_replica_goes_on_where_it_was_durable(tmp_path: Path) -> None:
     first = replica(tmp_path, [])
-    first.begin(epoch=2)
+    await first.begin(2, [])
     first.applied(1, [Record(Kind.BARRIER, 0, b"")] * 3, 99)
     assert (first.applied_seq, first.durable_seq, first.applied_bytes) == (3, 0, 99)
     await first.durable(2)
@@ -104,12 +104,12 @@ async def test_a_replica_goes_on_where_it_was_durable(tmp_path: Path) -> None:
 
 async def test_an_older_epoch_is_refused_also_after_a_restart(tmp_path: Path) -> None:
     first = replica(tmp_path, [])
-    first.begin(epoch=2)
-    first.begin(epoch=2)
+    await first.begin(2, [])
+    await first.begin(2, [])
     await first.durable(0)
     for each in (first, replica(tmp_path, [])):
         with pytest.raises(StopRule) as refused:
-            each.begin(epoch=1)
+            each.check(1)
         assert refused.value.code is Code.LOCKED
 
 
