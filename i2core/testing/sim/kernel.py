@@ -91,6 +91,8 @@ class Kernel(Descriptors):
             raise fail(errno.EBADF)
         if held.inode.is_dir:
             raise fail(errno.EISDIR)
+        if not stat.S_ISREG(held.inode.mode):
+            raise fail(errno.ESPIPE)
         if writing:
             self._may_write(held.parent)
         else:
@@ -325,8 +327,11 @@ class Kernel(Descriptors):
 
     def rename(self, old: Path, new: Path, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
         """As `os.rename`."""
-        old_parent, old_name, inode = self._existing(old, src_dir_fd, follow=False)
+        # Both directories are found before either name is looked up.
+        old_parent, old_name, inode = self._locate(old, src_dir_fd, follow=False)
         new_parent, new_name, _ = self._locate(new, dst_dir_fd, follow=False)
+        if inode is None:
+            raise fail(errno.ENOENT, os.fsencode(old))
         self._may_write(old_parent, new_parent)
         if new_parent.disk.rename(old_parent, old_name, new_parent, new_name):
             for held in self._open.values():
@@ -403,7 +408,10 @@ class Kernel(Descriptors):
     def has_xattrs(self, dir_fd: int, name: bytes) -> bool:
         """As `i2core.api.syscalls.has_xattrs`."""
         self._step()
-        return bool(self._existing(name, dir_fd, follow=False)[2].xattrs)
+        try:
+            return bool(self._existing(name, dir_fd, follow=False)[2].xattrs)
+        except OSError:
+            return False
 
     # ------------------------------------------------------------------------------------------ durability
 
