@@ -99,7 +99,7 @@ async def test_a_replica_goes_on_where_it_was_durable(tmp_path: Path) -> None:
     assert (first.applied_seq, first.durable_seq, first.applied_bytes) == (3, 0, 99)
     await first.durable(2)
     again = replica(tmp_path, [])
-    assert (again.applied_seq, again.durable_seq, again.position.epoch) == (2, 2, 2)
+    assert (again.applied_seq, again.durable_seq, again.position.epoch, again.exact) == (3, 2, 2, True)
 
 
 async def test_an_older_epoch_is_refused_also_after_a_restart(tmp_path: Path) -> None:
@@ -115,3 +115,15 @@ async def test_an_older_epoch_is_refused_also_after_a_restart(tmp_path: Path) ->
 
 async def test_nothing_is_released_that_is_not_held(tmp_path: Path) -> None:
     assert not replica(tmp_path, []).release()
+
+
+async def test_after_a_breakdown_only_what_is_durable_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How far records were applied outlives the process, not the system."""
+    first = replica(tmp_path, [])
+    first.applied(1, [Record(Kind.BARRIER, 0, b"")] * 3, 99)
+    await first.durable(2)
+    monkeypatch.setattr("i2core.rule.replica.boot_id", lambda: b"another boot....")
+    again = replica(tmp_path, [])
+    assert (again.applied_seq, again.exact) == (2, False)
