@@ -201,8 +201,8 @@ class Reconciler:
                         content, ranges = True, None
                     if source.wants(place, stat.S_ISDIR(entry.mode)) and self._has_parent(place):
                         row = catalog.get(place)
-                        if content and row is not None and not row.is_object(entry):
-                            self._check_other_names(row)
+                        if row is not None and not row.is_object(entry):
+                            self._check_other_names(row, content=content)
                             row = catalog.get(place)
                         self._bring(fd, place, entry, row, content, tree, ranges)
                         if removed:  # and made again, perhaps as the replica has it
@@ -212,8 +212,8 @@ class Reconciler:
             if error.errno not in GONE:
                 raise
         row = catalog.get(place)
-        if row is not None and content:
-            self._check_other_names(row)
+        if row is not None:
+            self._check_other_names(row, content=content)
             row = catalog.get(place)
         if row is None:
             self._touch_if_stale_above(place)
@@ -223,8 +223,8 @@ class Reconciler:
             # It has moved on, or a directory above it has: wherever it is found, its content is not what was sent.
             catalog.doubt(row, digests=True)
 
-    def _check_other_names(self, row: Row) -> None:
-        """The file was written to under a name that it no longer has: what was written shows under its others."""
+    def _check_other_names(self, row: Row, *, content: bool) -> None:
+        """The file was changed under a name that it no longer has: the change shows under its others."""
         if not stat.S_ISREG(row.mode):
             return
         for other in self._source.catalog.other_names(row):
@@ -234,7 +234,7 @@ class Reconciler:
             entry = self._source.trees[place.root].lookup(place.path)
             # A name that another object has taken shows nothing of this one.
             if entry is not None and other.is_object(entry) and not other.untouched(entry):
-                self._check(place, content=True)
+                self._check(place, content=content)
 
     def check_root(self, place: Place, *, tree: bool) -> None:
         """Looks at a root itself: it may be gone as a whole."""
