@@ -138,7 +138,8 @@ class Mirror:
     async def _list(self, scopes: list[Scope], out: trio.MemorySendChannel[_Asked]) -> None:
         frames = self._lister.frames(scopes)
         owners = self._session.welcome.owns
-        async with out:
+        # Closed without a checkpoint: the reader may end first, and an error would turn into a mere cancellation.
+        with out:
             while (frame := await trio.to_thread.run_sync(next, frames, None, limiter=self._one)) is not None:
                 answer = await self._session.post(FrameType.SURVEY, encode_survey(frame, owners=owners))
                 await out.send(_Asked(frame, answer))
