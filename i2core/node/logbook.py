@@ -167,7 +167,8 @@ class Logbook:
         """False: nothing came until then."""
         with trio.move_on_at(until):
             await come.wait()
-        self._waiting.pop(come, None)
+        with self._lock:
+            self._waiting.pop(come, None)
         return come.is_set()
 
     @property
