@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -110,6 +110,9 @@ class FaultySink(Sink):
 
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
         return await self._inner.look(asks)
+
+    async def tidy(self, place: Place, staged: Collection[bytes]) -> bool:
+        return await self._inner.tidy(place, staged)
 
     async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
         return await self._inner.hashes(place, first, count, staged=staged)

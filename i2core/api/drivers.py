@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import NamedTuple
 
 import trio
@@ -160,11 +160,13 @@ class Ask(NamedTuple):
 
 class Seen(NamedTuple):
     """The answer. `here` is the directory itself, None when it is missing or is no directory; `entries` has None where
-    there is nothing; `names` is empty unless asked for."""
+    there is nothing. `names` is empty unless asked for, and only then `leftovers` says that names of the sink's own are
+    there, in use or not."""
 
     here: Entry | None
     entries: Sequence[Entry | None]
     names: Sequence[bytes]
+    leftovers: bool = False
 
 
 class Sink(ABC):
@@ -205,6 +207,12 @@ class Sink(ABC):
     @abstractmethod
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
         """What the replica has at these directories; one answer per question, in order."""
+
+    async def tidy(self, place: Place, staged: Collection[bytes]) -> bool:
+        """Removes from one directory what interrupted work left there, but for the staging files of the names in
+        `staged`; True when something went, and the directory's times with it."""
+        await trio.lowlevel.checkpoint()
+        return False
 
     @abstractmethod
     async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:

@@ -121,7 +121,8 @@ class Receiver:
                 await self._flush(tell=False)
 
     async def _receive_all(self, out: trio.MemorySendChannel[Frame]) -> None:
-        async with out:
+        # Closed without a checkpoint: the reader may end first, and an error would turn into a mere cancellation.
+        with out:
             while True:
                 self._listening_since = trio.current_time()
                 frame = await self._frames.receive()
@@ -326,6 +327,11 @@ class Receiver:
         seen = await self._sink.look(asks)
         heads = await self._heads(chunks)
         judged = [self._judge(chunk, there, heads) for chunk, there in zip(chunks, seen, strict=True)]
+        for number, (chunk, there) in enumerate(zip(chunks, seen, strict=True)):
+            # Of a directory in several chunks not all names are known here that may still be staged.
+            if there.leftovers and chunk.last and await self._sink.tidy(Place(chunk.root, chunk.path), chunk.names):
+                judged[number] = judged[number]._replace(here=Verdict.META)
+                self._dirty.set()
         small = [
             (number, index)
             for number, (chunk, answer) in enumerate(zip(chunks, judged, strict=True))

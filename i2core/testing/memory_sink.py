@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -160,7 +160,8 @@ class MemorySink(Sink):
                 continue
             entries = [self._entry(name, directory.entries.get(name), links) for name in ask.names]
             names = list(directory.entries) if ask.every else []
-            answers.append(Seen(self._entry(b"", directory, links), entries, names))
+            leftovers = ask.every and bool(directory.staging)
+            answers.append(Seen(self._entry(b"", directory, links), entries, names, leftovers))
         return answers
 
     @staticmethod
@@ -182,6 +183,15 @@ class MemorySink(Sink):
         data = memoryview(node.data)[first * BLOCK_BYTES : (first + count) * BLOCK_BYTES]
         digest = xxhash.xxh3_128_digest
         return b"".join(digest(data[at : at + BLOCK_BYTES]) for at in range(0, len(data), BLOCK_BYTES))
+
+    async def tidy(self, place: Place, staged: Collection[bytes]) -> bool:
+        await trio.lowlevel.checkpoint()
+        directory = self._find(place)
+        stale = set() if directory is None else set(directory.staging) - set(staged)
+        for name in stale:
+            assert directory is not None
+            del directory.staging[name]
+        return bool(stale)
 
     async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
         return [await self.hashes(place, 0, most) for place in places]

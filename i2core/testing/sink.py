@@ -350,6 +350,24 @@ async def _staging(trial: _Trial) -> None:
     await trial.done(_mkdir(b"dir"), *(r._replace(path=b"dir/f") for r in (stage, first)), _rename(b"dir", b"moved"))
     await trial.done(*(r._replace(path=b"moved/f") for r in (second, publish)))
     await trial.holds(b"moved/f", whole, "staged in a directory that was renamed meanwhile")
+    await _tidying(trial)
+
+
+async def _tidying(trial: _Trial) -> None:
+    """What nobody will go on with is told and removed; what somebody may go on with stays."""
+    await trial.done(*(Record(Kind.STAGE, 0, b"moved/" + name) for name in (b"wanted", b"given up")))
+    wanted = Record(Kind.WRITE, 0, b"moved/wanted", offset=0, data=b"half", staged=True)
+    await trial.done(wanted)
+    place, ask = Place(0, b"moved"), Ask(Place(0, b"moved"), [b"f"], every=True)
+    (seen,) = await trial.sink.look([ask])
+    assert (list(seen.names), seen.leftovers) == ([b"f"], True), f"staging files are not told as leftovers: {seen}"
+    assert await trial.sink.tidy(place, [b"wanted"]), "nothing was removed"
+    assert not await trial.sink.tidy(place, [b"wanted"]), "it was not removed the first time"
+    assert await trial.sink.hashes(Place(0, b"moved/wanted"), 0, 9, staged=True), "what is wanted went too"
+    assert await trial.sink.tidy(place, []), "what nobody wants stays"
+    (seen,) = await trial.sink.look([ask])
+    assert (list(seen.names), seen.leftovers) == ([b"f"], False), f"leftovers stay: {seen}"
+    assert not await trial.sink.tidy(Place(0, b"no/such"), []), "a directory that is not there was tidied"
 
 
 async def _names(trial: _Trial) -> None:

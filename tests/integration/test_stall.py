@@ -4,7 +4,7 @@ their clock runs at a multiple of the wall's."""
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,9 @@ class PacedSink(Sink):
 
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
         return await self._inner.look(asks)
+
+    async def tidy(self, place: Place, staged: Collection[bytes]) -> bool:
+        return await self._inner.tidy(place, staged)
 
     async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
         return await self._inner.hashes(place, first, count, staged=staged)

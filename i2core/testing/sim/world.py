@@ -7,7 +7,7 @@ anew. What the product says to the world (acks, states, refusals) is held agains
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -612,6 +612,9 @@ class _WatchedSink(Sink):
 
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
         return await self._inner.look(asks)
+
+    async def tidy(self, place: Place, staged: Collection[bytes]) -> bool:
+        return await self._inner.tidy(place, staged)
 
     async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
         return await self._inner.hashes(place, first, count, staged=staged)

@@ -13,7 +13,7 @@ import trio
 from i2_sink_fs import paths
 
 from i2core.api import Code, Kind, Meta, Place, Record, StopRule, UsageError, syscalls
-from i2core.api.drivers import Ask
+from i2core.api.drivers import Ask, Seen
 
 if TYPE_CHECKING:
     from conftest import OpenAt, Replica
@@ -57,7 +57,7 @@ async def test_directory_becomes_a_symlink_between_batches(replica: Replica) -> 
     assert all(f.repair and f.code is Code.OPEN_REPLICA for f in failures)
     assert (replica.root / "was" / "kept").read_bytes() == b"inside"
     assert await replica.sink.hashes(Place(0, b"d/kept"), 0, 9) == b""
-    assert await replica.sink.look([Ask(Place(0, b"d"), [b"kept"], every=True)]) == [(None, [None], ())]
+    assert await replica.sink.look([Ask(Place(0, b"d"), [b"kept"], every=True)]) == [Seen(None, [None], ())]
     await replica.sink.set_aside(Place(0, b"d/kept"), os.fsencode(replica.root.parent / "aside"))
     assert (replica.outside / "kept").exists()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from i2_sink_fs.paths import (
     READABLE,
@@ -79,17 +79,31 @@ def _answer(directory: Directory | None, ask: Ask) -> Seen:
         return Seen(None, [None] * len(ask.names), ())
     (here,) = read_entries(directory.fd, (b".",), _MISSING)
     names: list[bytes] = []
+    leftovers = False
     if ask.every:
         try:
-            names = [n for n in os.listdir(proc_path(directory.fd)) if not n.startswith(RESERVED_PREFIX)]
+            every = os.listdir(proc_path(directory.fd))
+            names = [n for n in every if not n.startswith(RESERVED_PREFIX)]
+            leftovers = len(names) < len(every)
         except OSError as error:
             if error.errno not in _MISSING:
                 raise
     strange = {n for n in ask.names if n.startswith(RESERVED_PREFIX) or not is_name(n)}
     if not strange:
-        return Seen(here, read_entries(directory.fd, ask.names, _MISSING), names)
+        return Seen(here, read_entries(directory.fd, ask.names, _MISSING), names, leftovers)
     found = iter(read_entries(directory.fd, [n for n in ask.names if n not in strange], _MISSING))
-    return Seen(here, [None if n in strange else next(found) for n in ask.names], names)
+    return Seen(here, [None if n in strange else next(found) for n in ask.names], names, leftovers)
+
+
+def leftovers(directory: Directory, staged: Collection[bytes]) -> list[bytes]:
+    """The sink's own names in a directory, but for the staging files of the names in `staged`."""
+    kept = {staging_name(name) for name in staged}
+    return [n for n in os.listdir(proc_path(directory.fd)) if n.startswith(RESERVED_PREFIX) and n not in kept]
+
+
+def find(directories: Directories, place: Place) -> Directory | None:
+    """The directory at `place`; None when there is none."""
+    return _find(directories, place.root, place.path)
 
 
 def count(directories: Directories, place: Place, limit: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from i2_sink_fs.attributes import Attributes
 from i2_sink_fs.content import BlockHasher
 from i2_sink_fs.outcome import stop
 from i2_sink_fs.paths import Directories, Roots
+from i2_sink_fs.removal import remove
 from i2_sink_fs.volumes import Volumes
 from i2core.api import Applied, Batch, Place, Sink, SinkContext
 from i2core.api.drivers import Ask, Seen
@@ -72,6 +73,18 @@ class FsSink(Sink):
 
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
         return await self._read(asks[0].place if asks else None, lambda open_: reading.look(open_, asks))
+
+    async def tidy(self, place: Place, staged: Collection[bytes]) -> bool:
+        def tidy(directories: Directories) -> bool:
+            directory = reading.find(directories, place)
+            found = [] if directory is None else reading.leftovers(directory, staged)
+            for name in found:
+                assert directory is not None
+                remove(directory.fd, name)
+                self._volumes.changed({os.fstat(directory.fd).st_dev})
+            return bool(found)
+
+        return await self._read(place, tidy)
 
     async def count(self, place: Place, limit: int) -> int:
         return await self._read(place, lambda open_: reading.count(open_, place, limit))
