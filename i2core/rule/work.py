@@ -304,8 +304,7 @@ class _Runner:
             session = await stack.enter_async_context(
                 open_session(stream, hello, codecs, self._seqs, on_ack=self._acked, on_hold=self._held)
             )
-            nursery = await stack.enter_async_context(background())
-            nursery.start_soon(
+            session.nursery.start_soon(
                 watch_session, session, stream, self._work.throttle, lambda: self._status.held, self._work.peer.name
             )
             before, self._session = self._session, session

@@ -98,6 +98,8 @@ class Session:
         self.applied_seq = 0
         self.durable_seq = 0
         self.welcome: Welcome
+        self.nursery: trio.Nursery
+        """Tasks beside the session: they end with it, and an error of one ends it."""
 
     @property
     def wire_bytes(self) -> int:
@@ -280,6 +282,7 @@ async def open_session(
         session.durable_seq = session.welcome.durable_seq
         seqs.next = max(seqs.next, session.welcome.applied_seq + 1)
         async with background() as nursery:
+            session.nursery = nursery
             nursery.start_soon(session._receive_all)
             nursery.start_soon(session._keep_alive)
             nursery.start_soon(session._watch_silence)

@@ -15,7 +15,20 @@ import trio
 from i2_sink_fs.plugin import i2_sinks
 from trio.testing import MockClock
 
-from i2core.api import Applied, Ask, Batch, Code, DriverSpec, Peer, Place, Seen, Sink, SinkContext
+from i2core.api import (
+    Applied,
+    Ask,
+    Batch,
+    Channel,
+    ClientTransport,
+    Code,
+    DriverSpec,
+    Peer,
+    Place,
+    Seen,
+    Sink,
+    SinkContext,
+)
 from i2core.pipeline.throttle import Throttle
 from i2core.rule import pulse
 from i2core.rule.source import Say
@@ -88,7 +101,51 @@ def paced(pace: Pace) -> DriverSpec:
     return attrs.evolve(spec, name="paced", open=open_paced)
 
 
-async def run(nodes: Nodes, throttle: Throttle | None = None, say: Say | None = None) -> None:
+class Blocked(ClientTransport):
+    """The first connection for a mirror takes nothing any more after a while. Like TLS, it is torn once a send was
+    broken off: whatever else is sent then fails."""
+
+    def __init__(self, inner: ClientTransport) -> None:
+        self._inner = inner
+        self.left = 4
+        """So many sends still pass."""
+
+    async def connect(self, peer: Peer, channel: Channel) -> trio.abc.Stream:
+        stream = await self._inner.connect(peer, channel)
+        return BlockedStream(stream, self) if channel is Channel.MIRROR and self.left else stream
+
+
+class BlockedStream(trio.abc.Stream):
+    """One stream of `Blocked`."""
+
+    def __init__(self, inner: trio.abc.Stream, transport: Blocked) -> None:
+        self._inner = inner
+        self._transport = transport
+        self._torn = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self._torn:
+            raise trio.BrokenResourceError("an earlier send was broken off in the middle")
+        if self._transport.left:
+            self._transport.left -= 1
+            await self._inner.send_all(data)
+            return
+        self._torn = True
+        await trio.sleep_forever()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._inner.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._inner.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def run(
+    nodes: Nodes, throttle: Throttle | None = None, say: Say | None = None, transport: ClientTransport | None = None
+) -> None:
     """Mirrors once."""
     with trio.fail_after(LIMIT_S):
         await run_rule(
@@ -96,7 +153,7 @@ async def run(nodes: Nodes, throttle: Throttle | None = None, say: Say | None = 
                 rule=nodes.rule(), peer=Peer("bak", "127.0.0.1", nodes.ports, None), throttle=throttle or Throttle()
             ),
             registry=nodes.registry,
-            transport=nodes.wire,
+            transport=transport or nodes.wire,
             status=RuleStatus(name="data1"),
             state_dir=nodes.home / "work",
             once=True,
@@ -125,6 +182,17 @@ async def test_a_stalled_transfer_is_found_told_and_begun_anew(tmp_path: Path, q
         assert compare_trees(nodes.source, nodes.target) == []
         assert len(found) == 1
         assert found[0] - began[0] < 30
+
+
+async def test_a_connection_that_takes_nothing_is_a_stall_and_nothing_else(
+    tmp_path: Path, quick_clock: MockClock
+) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        for number in range(20):
+            (nodes.source / f"file{number}").write_bytes(os.urandom(900_000))
+        await run(nodes, transport=Blocked(nodes.wire))
+        assert compare_trees(nodes.source, nodes.target) == []
+        assert nodes.codes().count(Code.STALLED) == 1
 
 
 async def test_a_low_limit_is_no_stall(tmp_path: Path, quick_clock: MockClock) -> None:
