@@ -174,11 +174,25 @@ def release(name: str, config_file: str | None, state_dir: str | None) -> None:
     _act(name, "release", "released", config_file, state_dir)
 
 
+@rule.command()
+@click.argument("name", metavar="RULE")
+@_where
+@json_option
+def forget(name: str, config_file: str | None, state_dir: str | None) -> None:
+    """Leave the targets of a rule to others. To be run on the backup node, when its work node sends it no more.
+
+    A target belongs to the rule that wrote it first; any other is refused (3588). The data stay as they are.
+    """
+    _act(name, "forget", "forgotten", config_file, state_dir)
+
+
 def _act(name: str, action: str, said: str, config_file: str | None, state_dir: str | None) -> None:
     with _daemon(config_file, state_dir) as daemon:
         done = daemon.act(name, action)
     if wants_json():
         document({"name": name, "action": action, "done": done})
+    elif action == "forget" and not done:
+        click.echo(words("nothing_known", rule=name))
     elif action == "release" and not done:
         click.echo(words("nothing_held", rule=name))
     else:

@@ -75,6 +75,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "revoked": ("revoked", "已撤销"),
     "started": ("{rule}: started", "{rule}：已启动"),
     "stopped_rule": ("{rule}: stopped", "{rule}：已停止"),
+    "forgotten": ("{rule}: forgotten, its targets are free", "{rule}：已遗忘，其目标目录可供其他规则使用"),
+    "nothing_known": ("{rule}: never received here", "{rule}：此处从未接收过该规则"),
     "released": ("{rule}: released, the held delete goes on", "{rule}：已放行，继续执行删除"),
     "nothing_held": ("{rule}: nothing was held", "{rule}：没有暂停的删除"),
     "yes": ("yes", "是"),

@@ -36,7 +36,7 @@ class ControlClient:
         return found
 
     def act(self, name: str, action: str) -> bool:
-        """``start``, ``stop`` or ``release`` of a rule; False when there was nothing to do."""
+        """``start``, ``stop``, ``release`` or ``forget`` of a rule; False when there was nothing to do."""
         return bool(self._call("POST", f"/v1/rules/{quote(name, safe='')}/{action}")["done"])
 
     def events(

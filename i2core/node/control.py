@@ -11,6 +11,7 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     POST /v1/rules/NAME/start           {"name", "done"}: done is False when there was nothing to do
     POST /v1/rules/NAME/stop
     POST /v1/rules/NAME/release
+    POST /v1/rules/NAME/forget
     POST /v1/peers/reread               {"gained", "lost"}: names, after pairing or revoking changed the peer book
 
 Errors answer 404 (no such rule), 409 (cannot be done here) or 500 with the document of `error_json`.
@@ -98,6 +99,10 @@ def control_app(node: RunningNode) -> Starlette:
         name = request.path_params["name"]
         return JSONResponse({"name": name, "done": await node.stop(name)})
 
+    async def forget(request: Request) -> Response:
+        name = request.path_params["name"]
+        return JSONResponse({"name": name, "done": node.forget(name)})
+
     async def release(request: Request) -> Response:
         name = request.path_params["name"]
         return JSONResponse({"name": name, "done": node.release(name)})
@@ -116,6 +121,7 @@ def control_app(node: RunningNode) -> Starlette:
             Route("/v1/rules/{name:path}/start", start, methods=["POST"]),
             Route("/v1/rules/{name:path}/stop", stop, methods=["POST"]),
             Route("/v1/rules/{name:path}/release", release, methods=["POST"]),
+            Route("/v1/rules/{name:path}/forget", forget, methods=["POST"]),
         ],
         exception_handlers={I2Error: _answer_error, Exception: _answer_error},
     )

@@ -122,6 +122,16 @@ class RunningNode:
             raise unknown_rule(name)
         return self.backup.release(name)
 
+    def forget(self, name: str) -> bool:
+        """Leaves the targets of a received rule to others; False when it was never received.
+
+        Raises:
+            UsageError: it is being received.
+        """
+        if self.backup is None:
+            raise unknown_rule(name)
+        return self.backup.forget(name)
+
     def _backup_of(self, name: str) -> str:
         return next((rule.backup for rule in self.config.rules if rule.name == name), "the backup node")
 

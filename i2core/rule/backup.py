@@ -57,6 +57,10 @@ class BackupRuleStatus:
     orphans: int
 
 
+def _ignored(_seq: int) -> None:
+    pass
+
+
 @asynccontextmanager
 async def open_codecs(drivers: Drivers, choices: tuple[DriverChoice, ...], rule: str) -> AsyncIterator[CodecChain]:
     """The chain of the chosen codecs, in encode order."""
@@ -216,7 +220,8 @@ class BackupService:
                 context = SinkContext(
                     roots=targets,
                     allowed=self._role.allow_roots,
-                    applied=replica.mark,
+                    # A mirror that is cut off is compared again: how far it came within a batch is of no use.
+                    applied=replica.mark if hello.channel == Channel.REPLICATION.value else _ignored,
                     say=lambda line: self._say(hello.rule, code_in(line), line),
                 )
                 config = structure_options(spec, self._role.sink.options)
