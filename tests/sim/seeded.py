@@ -16,7 +16,6 @@ import trio
 
 import i2core.rule.replica
 from i2core.api import Applied, Batch, Change, Failure, Lost, Record
-from i2core.rule.content import BLOCK_BYTES as _BLOCK_BYTES
 from i2core.rule.content import Transfer
 from i2core.rule.dirty import DirtySet
 from i2core.rule.ledger import Ledger
@@ -25,8 +24,6 @@ from i2core.rule.reconcile import Reconciler
 from i2core.rule.replica import Position, PositionFile, Replica
 from i2core.testing.sim.scale import BLOCK
 from i2core.wire.session import Packed, Session
-
-assert _BLOCK_BYTES > BLOCK
 
 Bug = Callable[[pytest.MonkeyPatch], None]
 
@@ -100,8 +97,8 @@ def applied_twice(patch: pytest.MonkeyPatch) -> None:
     """After a broken link all is sent again from the last durable seq on: what was renamed is renamed once more."""
     real = Replica.begin
 
-    def begin(self: Replica, epoch: int) -> None:
-        real(self, epoch)
+    async def begin(self: Replica, epoch: int, targets: Sequence[bytes]) -> None:
+        await real(self, epoch, targets)
         self.applied_seq = self.position.durable_seq
 
     patch.setattr(Replica, "begin", begin)
@@ -136,11 +133,7 @@ def gap_accepted(patch: pytest.MonkeyPatch) -> None:
 
 def stale_epoch(patch: pytest.MonkeyPatch) -> None:
     """Whoever comes may write."""
-
-    def begin(self: Replica, epoch: int) -> None:
-        self.position.epoch = epoch
-
-    patch.setattr(Replica, "begin", begin)
+    patch.setattr(Replica, "check", lambda self, epoch: None)
 
 
 def epoch_not_kept(patch: pytest.MonkeyPatch) -> None:
@@ -204,7 +197,9 @@ def symlink_followed(patch: pytest.MonkeyPatch) -> None:
     """Directories of the replica are opened by their path."""
 
     def opened(root_fd: int, path: bytes, flags: int = i2_sink_fs.paths.DIRECTORY) -> int:
-        return i2_sink_fs.paths.os.open(path or b".", flags, dir_fd=root_fd)
+        system: Any = vars(i2_sink_fs.paths)["os"]  # the simulated one, while a history is played
+        fd: int = system.open(path or b".", flags, dir_fd=root_fd)
+        return fd
 
     patch.setattr(i2_sink_fs.paths, "open_directory", opened)
 

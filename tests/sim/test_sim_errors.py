@@ -15,7 +15,8 @@ from i2core.wire.listing import Chunk
 @pytest.mark.parametrize("seed", range(5))
 def test_an_error_of_the_listing_stops_the_rule(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     def frames(self: Lister, scopes: Iterable[object]) -> Iterator[list[Chunk]]:
-        raise StopRule("cannot be read", code=Code.READ_SOURCE)
+        if scopes:
+            raise StopRule("cannot be read", code=Code.READ_SOURCE)
         yield []
 
     monkeypatch.setattr(Lister, "frames", frames)

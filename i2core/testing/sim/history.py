@@ -53,9 +53,10 @@ class _Steps(trio.abc.Instrument):
 def play(seed: int) -> Verdict:
     """Plays the history of a seed. The process must run nothing else of the product meanwhile."""
     begun = time.process_time()
-    # Abandoned generators are finalized when they are found; when that is must not depend on what ran before.
-    gc.collect()
+    # Abandoned generators are finalized when they are found; when that is must not depend on what ran before. What is
+    # there already is left alone, so that looking for them is cheap.
     gc.disable()
+    gc.freeze()
     sys.unraisablehook = lambda _: None  # a dead machine's generators cannot even close
     world = World(plan(seed))
     steps, clock = _Steps(), MockClock(autojump_threshold=0)
@@ -70,6 +71,8 @@ def play(seed: int) -> Verdict:
         violation = _told(found)
     finally:
         world.close()
+        gc.collect()
+        gc.unfreeze()
         gc.enable()
         sys.unraisablehook = sys.__unraisablehook__
     return Verdict(
