@@ -236,6 +236,8 @@ class BackupService:
             finally:
                 if self._sessions.get(session) is scope:
                     del self._sessions[session]
+                if not any(open_[:2] == key for open_ in self._sessions):
+                    replica.rest()
 
     def _replica(self, key: tuple[str, str]) -> Replica:
         who, rule = key

@@ -162,26 +162,25 @@ class ProgressFile:
         boot, seq = _PROGRESS.unpack(content)
         return int(seq) if boot == self._boot else None
 
-    def open(self, seq: int) -> None:
-        """Begins to keep it.
-
-        Raises:
-            StopRule: it cannot be kept.
-        """
-        try:
-            os.makedirs(self._path.parent, 0o700, exist_ok=True)
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
-            self.keep(seq)
-        except OSError as error:
-            raise _unkept(error, self._path) from error
-
     def keep(self, seq: int) -> None:
         """A record was applied.
 
         Raises:
-            OSError: it cannot be written.
+            StopRule: that cannot be kept.
         """
-        os.pwrite(self._fd, _PROGRESS.pack(self._boot, seq), 0)
+        try:
+            if self._fd < 0:
+                os.makedirs(self._path.parent, 0o700, exist_ok=True)
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.pwrite(self._fd, _PROGRESS.pack(self._boot, seq), 0)
+        except OSError as error:
+            raise _unkept(error, self._path) from error
+
+    def close(self) -> None:
+        """Lets the file go until it is needed again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 _PROGRESS = struct.Struct("<16sQ")
@@ -201,7 +200,7 @@ class Replica:
         self.exact = progress is not None or not self.position.durable_seq
         """False: what came behind `applied_seq` may be applied in part, for this node broke down."""
         self.applied_seq = max(progress or 0, self.position.durable_seq)
-        self._progress.open(self.applied_seq)
+        self._progress.keep(self.applied_seq)
         self.applied_records = 0
         self.applied_bytes = 0
         self.orphans = 0
@@ -242,8 +241,16 @@ class Replica:
             await trio.to_thread.run_sync(self._store.save, position)
             self.position.epoch, self.position.targets = position.epoch, position.targets
 
+    def rest(self) -> None:
+        """No session is left: lets its files go."""
+        self._progress.close()
+
     def mark(self, seq: int) -> None:
-        """A record was applied; from any thread."""
+        """A record was applied; from any thread.
+
+        Raises:
+            StopRule: that cannot be kept.
+        """
         if seq > self.applied_seq:
             self._progress.keep(seq)
             self.applied_seq = seq
