@@ -28,7 +28,8 @@ ROOT = os.geteuid() == 0
 FANOTIFY = pytest.param("fanotify", marks=pytest.mark.root)
 CAPTURES = ["inotify", FANOTIFY, "scan"]
 QUICK = range(3)
-SLOW = range(100, 112)
+SLOW = range(100, 103)
+HUNTED = range(103, 112)
 SILENT = ("map_and_store",)
 """Operations that a scan alone finds."""
 
@@ -150,8 +151,13 @@ async def test_a_few_bursts(open_pair: OpenPair, tmp_path: Path, capture: str, s
     await run_history(open_pair, tmp_path, capture, seed, rounds=4)
 
 
-@pytest.mark.hunt
-@pytest.mark.parametrize("seed", SLOW)
+LONG = [
+    *(pytest.param(seed, marks=pytest.mark.slow) for seed in SLOW),
+    *(pytest.param(seed, marks=pytest.mark.hunt) for seed in HUNTED),
+]
+
+
+@pytest.mark.parametrize("seed", LONG)
 @pytest.mark.parametrize("capture", CAPTURES)
 async def test_many_bursts(open_pair: OpenPair, tmp_path: Path, capture: str, seed: int) -> None:
     await run_history(open_pair, tmp_path, capture, seed, rounds=12)
