@@ -20,7 +20,7 @@ from i2core.config.checks import check_node, unique_names
 from i2core.config.choices import Context, Drivers
 from i2core.config.lines import Lines
 from i2core.config.mistakes import ConfigErrors, Mistake
-from i2core.config.model import BackupRole, DriverChoice, NodeConfig, PeerEntry, WorkRole
+from i2core.config.model import BackupRole, DriverChoice, FlushWindow, NodeConfig, PeerEntry, WorkRole
 from i2core.config.options import structure_options
 from i2core.config.places import check_target
 from i2core.config.rules import read_rule, read_window
@@ -32,6 +32,7 @@ __all__ = ["ConfigErrors", "Drivers", "Mistake", "check_target", "load", "struct
 
 DEFAULT_STATE_DIR = b"/var/lib/i2"
 MEGABYTE = 1_000_000
+LEAST_FLUSH_S = 0.01
 _LOOPBACK = both("127.0.0.1, ::1, localhost")
 
 
@@ -154,6 +155,7 @@ def _backup(table: Table, context: Context) -> BackupRole:
         )
     mirror_port, replication_port = _ports(table)
     cdp_dir = table.take("cdp_dir", values.directory_below_root, None)
+    flush = table.table("flush")
     peers = _peers(table, "[[backup.peer]]", lambda entry: _peer(entry, plaintext), context)
     keys: dict[str, DriverChoice] = {}
     entries = table.tables("key", "[[backup.key]]")
@@ -169,6 +171,10 @@ def _backup(table: Table, context: Context) -> BackupRole:
         plaintext=plaintext,
         transport=choices.driver_name(table, "transport", DriverKind.SERVER_TRANSPORT, "tcp", context),
         sink=choices.driver(table, "sink", DriverKind.SINK, "fs", context),
+        flush=FlushWindow(
+            after_s=flush.take("after", values.duration(LEAST_FLUSH_S), 0.2),
+            size=flush.take("bytes", values.size(MEGABYTE), 8 << 20),
+        ),
         peers=peers,
         keys=keys,
         cdp_dir=cdp_dir,

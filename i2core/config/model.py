@@ -180,6 +180,16 @@ class PeerEntry:
 
 
 @attrs.frozen(kw_only=True)
+class FlushWindow:
+    """`flush = { after, bytes }`: live records are made durable together, when the first of them has waited so long or
+    so many bytes have gathered. A shorter window means that less is sent again after a crash; each costs a sync of the
+    file system."""
+
+    after_s: float = 0.2
+    size: int = 8 << 20
+
+
+@attrs.frozen(kw_only=True)
 class BackupRole:
     """`[backup]`."""
 
@@ -191,6 +201,7 @@ class BackupRole:
     """Allow plaintext; only possible when `listen` is a loopback address."""
     transport: str = "tcp"
     sink: DriverChoice = DriverChoice(name="fs")
+    flush: FlushWindow = FlushWindow()
     peers: tuple[PeerEntry, ...] = ()
     keys: Mapping[str, DriverChoice] = attrs.field(factory=dict)
     """Per rule name: the encryption codec, for rules whose batches arrive encrypted."""

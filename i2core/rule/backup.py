@@ -187,7 +187,7 @@ class BackupService:
                 await frames.send(FrameType.WELCOME, dump(welcome))
                 welcomed = True
                 replica.exact = True
-                await Receiver(frames, hello, codecs, sink, replica).run()
+                await Receiver(frames, hello, codecs, sink, replica, self._role.flush).run()
         except I2Error as error:
             if not welcomed:
                 await _refuse(frames, error)

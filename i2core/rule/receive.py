@@ -32,6 +32,7 @@ from i2core.api import (
     decode_records,
 )
 from i2core.api.changes import join
+from i2core.config.model import FlushWindow
 from i2core.rule.compare import Comparison, Path, same_meta
 from i2core.rule.pulse import Pulse
 from i2core.rule.replica import Replica
@@ -61,21 +62,23 @@ ORPHAN_BYTES = 2 << 20
 """Names that one directory adds to an answer at most: an answer is a frame."""
 SMALL_BYTES = 16 * 1024
 """Payloads up to this size are decoded at once; a hop to a worker thread would cost more."""
-WINDOW_S = {Channel.REPLICATION: 0.2, Channel.MIRROR: 2.0}
-WINDOW_BYTES = {Channel.REPLICATION: 8 << 20, Channel.MIRROR: 256 << 20}
-"""Data is made durable when either is reached. A mirror that is cut off is compared again, so its window is wide."""
+MIRROR_FLUSH = FlushWindow(after_s=2.0, size=256 << 20)
+"""A mirror that is cut off is compared again, so its window is wide."""
 
 
 class Receiver:
     """One session of one rule on one channel."""
 
-    def __init__(self, frames: FrameStream, hello: Hello, codecs: Codec, sink: Sink, replica: Replica) -> None:
+    def __init__(
+        self, frames: FrameStream, hello: Hello, codecs: Codec, sink: Sink, replica: Replica, flush: FlushWindow
+    ) -> None:
         self._frames = frames
         self._hello = hello
         self._codecs = codecs
         self._sink = sink
         self._replica = replica
         self._channel = Channel(hello.channel)
+        self._window = MIRROR_FLUSH if self._channel is Channel.MIRROR else flush
         self._next_seq: int | None = None
         self._answered_seq = replica.applied_seq
         """Up to here every failure was told."""
@@ -198,7 +201,9 @@ class Receiver:
         records = decode_records(payload)
         if self._next_seq is None:
             # A session may begin above what an earlier one used up in vain, or within a batch that was cut short.
-            known = max(0, self._replica.applied_seq + 1 - first_seq)
+            known = min(len(records), max(0, self._replica.applied_seq + 1 - first_seq))
+            if known:
+                self._replica.say(Code.DUPLICATE_MESSAGE, f"{known} records were applied before the link broke")
             first_seq, records = first_seq + known, records[known:]
         elif not records and first_seq > self._next_seq:
             self._next_seq = first_seq
@@ -219,7 +224,7 @@ class Receiver:
         self._answered_seq = self._next_seq - 1
         self._unflushed_bytes += len(payload)
         self._dirty.set()
-        if self._unflushed_bytes >= WINDOW_BYTES[self._channel]:
+        if self._unflushed_bytes >= self._window.size:
             self._full.set()
         await self._ack(
             [FailedRecord.of(failure) for failure in (*failures, *_left_behind(failures, first_seq, records))]
@@ -299,7 +304,7 @@ class Receiver:
     async def _flush_by_window(self) -> None:
         while True:
             await self._dirty.wait()
-            with trio.move_on_after(WINDOW_S[self._channel]):
+            with trio.move_on_after(self._window.after_s):
                 await self._full.wait()
             await self._flush(tell=True)
 

@@ -67,6 +67,22 @@ async def test_a_seq_that_was_applied_is_refused(tmp_path: Path) -> None:
         assert broken.value.code is Code.SEQUENCE
 
 
+async def test_what_was_applied_is_passed_over(tmp_path: Path) -> None:
+    """A work node that did not hear how far its records came sends them once more."""
+    async with open_nodes(tmp_path) as nodes:
+        async with speaking(nodes, SeqCounter(), []) as session:
+            await session.send_records([file(b"a"), file(b"b")])
+            await session.settle()
+        (nodes.target / "a").write_text("changed since")
+        async with speaking(nodes, SeqCounter(), []) as session:
+            session._seqs.next = 1
+            await session.send_records([file(b"a"), file(b"b"), file(b"c")])
+            await session.settle()
+        assert (nodes.target / "a").read_text() == "changed since"
+        assert (nodes.target / "c").read_text() == "c"
+        assert Code.DUPLICATE_MESSAGE in nodes.codes()
+
+
 async def test_seqs_go_on_behind_what_was_applied(tmp_path: Path) -> None:
     """Also when the work node has lost its count, and when it used up seqs in vain."""
     async with open_nodes(tmp_path) as nodes:

@@ -9,6 +9,7 @@ MIRROR = "tests/integration/test_mirror_"
 SINK = "plugins/sink_fs/tests/test_sink_fs_"
 
 PROVOKED: dict[Code, str] = {
+    Code.DUPLICATE_MESSAGE: "tests/integration/test_mirror_seqs.py::test_what_was_applied_is_passed_over",
     Code.RULE_RESTARTED: "tests/unit/test_node_runner.py::"
     "test_a_limit_of_zero_stops_the_rule_and_another_one_starts_it_again",
     Code.MIRROR_DONE: "tests/integration/test_replica_forgot.py::test_a_backup_node_that_lost_the_state_of_a_rule",
@@ -68,7 +69,6 @@ TOLD_OTHERWISE: dict[Code, str] = {
 """Codes of the manual for what cannot occur in this design, or is told by another code, and why."""
 
 WAITS_FOR: dict[str, tuple[Code, ...]] = {
-    "spool": (Code.DUPLICATE_MESSAGE,),
     "compare": (Code.FILE_CHECKSUM,),
     "CDP": (
         Code.CDP_DESCRIPTION,

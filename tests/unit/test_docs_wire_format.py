@@ -11,6 +11,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from i2core.api import BLOCK_BYTES, Entry, Kind, Meta, Record, decode_records, encode_records
+from i2core.config.model import FlushWindow
 from i2core.pipeline.blocks import PIECE_BYTES
 from i2core.rule import receive
 from i2core.wire import session
@@ -28,6 +29,7 @@ from i2core.wire.listing import (
 )
 from i2core.wire.messages import PROTOCOL_VERSION
 
+FLUSH = FlushWindow()
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "wire-format.md").read_text()
 DUMPS = {name: bytes.fromhex(dump) for name, dump in re.findall(r"```hex (\w+)\n(.*?)```", TEXT, re.DOTALL)}
 TIME_NS = 1_700_000_000 * 10**9
@@ -113,8 +115,8 @@ def test_tables_hold_every_code(codes: type[FrameType] | type[Kind]) -> None:
         f"nothing for {session.SILENCE_S:.0f} seconds",
         f"may take {session.GREETING_S:.0f} seconds",
         f"at most {INLINE_BLOCKS} blocks",
-        "after {} s of\n  replication, {:.0f} s of a mirror".format(*sorted(receive.WINDOW_S.values())),
-        "{} MiB or {} MiB of batches".format(*sorted(size >> 20 for size in receive.WINDOW_BYTES.values())),
+        f"after {FLUSH.after_s} s of\n  replication, {receive.MIRROR_FLUSH.after_s:.0f} s of a mirror",
+        f"{FLUSH.size >> 20} MiB or {receive.MIRROR_FLUSH.size >> 20} MiB of batches",
         *(f"{int(verdict)} {verdict.name}" for verdict in Verdict if verdict.name and int(verdict)),
     ],
 )
