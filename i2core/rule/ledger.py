@@ -43,6 +43,8 @@ class Ledger:
     def add(self, last_seq: int, since_ns: int, doubts: Doubts, *, kept: bool) -> None:
         """Records up to `last_seq` go out; `since_ns` is when the first of what they tell happened. `doubts`: what they
         are about. `kept`: the outbox has them until they are durable."""
+        if last_seq <= self.durable_seq:
+            return  # the ack was quicker than who sent them
         self._sent.append(_Sent(last_seq, since_ns, doubts, kept))
 
     def answered(self, applied_seq: int) -> None:

@@ -73,6 +73,14 @@ def test_what_is_durable_is_forgotten() -> None:
     assert made.oldest_ns is None
 
 
+def test_what_is_durable_before_it_is_entered_is_not_waited_for() -> None:
+    """A compare ends behind the last of its records, which may be durable by then."""
+    made = Ledger()
+    made.durable(10)
+    made.add(10, 1000, about(1), kept=False)
+    assert made.oldest_ns is None
+
+
 def test_a_failure_finds_every_object_that_had_its_name() -> None:
     made = Ledger()
     doubts: Doubts = {}
