@@ -447,7 +447,7 @@ class Live:
                 if transfer.doubt.parent in directories:
                     self._drop(transfer)
                     self._dirty.add_places([transfer.place], content=True)
-            waiting = await mend(self._source, self._session, repairing)
+            waiting = await mend(self._source, self._session, list(repairing), repairing)
         except BaseException:
             self._repairs = repairing | self._repairs
             raise

@@ -33,9 +33,9 @@ class Waiting(NamedTuple):
     """Entries that were made behind their directory's times."""
 
 
-async def mend(source: Source, session: Session, doubts: Iterable[Doubt]) -> Waiting:
+async def mend(source: Source, session: Session, doubts: Iterable[Doubt], found: dict[Doubt, None]) -> Waiting:
     """Compares these places with the replica, and mends what differs. All records made before are sent already, and
-    nobody makes others meanwhile.
+    nobody makes others meanwhile. What is in doubt beside these places goes into `found`, as soon as that is known.
 
     Raises:
         LinkError: the link broke.
@@ -45,7 +45,10 @@ async def mend(source: Source, session: Session, doubts: Iterable[Doubt]) -> Wai
         part = plan.gone[at : at + REMOVALS]
         await session.send_records([Record(Kind.REMOVE, place.root, place.path) for place in part])
     mirror = Mirror(source, session, orphans=False, strict=True)
-    await mirror.run(plan.scopes)
+    try:
+        await mirror.run(plan.scopes)
+    finally:
+        found.update(mirror.deepened)
     plan.waiting.doubts.extend(doubt for place, doubt in plan.compared if _touches(place, doubt, mirror.missed))
     compared = [place for place, _ in plan.compared]
     links = await trio.to_thread.run_sync(_links, source, [*compared, *mirror.renewed])

@@ -22,7 +22,7 @@ from i2core.api.changes import join
 from i2core.api.entries import GONE, entry_of, xattrs_of_fd
 from i2core.api.records import Buffer
 from i2core.pipeline.blocks import scan
-from i2core.rule.catalog import Row
+from i2core.rule.catalog import OPEN, Doubt, Row
 from i2core.rule.content import Transfer
 from i2core.rule.drafting import (
     WHOLE_BYTES,
@@ -94,6 +94,9 @@ class Mirror:
         self._pending: Packed | None = None
         self._shallow: set[Place] = set()
         self._deeper: list[Scope] = []
+        self.deepened: dict[Doubt, None] = {}
+        """Directories beneath shallow scopes that the replica lacks, or did not have from here, with all that is in
+        them. The catalog keeps them in doubt as well: that they are there is no sign of what is in them."""
         self._blank: Place | None = None
         # Lister and builder take turns: two threads under one interpreter lock make each other slower.
         self._one = trio.CapacityLimiter(1)
@@ -272,7 +275,7 @@ class Mirror:
         blank: bool,
     ) -> Iterator[_Step]:
         """What the entries need; notes them in the catalog, and takes out of `rows` those that are listed."""
-        source, catalog = self._source, self._source.catalog
+        source, catalog, known = self._source, self._source.catalog, len(self._deeper)
         kept: list[tuple[Entry, Row | None]] = []
         for index, entry in enumerate(chunk.entries):
             row = rows.pop(entry.name, None)
@@ -312,6 +315,10 @@ class Mirror:
             catalog.put_listing(here, [entry for entry, _ in kept])
         else:
             catalog.put_all(here, kept)
+        if len(self._deeper) > known:
+            deepened = [catalog.doubt_at(scope.place, deep=True) for scope in self._deeper[known:]]
+            catalog.keep_doubts(OPEN, deepened)
+            self.deepened.update(dict.fromkeys(deepened))
 
     def _is_left(self, place: Place, entry: Entry, row: Row | None) -> bool:
         """True for a directory beneath a shallow scope: its metadata would be compared with its own entries, so its row
