@@ -164,8 +164,7 @@ class Mirror:
                 await self._send_large(filled.special)
             elif filled.special is not None:
                 await self._send_pending()
-                for part in await self._separate(filled.special):
-                    await self._session.ask(FrameType.ORPHANS, part.encode())
+                await self._send_orphans(filled.special)
             if filled.exhausted:
                 return
 
@@ -180,13 +179,37 @@ class Mirror:
 
     async def _send_large(self, large: Large) -> None:
         source, before = self._source, self._source.status.sent_bytes
+        still = await trio.to_thread.run_sync(self._is_still, *large.place, large.entry)
+        whole = large.whole or not still
         try:
-            await Transfer(source, self._session, large.place, whole=large.whole, trust=False).run()
+            await Transfer(source, self._session, large.place, whole=whole, trust=False).run()
         except OSError as error:
             if error.errno not in GONE:
                 source.unreadable(large.place, error)
         # A file that was compared block by block and found equal was not sent.
-        source.status.sent_files += source.status.sent_bytes > before or large.whole
+        source.status.sent_files += source.status.sent_bytes > before or whole
+
+        for step in await trio.to_thread.run_sync(self._left_by, large.place):
+            if isinstance(step, OrphanList):
+                await self._send_orphans(step)
+            elif isinstance(step, list):
+                await self._session.send_records(step)
+
+    def _left_by(self, place: Place) -> list[_Step]:
+        """What is to be done behind a large file, should it have vanished before it was sent."""
+        if self._source.catalog.get(place) is not None:
+            return []
+        try:
+            with self._source.trees[place.root].directory(place.above.path) as fd:
+                return list(self._vanished_steps(fd, place))
+        except OSError as error:
+            if error.errno not in GONE:
+                self._source.unreadable(place, error)
+            return []
+
+    async def _send_orphans(self, orphans: OrphanList) -> None:
+        for part in await self._separate(orphans):
+            await self._session.ask(FrameType.ORPHANS, part.encode())
 
     def _fill(self, steps: Iterator[_Step]) -> _Filled:
         """Pulls steps until a batch is full; for worker threads."""
@@ -297,6 +320,8 @@ class Mirror:
                     source.unreadable(at, error, Code.OPEN_SOURCE)
                 elif row is not None:
                     catalog.doubt(row)  # moved on before it was compared
+                else:
+                    yield from self._vanished_steps(fd, at)
                 self._count((entry,))
                 continue
             if isinstance(step, Large):
@@ -329,6 +354,16 @@ class Mirror:
             return True
         self._deeper.append(Scope(place.child(entry.name)))
         return False
+
+    def _vanished_steps(self, fd: int, at: Place) -> Iterator[_Step]:
+        """What becomes of a name that went before it was sent: the replica may have an orphan there, which counted as
+        the listed object until now."""
+        above, _, name = at.path.rpartition(b"/")
+        if self._confirmed(fd, at.above, [name]):
+            if self._orphans:
+                yield OrphanList(at.root, above, [name])
+            elif at.above not in self._shallow:
+                yield [Record(Kind.REMOVE, at.root, at.path)]
 
     def _orphan_steps(
         self, fd: int, place: Place, chunk: Chunk, answer: Judged, rows: dict[bytes, Row]
@@ -363,12 +398,19 @@ class Mirror:
                 return draft(fd, at, entry)
             return Drafted([], entry)
         if verdict & _LINK and link is not None:
-            return Drafted([Record(Kind.LINK, at.root, at.path, other=link)], entry)
+            if self._is_still(at.root, link, entry):
+                return Drafted([Record(Kind.LINK, at.root, at.path, other=link)], entry)
+            return draft(fd, at, entry)
         if verdict & _BLOCKS and stat.S_ISREG(entry.mode):
             return Large(at, entry, whole=False) if base is None else _patch(fd, at, entry, verdict, base)
         if verdict & _WHOLE:
             return draft(fd, at, entry)
         return Drafted([setattr_record(fd, at, entry)], entry)
+
+    def _is_still(self, root: int, path: bytes, entry: Entry) -> bool:
+        """True when that name still is this file: it was when it was listed, and may have been replaced since."""
+        now = self._source.trees[root].lookup(path)
+        return now is not None and (now.dev, now.ino) == (entry.dev, entry.ino)
 
     def _confirmed(self, fd: int, place: Place, names: list[bytes]) -> list[bytes]:
         """The names among the replica's extra ones that the source really lacks, and that the rule protects."""
@@ -425,6 +467,9 @@ def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Draft
     """Compares a file of a few blocks with the replica's digests; records for what differs."""
     file, status = open_file(fd, entry.name)
     try:
+        if (status.st_dev, status.st_ino) != (entry.dev, entry.ino):
+            # Another file by now: patched in place it would show under all names of the one that was listed.
+            return draft(fd, at, entry)
         if status.st_size > WHOLE_BYTES:  # it has grown since it was listed
             return Large(at, entry, whole=False)
         found = scan(file, 0, status.st_size, base, EVERYTHING)

@@ -1,0 +1,61 @@
+"""Files with several names, changed between their listing and their sending."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from i2core.wire.listing import encode_survey
+
+from .pair import open_nodes
+
+
+@pytest.mark.parametrize("replace", [Path.write_text, None], ids=["replaced", "gone"])
+async def test_the_first_name_is_another_file_by_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: Callable[[Path, str], int] | None
+) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "one").write_text("the old file")
+        os.link(nodes.source / "one", nodes.source / "other")
+        first, second = os.listdir(nodes.source)
+
+        def encode_and_change(*arguments: object, **options: object) -> bytes:
+            if (nodes.source / first).stat().st_nlink == 2:
+                (nodes.source / first).unlink()
+                if replace is not None:
+                    replace(nodes.source / first, "a new file")
+            monkeypatch.undo()
+            return encode_survey(*arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
+        await nodes.run()
+        assert (nodes.target / second).read_text() == "the old file"
+        if replace is not None:
+            assert (nodes.target / first).read_text() == "a new file"
+
+
+@pytest.mark.parametrize("size", [100_000, 5_000_000])
+async def test_what_takes_a_listed_name_is_not_patched_into_the_file_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "one").write_bytes(b"x" * size)
+        os.link(nodes.source / "one", nodes.source / "other")
+        await nodes.run()
+        first, second = os.listdir(nodes.source)
+        with (nodes.source / first).open("ab") as file:
+            file.write(b"more")
+
+        def encode_and_change(*arguments: object, **options: object) -> bytes:
+            monkeypatch.undo()
+            (nodes.source / first).unlink()
+            (nodes.source / first).write_bytes(b"y" * (size + 4))
+            return encode_survey(*arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
+        await nodes.run()
+        assert (nodes.target / first).read_bytes() == b"y" * (size + 4)
+        assert (nodes.target / second).read_bytes()[:size] == b"x" * size
