@@ -5,7 +5,8 @@
 Beneath DIRECTORY it keeps an SQLite database in WAL mode, logs that grow, documents that an editor replaces by rename,
 trees that move as a whole, hard links, attributes, and one big file that changes in place. It works until SIGTERM, then
 ends as a crash would, with the database's log beside it, and prints a JSON object: how often it did what. `commits` is
-the number of transactions that it knows to be in the database. It needs the standard library alone.
+the number of transactions that it knows to be in the database, `written` the bytes that it wrote after planting. It
+needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -201,6 +202,12 @@ class Server:
         }
 
 
+def written() -> int:
+    """Bytes that this process has written, as the kernel counts them."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
+
+
 def main() -> None:
     """Works until it is told to end."""
     told: list[int] = []
@@ -208,9 +215,10 @@ def main() -> None:
     top, seed = Path(sys.argv[1]), int(sys.argv[2])
     big_bytes = (int(sys.argv[3]) if len(sys.argv) > 3 else 64) << 20
     server = Server(top, seed, big_bytes)
+    planted = written()
     print("planted", flush=True)
     server.work(told)
-    print(json.dumps({"commits": server.commits, **server.done}), flush=True)
+    print(json.dumps({"commits": server.commits, "written": written() - planted, **server.done}), flush=True)
     os._exit(0)  # Without closing the database: its log stays, to be replayed by whoever opens it.
 
 
