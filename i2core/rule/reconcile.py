@@ -154,6 +154,9 @@ class Reconciler:
         if row is None or old.root != new.root:
             return
         now = self._source.trees[new.root].lookup(new.path)
+        there = catalog.get(new)
+        if now is not None and there is not None and there.id != row.id and there.is_object(now):
+            return  # a compare has brought it, with the names that it shares with others: the old one goes alone
         if not self._source.wants(new, stat.S_ISDIR(row.mode)):
             self._check(old, removed=True)
         elif now is None or row.is_object(now):
