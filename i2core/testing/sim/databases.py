@@ -45,6 +45,10 @@ class Databases:
             if file.suffix != ".catalog-shm":  # memory that the processes share, gone with the last
                 shutil.copyfile(file, after / file.name)
 
+    def forget(self, node: str) -> None:
+        """The node's next life finds nothing."""
+        self._current[node] = self._fresh()
+
     def power_cut(self, node: str, chance: Random) -> str:
         """As `killed`, and not all was written. Says what became of the files."""
         self.killed(node)

@@ -9,7 +9,7 @@ import uuid
 from typing import Protocol
 
 from i2core.testing.sim.disk import Disk, Inode, fail
-from i2core.testing.sim.machine import Killed, Machine, Violation, running
+from i2core.testing.sim.machine import WRITE, Killed, Machine, Violation, running
 from i2core.testing.sim.namespace import Namespace
 
 Path = bytes | str | os.PathLike[str] | os.PathLike[bytes]
@@ -115,7 +115,7 @@ class Descriptors(Namespace):
         machine = running.get()
         if machine is None:
             return
-        machine.step()
+        machine.step(WRITE)
         for place in places:
             here: Inode | None = place
             while here is not None and here not in machine.realms:

@@ -6,6 +6,7 @@ import gc
 import sys
 import time
 import traceback
+from contextlib import suppress
 
 import attrs
 import trio
@@ -44,10 +45,9 @@ class _Steps(trio.abc.Instrument):
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self.count += 1
         machine = task.context.get(running)
-        if machine is not None and not machine.dead:
-            machine.steps += 1
-            if machine.steps == machine.dies_at:
-                machine.die()
+        if machine is not None and machine.left:
+            with suppress(Killed):
+                machine.step()
 
 
 def play(seed: int) -> Verdict:
@@ -69,6 +69,8 @@ def play(seed: int) -> Verdict:
         if isinstance(found, KeyboardInterrupt):
             raise
         violation = _told(found)
+    else:
+        violation = world.violation
     finally:
         world.close()
         gc.collect()

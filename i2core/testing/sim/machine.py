@@ -11,13 +11,16 @@ from contextvars import ContextVar
 
 from i2core.testing.sim.disk import Inode
 
+ANY, WRITE, SYNC = "any", "write", "sync"
+"""Kinds of steps: `WRITE` changes a disk, `SYNC` is the beginning, or the end, of a sync."""
+
 
 class Killed(BaseException):
     """The machine is dead: its code does not run any further. Not an Exception, so that nothing handles it."""
 
 
-class Violation(AssertionError):
-    """The product broke a promise."""
+class Violation(BaseException):
+    """The product broke a promise. Not an Exception either: no code under test may get over it."""
 
 
 class Machine:
@@ -32,24 +35,24 @@ class Machine:
         self.epoch = 0
         """Of a work node: its right to write."""
         self.dead = False
-        self.steps = 0
-        """What it has done so far: system calls, and turns of its tasks."""
-        self.dies_at = 0
-        """The step at which it dies; 0: none."""
+        self.left = 0
+        """So many steps of the kind `dies_on` it has yet to live; 0: for ever."""
+        self.dies_on = ANY
         self.on_death: Callable[[], None] = lambda: None
 
-    def step(self) -> None:
-        """One more step.
+    def step(self, kind: str = ANY) -> None:
+        """One more step: a system call, or a turn of a task.
 
         Raises:
             Killed: it was its last.
         """
         if self.dead:
             raise Killed
-        self.steps += 1
-        if self.steps == self.dies_at:
-            self.die()
-            raise Killed
+        if self.left and self.dies_on in (ANY, kind):
+            self.left -= 1
+            if not self.left:
+                self.die()
+                raise Killed
 
     def die(self) -> None:
         """Nothing that it does from here on has any effect."""

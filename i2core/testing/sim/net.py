@@ -173,14 +173,14 @@ class _Listener:
         self._nursery = nursery
         self._context = contextvars.copy_context()
 
-    def serve(self, end: _End, channel: Channel, client: Machine) -> None:
+    def serve(self, end: _End, channel: Channel, client: Machine, name: str | None) -> None:
         """Starts the handler, as the server's own task."""
-        self._context.copy().run(self._nursery.start_soon, self._run, end, channel, client)
+        self._context.copy().run(self._nursery.start_soon, self._run, end, channel, client, name)
 
-    async def _run(self, end: _End, channel: Channel, client: Machine) -> None:
+    async def _run(self, end: _End, channel: Channel, client: Machine, name: str | None) -> None:
         origin.set(client)
         try:
-            await self._handler(end, channel, None)
+            await self._handler(end, channel, name)
         finally:
             with trio.CancelScope(shield=True):
                 await end.aclose()
@@ -189,10 +189,14 @@ class _Listener:
 class SimNet:
     """All connections between the machines of a world."""
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, *, named: bool) -> None:
+        """`named`: the server knows its clients by their names."""
         self._chance = chance
+        self._named = named
         self.up = True
         """False: nobody can connect."""
+        self.cut_off: set[str] = set()
+        """Machines that cannot connect."""
         self._connections: dict[Connection, None] = {}
         self._listener: _Listener | None = None
 
@@ -215,14 +219,14 @@ class SimNet:
         assert machine is not None
         await trio.sleep(self._chance.choice((0.0, 0.001, 0.02)))
         listener = self._listener
-        if not self.up:
+        if not self.up or machine.name in self.cut_off:
             await trio.sleep(self._chance.choice((0.0, 0.5, 3.0)))
             raise LinkError("no connection", obj=peer.name)
         if listener is None or listener.machine.dead:
             raise LinkError("connection refused", obj=peer.name)
         connection = Connection(self, machine, listener.machine, self._chance)
         self._connections[connection] = None
-        listener.serve(connection.far, channel, machine)
+        listener.serve(connection.far, channel, machine, machine.name if self._named else None)
         return connection.near
 
     def ended(self, connection: Connection) -> None:
@@ -249,11 +253,11 @@ class SimNet:
                     else:
                         other.break_()
 
-    def rebooted(self, machine: Machine) -> None:
+    def rebooted(self, name: str) -> None:
         """A machine that died silently is back: it resets whatever it is still sent."""
         for connection in self.connections:
             for end, other in (connection.ends, connection.ends[::-1]):
-                if end.machine is machine:
+                if end.machine.name == name and end.machine.dead:
                     other.break_()
 
     def closed(self, machine: Machine) -> None:

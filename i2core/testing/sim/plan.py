@@ -6,6 +6,8 @@ from random import Random
 
 import attrs
 
+from i2core.testing.sim.machine import ANY, SYNC, WRITE
+
 ACCIDENTS = {
     "kill work": 4,
     "power work": 2,
@@ -21,7 +23,9 @@ ACCIDENTS = {
     "fill backup": 2,
     "clock": 2,
     "overflow": 3,
-    "takeover": 1,
+    "takeover": 2,
+    "tamper": 1,
+    "fail": 2,
 }
 """What can go wrong, and how often it does, compared with the others."""
 
@@ -33,12 +37,14 @@ class Step:
     at_s: float
     what: str
     steps: int = 0
-    """A node dies at its so-many-th step from then on; `work`: the number of operations."""
+    """A node dies at its so-many-th step from then on, counting those of the kind `on`; `work`: the number of
+    operations."""
+    on: str = ANY
     lasts_s: float = 0.0
     """Until it is back; for a clock: by how much it jumps."""
 
     def __str__(self) -> str:
-        return f"{self.at_s:.3f} {self.what} steps={self.steps} lasts={self.lasts_s:.3f}"
+        return f"{self.at_s:.3f} {self.what} steps={self.steps} on={self.on} lasts={self.lasts_s:.3f}"
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +60,10 @@ class Plan:
     rescan_s: float
     spool_bytes: int
     """How much may wait on the work node's disk; 0: nothing."""
+    slowness: float
+    """The share of work in threads that takes its time."""
+    named: bool
+    """The backup node knows its work nodes by names of their own; else all are one."""
     before: int
     """Operations on the sources before the rule starts."""
     foreign: int
@@ -71,17 +81,17 @@ def plan(seed: int) -> Plan:
     """The plan of a seed."""
     chance = Random(f"plan {seed}")  # noqa: S311 (a history, not a secret)
     lasts = chance.uniform(1.0, 8.0)
-    steps = [
-        Step(chance.uniform(0.0, lasts), "work", chance.choice((1, 2, 4, 8, 14))) for _ in range(chance.randint(1, 5))
-    ]
+    steps = [Step(chance.uniform(0.0, lasts), "work", chance.choice((1, 2, 4, 8))) for _ in range(chance.randint(2, 6))]
     names, weights = list(ACCIDENTS), list(ACCIDENTS.values())
-    for what in chance.choices(names, weights, k=chance.choice((0, 1, 1, 1, 2, 2, 3, 4))):
+    for what in chance.choices(names, weights, k=chance.choice((0, 1, 2, 2, 3, 3, 4, 5))):
         until = chance.choice((0.05, 0.5, 3.0, 12.0, 40.0))
         if what == "clock":
             until = chance.choice((-86_400.0, -60.0, -0.5, 3600.0))
         # Deaths come soon after something happened: that is when there is something to lose.
-        near = chance.choice(steps).at_s + chance.choice((0.0, 0.01, 0.05, 0.21, 0.5))
-        steps.append(Step(near, what, chance.choice((1, 10, 60, 300, 1000)) + chance.randrange(60), until))
+        near = chance.choice(steps).at_s + chance.choice((0.0, 0.003, 0.01, 0.03, 0.1, 0.21, 0.5))
+        on = chance.choice((ANY, WRITE, SYNC))
+        count = 1 + chance.randrange({ANY: chance.choice((10, 60, 300, 1000)), WRITE: 40, SYNC: 12}[on])
+        steps.append(Step(near, what, count, on, until))
     return Plan(
         seed=seed,
         roots=chance.choice((1, 1, 2)),
@@ -90,6 +100,8 @@ def plan(seed: int) -> Plan:
         capture=chance.choice(("sim",) * 9 + ("scan",)),
         rescan_s=chance.choice((0.0, 0.0, 7.0)),
         spool_bytes=chance.choice((0, 40_000, 400_000)),
+        slowness=chance.choice((0.05, 0.2, 0.6)),
+        named=chance.random() < 0.5,
         before=chance.choice((0, 5, 15, 25)),
         foreign=chance.choice((0, 0, 0, 6)),
         work_first_s=chance.choice((0.0, 0.0, 1.0)),

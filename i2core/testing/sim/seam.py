@@ -25,6 +25,8 @@ import trio
 
 from i2core.api import DriverKind, syscalls
 from i2core.registry import Registry
+from i2core.rule.dirty import DirtySet
+from i2core.testing.sim.bounds import BoundedDirtySet
 from i2core.testing.sim.clock import SimTime
 from i2core.testing.sim.kernel import Kernel
 from i2core.testing.sim.machine import running
@@ -72,6 +74,7 @@ def _real() -> dict[str, object]:
         "has_xattrs": syscalls.has_xattrs,
         "sync_filesystem": importlib.import_module(f"{sink}.system").sync_filesystem,
         "punch_hole": importlib.import_module(f"{sink}.system").punch_hole,
+        "DirtySet": DirtySet,
         "can_chown": importlib.import_module(f"{sink}.attributes").can_chown,
     }
 
@@ -111,6 +114,8 @@ class Seam:
     """Of the product's own jitter."""
     threads: Random
     """When what is handed to a worker thread runs."""
+    slowness: float
+    """The share of such work that takes its time."""
 
 
 @contextmanager
@@ -126,6 +131,7 @@ def installed(seam: Seam, *, order: int) -> Iterator[None]:
         "has_xattrs": kernel.has_xattrs,
         "sync_filesystem": kernel.sync_filesystem,
         "punch_hole": kernel.punch_hole,
+        "DirtySet": BoundedDirtySet,
         "can_chown": lambda: True,
     }
     places = [(slot, stand_ins[word]) for word, held in slots().items() for slot in held] + limits()
@@ -134,7 +140,7 @@ def installed(seam: Seam, *, order: int) -> Iterator[None]:
     try:
         for slot, stand_in in places:
             setattr(slot.module, slot.name, stand_in)
-        trio.to_thread.run_sync = _inline(seam.threads)  # type: ignore[assignment]
+        trio.to_thread.run_sync = _inline(seam.threads, seam.slowness)  # type: ignore[assignment]
         run._ALLOW_DETERMINISTIC_SCHEDULING = True
         run._r.seed(order)
         yield
@@ -145,15 +151,14 @@ def installed(seam: Seam, *, order: int) -> Iterator[None]:
         run._ALLOW_DETERMINISTIC_SCHEDULING = deterministic
 
 
-def _inline(chance: Random) -> Callable[..., Awaitable[Any]]:
+def _inline(chance: Random, slowness: float) -> Callable[..., Awaitable[Any]]:
     """What stands for ``trio.to_thread.run_sync``: the work is done at one moment between the call and its end."""
 
     async def pause() -> None:
-        roll = chance.random()
-        if roll < 0.85:
-            await trio.lowlevel.checkpoint()
+        if chance.random() < slowness:
+            await trio.sleep(chance.choice((0.001, 0.01, 0.05, 0.2)))
         else:
-            await trio.sleep(chance.choice((0.001, 0.01, 0.05)))
+            await trio.lowlevel.checkpoint()
 
     async def run_sync(
         work: Callable[..., T],
