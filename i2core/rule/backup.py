@@ -89,6 +89,7 @@ class BackupService:
         self._node = node
         self._replicas: dict[tuple[str, str], Replica] = {}
         self._sessions: dict[tuple[str, str, str], trio.CancelScope] = {}
+        self._owning = trio.Lock()
 
     def statuses(self) -> list[BackupRuleStatus]:
         """One entry per rule that was received since the start."""
@@ -202,11 +203,11 @@ class BackupService:
         """
         targets = tuple(target.encode("latin-1") for target in hello.targets)
         key = (who, hello.rule)
-        self._refuse_overlap(key, targets)
+        self._refuse_overlap(key, hello.epoch, targets)
         replica = self._replica(key)
         # An outdated node is refused before it can end the session of the one that owns the replica.
         replica.check(hello.epoch)
-        rivals = await self._rivals(key, hello.epoch, targets)
+        await self._rivals(key, hello.epoch, targets)
         replica.targets = targets
         replica.window.limits = hello.brake
         session = (*key, hello.channel)
@@ -229,9 +230,12 @@ class BackupService:
                     open_codecs(self._drivers, self._codecs(hello), hello.rule) as codecs,
                     spec.open(config, context) as sink,
                 ):
-                    for rival in rivals:
-                        await self._lock_out(rival, hello.epoch)
-                    await replica.begin(hello.epoch, targets)
+                    async with self._owning:
+                        # Once more: while this one waited, another may have become the owner.
+                        replica.check(hello.epoch)
+                        for rival in await self._rivals(key, hello.epoch, targets):
+                            await self._lock_out(rival, hello.epoch)
+                        await replica.begin(hello.epoch, targets)
                     yield replica, sink, codecs
             finally:
                 if self._sessions.get(session) is scope:
@@ -295,11 +299,12 @@ class BackupService:
             if session is not None:
                 session.cancel()
 
-    def _refuse_overlap(self, key: tuple[str, str], targets: tuple[bytes, ...]) -> None:
-        """No two rules that are being received may write one place."""
+    def _refuse_overlap(self, key: tuple[str, str], epoch: int, targets: tuple[bytes, ...]) -> None:
+        """No two rules that are being received may write one place. Between two epochs the younger decides, also over a
+        session that lives (`_rivals`)."""
         busy = {(who, rule) for who, rule, _ in self._sessions}
         for other, replica in self._replicas.items():
-            if other == key or other not in busy:
+            if other == key or other not in busy or replica.position.epoch != epoch:
                 continue
             for theirs in replica.targets:
                 for mine in targets:

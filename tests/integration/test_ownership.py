@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
+import trio
 
 from i2core.api import Code, StopRule, UsageError
 from i2core.config.model import Rule
@@ -51,6 +52,24 @@ async def test_a_younger_epoch_takes_over_for_good(tmp_path: Path) -> None:
             with pytest.raises(StopRule) as refused:
                 await nodes.run(epoch=1, keep=False)
             assert refused.value.code is Code.LOCKED
+
+
+async def test_a_session_that_lives_is_no_reason_to_refuse_a_younger_epoch(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        with pytest.raises(StopRule) as refused:
+            async with nodes.running():
+                (nodes.source / "file").write_text("the younger one's")
+                await nodes.run(other(nodes), epoch=2, keep=False)
+                assert (nodes.target / "file").read_text() == "the younger one's"
+                await trio.sleep_forever()  # until it comes back, and hears of it
+        assert refused.value.code is Code.LOCKED
+
+
+async def test_an_older_epoch_is_told_so_while_the_owner_is_at_work(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes, nodes.running(other(nodes), epoch=2):
+        with pytest.raises(StopRule) as refused:
+            await nodes.run(epoch=1, keep=False)
+        assert refused.value.code is Code.LOCKED
 
 
 async def test_an_epoch_survives_a_node_that_dies_behind_the_welcome(tmp_path: Path) -> None:

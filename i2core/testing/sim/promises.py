@@ -1,7 +1,7 @@
 """What the product has promised in a history, held against what it does.
 
-A work node is told that records are durable: from then on no power cut may take them. Who has the right to write is told by
-epochs: an older one writes nothing any more. Both are followed node by node, as each has its own row of seqs.
+A work node is told that records are durable: from then on no power cut may take them. Who has the right to write is
+told by epochs: an older one writes nothing any more. Both are followed node by node, as each has its own row of seqs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Promises:
         row.told = max(row.told, durable_seq)
         row.open = [entry for entry in row.open if entry[0] > row.told]
 
-    def enters(self, client: Machine, known: Iterable[BackupRuleStatus]) -> None:
+    def enters(self, known: Iterable[BackupRuleStatus]) -> None:
         """A session begins. `known`: what the backup node says of itself.
 
         Raises:
@@ -59,11 +59,6 @@ class Promises:
             told = self._row(status.peer).told
             if status.durable_seq < told:
                 raise Violation(f"durable up to {told} was told to {status.peer}, and {status.durable_seq} was kept")
-        self._check_owner(client)
-
-    def _check_owner(self, client: Machine) -> None:
-        if client.epoch < self._owner:
-            raise Violation(f"{client.name} with epoch {client.epoch} gets in, and {self._owner} is the owner's")
 
     def applies(self, client: Machine, peer: str, batch: Batch) -> None:
         """The sink is about to apply records that came from `client`.
@@ -71,7 +66,8 @@ class Promises:
         Raises:
             Violation: another node owns the replica.
         """
-        self._check_owner(client)
+        if client.epoch < self._owner:
+            raise Violation(f"{client.name} with epoch {client.epoch} writes, and {self._owner} is the owner's")
         self._owner = client.epoch
         row = self._row(peer)
         for seq, record in enumerate(batch.records, batch.first_seq):

@@ -487,7 +487,7 @@ class World:
         assert self._service is not None
         for work in self.works:
             self._hear(work)
-        self._promises.enters(_client(), self._service.statuses())
+        self._promises.enters(self._service.statuses())
 
     def _applies(self, batch: Batch) -> None:
         client = _client()
