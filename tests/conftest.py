@@ -232,7 +232,7 @@ class Pair:
             with trio.CancelScope() as scope:
                 task_status.started(scope)
                 await run_rule(
-                    WorkRule(rule=self.rule, peer=peer),
+                    WorkRule(rule=self.rule, peer=peer, cache_dir=self.home / "cache"),
                     registry=self.drivers,
                     transport=client,
                     status=self.status,

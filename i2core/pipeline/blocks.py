@@ -113,17 +113,33 @@ def scan(fd: int, start: int, end: int, base: bytes, budget: int) -> Scan:
         differs = [len(now) + i >= len(old) or old[len(now) + i] != digest for i, digest in enumerate(found)]
         for first, last in _runs(differs):
             offset, stop = first * BLOCK_BYTES, min(last * BLOCK_BYTES, want if view is None else len(view))
-            if view is None or _is_hole(fd, at + offset, at + stop):
+            if view is None:
                 pieces.append(Piece(at + offset, stop - offset, None))
                 continue
-            for cut in range(offset, stop, PIECE_BYTES):
-                pieces.append(Piece(at + cut, min(PIECE_BYTES, stop - cut), view[cut : min(cut + PIECE_BYTES, stop)]))
-            gathered += stop - offset
+            for piece in _cut(fd, at, view, offset, stop):
+                pieces.append(piece)
+                gathered += piece.length if piece.data is not None else 0
         now += found
         at += want if view is None else len(view)
         if view is not None and len(view) < want:
             break
     return Scan(pieces, b"".join(now), at)
+
+
+def _cut(fd: int, at: int, view: memoryview, offset: int, stop: int) -> Iterator[Piece]:
+    """[offset, stop) of `view`, which was read at `at`, in pieces; its holes stay holes."""
+    done = offset
+    # The file may be shorter by now; what was read is what counts.
+    for start, end, data in (*extents(fd, at + offset, at + stop), Extent(at + stop, at + stop, False)):
+        begin, behind = start - at, end - at
+        if data or view[begin:behind].tobytes().strip(b"\0"):  # not zeros: it became a hole after it was read
+            continue
+        for cut in range(done, begin, PIECE_BYTES):
+            cut_end = min(cut + PIECE_BYTES, begin)
+            yield Piece(at + cut, cut_end - cut, view[cut:cut_end])
+        if behind > begin:
+            yield Piece(start, end - start, None)
+        done = behind
 
 
 def _is_hole(fd: int, start: int, end: int) -> bool:

@@ -121,6 +121,36 @@ def test_a_hole_that_became_of_data_is_a_piece_without_data(tmp_path: Path) -> N
     assert sum(piece.length for piece in found.pieces) == 4 * BLOCK_BYTES
 
 
+def test_holes_between_data_stay_holes(tmp_path: Path) -> None:
+    """Also within one read, and smaller than a block: an image with a little data everywhere must not fill up."""
+    path, island = tmp_path / "file", os.urandom(4096)
+    with path.open("wb") as file:
+        for at in range(0, 4 * 1024 * 1024, 512 * 1024):
+            os.pwrite(file.fileno(), island, at)
+        file.truncate(4 * 1024 * 1024)
+    found = scan_file(path, b"")
+    data = [(piece.offset, bytes(piece.data)) for piece in found.pieces if piece.data is not None]
+    assert data == [(at, island) for at in range(0, 4 * 1024 * 1024, 512 * 1024)]
+    assert sum(piece.length for piece in found.pieces) == 4 * 1024 * 1024
+
+
+def test_a_file_that_is_cut_while_it_is_compared_tells_all_that_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, content = tmp_path / "file", os.urandom(8 * BLOCK_BYTES)
+    path.write_bytes(content)
+    real = blocks.read_range
+
+    def cut_behind(fd: int, start: int, length: int) -> memoryview:
+        view = real(fd, start, length)
+        os.truncate(path, BLOCK_BYTES)
+        return view
+
+    monkeypatch.setattr(blocks, "read_range", cut_behind)
+    found = scan_file(path, b"")
+    assert b"".join(bytes(piece.data or b"") for piece in found.pieces) == content
+
+
 def test_a_file_that_ends_early(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * (BLOCK_BYTES + 5))
     assert scan_file(tmp_path / "file", b"", end=4 * BLOCK_BYTES).end == BLOCK_BYTES + 5
