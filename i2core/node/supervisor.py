@@ -34,6 +34,7 @@ from i2core.node.peers import reach
 from i2core.node.reload import follow_config
 from i2core.node.runner import RuleRunner
 from i2core.node.running import RunningNode
+from i2core.node.speech import said
 from i2core.node.token import TokenShelf
 from i2core.node.trust import TrustedTransport
 from i2core.pipeline.throttle import Throttle
@@ -68,6 +69,8 @@ async def _run(config: NodeConfig, registry: Registry, logbook: Logbook) -> None
     identity = Identity.load_or_create(config.state_dir, config.name)
     for problem in registry.problems:
         logbook.say("", None, str(problem))
+    for key in config.dormant:
+        logbook.say("", None, said(f"{key} has no effect in this version", f"{key} 在此版本中不起作用"))
     async with AsyncExitStack() as drivers, background() as nursery:
         with trio.open_signal_receiver(*END_SIGNALS) as signals:
             node = RunningNode(config, registry, logbook, identity, nursery)
