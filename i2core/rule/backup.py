@@ -214,6 +214,7 @@ class BackupService:
         # The work node came back before the broken link was noticed here. It opens the replication channel first.
         begins = hello.channel == Channel.REPLICATION.value or hello.epoch > replica.position.epoch
         self._end_sessions(key, DATA_CHANNELS if begins else (Channel.MIRROR,))
+        entered = False
         with trio.CancelScope() as scope:
             self._sessions[session] = scope
             try:
@@ -236,12 +237,15 @@ class BackupService:
                         for rival in await self._rivals(key, hello.epoch, targets):
                             await self._lock_out(rival, hello.epoch)
                         await replica.begin(hello.epoch, targets)
+                    entered = True
                     yield replica, sink, codecs
             finally:
                 if self._sessions.get(session) is scope:
                     del self._sessions[session]
                 if not any(open_[:2] == key for open_ in self._sessions):
                     replica.rest()
+        if not entered:
+            raise LinkError("a later session has taken its place")
 
     def _replica(self, key: tuple[str, str]) -> Replica:
         who, rule = key
@@ -291,7 +295,9 @@ class BackupService:
         """The rival writes here no more, whatever happens to this node."""
         key = (rival.peer, rival.rule)
         self._end_sessions(key, DATA_CHANNELS)
-        await self._replica(key).begin(epoch, [])
+        replica = self._replica(key)
+        replica.targets = ()
+        await replica.begin(epoch, [])
 
     def _end_sessions(self, key: tuple[str, str], channels: Iterable[Channel]) -> None:
         for channel in channels:

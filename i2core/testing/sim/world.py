@@ -308,9 +308,8 @@ class World:
             try:
                 await life(machine)
             except BaseException as error:
-                found = leaf(error) if isinstance(error, BaseExceptionGroup) else error
                 # Whatever a dead machine's code comes to is nobody's concern; but what the world found out is.
-                if not machine.dead or isinstance(found, (Violation, trio.Cancelled)):
+                if not machine.dead or _concerns_the_world(error):
                     raise
         if not machine.dead:
             self._ended(node, machine)
@@ -365,7 +364,10 @@ class World:
         await trio.sleep(self._chances["net"].choice((0.0, 0.3)))
         async with trio.open_nursery() as nursery:
             self._net.listen(machine, service.handle, nursery)
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._net.closed(machine)
 
     async def _replicate(self, node: WorkNode, machine: Machine) -> None:
         assert node.rule is not None
@@ -501,6 +503,11 @@ def _client() -> Machine:
     client = origin.get()
     assert client is not None
     return client
+
+
+def _concerns_the_world(error: BaseException) -> bool:
+    found = leaf(error) if isinstance(error, BaseExceptionGroup) else error
+    return isinstance(found, (Violation, trio.Cancelled))
 
 
 async def _later(seconds: float, what: Callable[[], None]) -> None:
