@@ -187,7 +187,6 @@ class BackupService:
                     )
                 await frames.send(FrameType.WELCOME, dump(welcome))
                 welcomed = True
-                replica.exact = True
                 await Receiver(frames, hello, codecs, sink, replica, self._role.flush).run()
         except I2Error as error:
             if not welcomed:

@@ -160,6 +160,7 @@ class Receiver:
             await self._frames.send(FrameType.PONG, self._pulse.beat())
 
     async def _handle(self, frame: Frame) -> None:
+        self._replica.heard()
         if frame.type is FrameType.FLUSH:
             await self._flush(tell=True)
             return

@@ -197,10 +197,12 @@ class Replica:
         self.say = say
         self.position = self._store.load()
         progress = self._progress.load()
-        self.exact = progress is not None or not self.position.durable_seq
-        """False: what came behind `applied_seq` may be applied in part, for this node broke down."""
+        self.exact = progress is not None or not (self.position.epoch or self.position.durable_seq)
+        """False: what came behind `applied_seq` may be applied in part, for this node broke down. Stays so, also across
+        another breakdown, until the work node has heard of it."""
         self.applied_seq = max(progress or 0, self.position.durable_seq)
-        self._progress.keep(self.applied_seq)
+        if self.exact:
+            self._progress.keep(self.applied_seq)
         self.applied_records = 0
         self.applied_bytes = 0
         self.orphans = 0
@@ -244,6 +246,16 @@ class Replica:
     def rest(self) -> None:
         """No session is left: lets its files go."""
         self._progress.close()
+
+    def heard(self) -> None:
+        """The work node knows where the replica stands, and what is not known of it.
+
+        Raises:
+            StopRule: that cannot be kept.
+        """
+        if not self.exact:
+            self._progress.keep(self.applied_seq)
+            self.exact = True
 
     def mark(self, seq: int) -> None:
         """A record was applied; from any thread.

@@ -249,10 +249,18 @@ class _Runner:
                 line = Line(f"{self._work.peer.name}: {cause}", obj=self._work.peer.name, cause=cause)
                 self._source.say(self._source.rule, Code.ILLEGAL_TASK, line)
             if lost or not self._life.phase.mirrored:
+                if lost or not session.welcome.exact:
+                    self._distrust()
                 await self._mirror()
             await self._catching.wait()
             await self._live.run(session, until_quiet=self._once)
             await session.settle()
+
+    def _distrust(self) -> None:
+        """Files of the replica may have the right size and time, and not the content, since what made them was lost or
+        failed: until a mirror is done, content is compared, whatever the rule says."""
+        self._source.catalog.set_fact("distrusted", 1)
+        self._source.catalog.commit()
 
     async def _mirror(self) -> None:
         """Compares all with the replica. Marks that came before are covered by it."""
@@ -262,7 +270,8 @@ class _Runner:
         await trio.to_thread.run_sync(self._live.forget)
         async with self._open(Channel.MIRROR) as session:
             self._advance(Event.MIRROR_BEGUN)
-            mirror = Mirror(self._source, session, orphans=True, strict=rule.mirror.verify is Verify.STRICT)
+            strict = rule.mirror.verify is Verify.STRICT or catalog.fact("distrusted") == 1
+            mirror = Mirror(self._source, session, orphans=True, strict=strict)
             scopes = [Scope(Place(root, b"")) for root in range(len(self._source.trees))]
             await mirror.run(scopes)
             await session.settle()
@@ -271,6 +280,7 @@ class _Runner:
             await trio.to_thread.run_sync(catalog.unfold)
         catalog.set_fact("selection", selection(rule, self._work.epoch))
         catalog.set_fact("mirrored", 1)
+        catalog.set_fact("distrusted", 0)
         catalog.commit()
         self._status.mirrored = True
         self._advance(Event.MIRROR_DONE)
@@ -320,6 +330,8 @@ class _Runner:
         self._status.applied_seq = max(self._status.applied_seq, ack.applied_seq)
         self._status.durable_seq = max(self._status.durable_seq, ack.durable_seq)
         if ack.failures:
+            if not self._life.phase.mirrored:
+                self._distrust()
             self._live.failed([record.failure() for record in ack.failures])
         self._ledger.answered(ack.applied_seq)
         self._ledger.durable(ack.durable_seq)

@@ -127,3 +127,18 @@ async def test_after_a_breakdown_only_what_is_durable_is_believed(
     monkeypatch.setattr("i2core.rule.replica.boot_id", lambda: b"another boot....")
     again = replica(tmp_path, [])
     assert (again.applied_seq, again.exact) == (2, False)
+
+
+async def test_a_breakdown_is_not_forgotten_before_the_work_node_has_heard_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even when nothing was durable yet, and whatever ends the process meanwhile."""
+    first = replica(tmp_path, [])
+    await first.begin(1, [b"/target"])
+    first.applied(1, [Record(Kind.BARRIER, 0, b"")] * 3, 99)
+    monkeypatch.setattr("i2core.rule.replica.boot_id", lambda: b"another boot....")
+    for _ in range(2):
+        again = replica(tmp_path, [])
+        assert (again.applied_seq, again.exact) == (0, False)
+    again.heard()
+    assert replica(tmp_path, []).exact
