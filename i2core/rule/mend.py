@@ -74,6 +74,8 @@ def _plan(source: Source, doubts: list[Doubt]) -> _Plan:
     for doubt in doubts:
         for place in source.catalog.places_of(doubt):
             moved = _moved(source, place.above if place.path else place)
+            if moved is None and doubt.deep and _has_left(source, place, doubt):
+                moved = place.above
             if moved is not None:
                 waiting.doubts.append(doubt)
                 waiting.moved.append(moved)
@@ -115,6 +117,14 @@ def _moved(source: Source, directory: Place) -> Place | None:
             return place
         place = below
     return None
+
+
+def _has_left(source: Source, place: Place, doubt: Doubt) -> bool:
+    """True when a directory in doubt is not on the source where the replica has it: what is in it would go unseen."""
+    row, entry = source.catalog.get(place), source.trees[place.root].lookup(place.path)
+    if row is None or row.id != doubt.node or not place.path or not stat.S_ISDIR(row.mode):
+        return False
+    return entry is None or not row.is_object(entry)
 
 
 def _is_beneath(place: Place, top: Place) -> bool:
