@@ -54,7 +54,7 @@ from i2core.wire.session import PING_S, SILENCE_S
 
 INBOX_FRAMES = 4
 MOST_COUNTED = 1 << 40
-_BLOCKS = int(Verdict.BLOCKS)
+_BLOCKS, _WHOLE = int(Verdict.BLOCKS), int(Verdict.WHOLE)
 _MAKES = frozenset({Kind.CREATE, Kind.PUBLISH, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.LINK, Kind.RENAME})
 INBOX_BYTES = 4 << 20
 """Payloads that wait to be handled; a longer one waits alone."""
@@ -335,7 +335,7 @@ class Receiver:
         judged = [self._judge(chunk, there, heads) for chunk, there in zip(chunks, seen, strict=True)]
         for number, (chunk, there) in enumerate(zip(chunks, seen, strict=True)):
             # Of a directory in several chunks not all names are known here that may still be staged.
-            if there.leftovers and chunk.last and await self._sink.tidy(Place(chunk.root, chunk.path), chunk.names):
+            if there.leftovers and chunk.last and await self._tidied(chunk, judged[number]):
                 judged[number] = judged[number]._replace(here=Verdict.META)
                 self._dirty.set()
         small = [
@@ -354,6 +354,11 @@ class Receiver:
             for (number, index), digests in zip(small, found, strict=True):
                 judged[number].digests[index] = digests
         return judged
+
+    async def _tidied(self, chunk: Shown, judged: Judged) -> bool:
+        """Only what the replica lacks as a whole may be gone on with."""
+        lacking = [name for name, verdict in zip(chunk.names, judged.verdicts, strict=True) if verdict & _WHOLE]
+        return await self._sink.tidy(Place(chunk.root, chunk.path), lacking)
 
     async def _heads(self, chunks: Sequence[Shown]) -> dict[Path, Entry | None]:
         """The replica's entries at the first names of hard links."""
