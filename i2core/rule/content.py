@@ -177,6 +177,9 @@ class Transfer:
         self._directory = catalog.get(Place(self._root, above))
         if self._entry is None or self._directory is None or not self._is_open(self._entry):
             return False
+        if self.inode not in (0, self._entry.ino) and not self._whole:
+            # Another file has taken the name: in place it would be written under all names of the one before.
+            self._whole, self._at, self._asks = True, 0, False
         self._row = catalog.get(self._place)
         if self._whole or self._row is None or not self._row.is_object(self._entry):
             self._row, self._reserved = catalog.reserve(), True

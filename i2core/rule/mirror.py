@@ -179,15 +179,14 @@ class Mirror:
 
     async def _send_large(self, large: Large) -> None:
         source, before = self._source, self._source.status.sent_bytes
-        still = await trio.to_thread.run_sync(self._is_still, *large.place, large.entry)
-        whole = large.whole or not still
+        place, inode = large.place, large.entry.ino
         try:
-            await Transfer(source, self._session, large.place, whole=whole, trust=False).run()
+            await Transfer(source, self._session, place, whole=large.whole, trust=False, inode=inode).run()
         except OSError as error:
             if error.errno not in GONE:
                 source.unreadable(large.place, error)
         # A file that was compared block by block and found equal was not sent.
-        source.status.sent_files += source.status.sent_bytes > before or whole
+        source.status.sent_files += source.status.sent_bytes > before or large.whole
 
         for step in await trio.to_thread.run_sync(self._left_by, large.place):
             if isinstance(step, OrphanList):
