@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from i2core.testing.sim.disk import Disk, Inode
 from i2core.testing.sim.kernel import Kernel
-from i2core.testing.sim.machine import Killed, Machine, Violation, running
+from i2core.testing.sim.machine import ANY, SYNC, WRITE, Killed, Machine, Violation, running
 
 CUTS = range(60)
 """Power cuts that are tried, each with its own chance."""
@@ -201,24 +201,30 @@ def test_a_machine_writes_in_its_realm_alone() -> None:
     assert kernel.find(b"/disk/other").entries == {}
 
 
-def test_a_machine_dies_at_its_step_and_does_nothing_from_then_on() -> None:
+@pytest.mark.parametrize(
+    ("kind", "left", "made"), [(ANY, 3, 1), (WRITE, 3, 2), (SYNC, 1, 2), (SYNC, 2, 2), (SYNC, 3, 4)]
+)
+def test_a_machine_dies_at_its_step_and_does_nothing_from_then_on(kind: str, left: int, made: int) -> None:
     kernel, _ = system()
     machine = Machine("node")
     machine.realms = [kernel.find(b"/disk")]
-    deaths: list[int] = []
-    machine.on_death = lambda: deaths.append(machine.steps)
-    machine.dies_at = 3
+    deaths: list[str] = []
+    machine.on_death = lambda: deaths.append("dead")
+    machine.left, machine.dies_on = left, kind
     token = running.set(machine)
     try:
-        kernel.stat(b"/disk")
-        kernel.stat(b"/disk")
-        for _ in range(2):
-            with pytest.raises(Killed):
-                kernel.mkdir(b"/disk/never")
+        top = kernel.open(b"/disk", os.O_RDONLY)
+        with pytest.raises(Killed):
+            for number in range(10):
+                kernel.mkdir(b"/disk/%d" % number)
+                if number % 2:
+                    kernel.fsync(top)
+        with pytest.raises(Killed):
+            kernel.stat(b"/disk")
     finally:
         running.reset(token)
-    assert deaths == [3]
-    assert not kernel.path.exists(b"/disk/never")
+    assert deaths == ["dead"]
+    assert len(kernel.find(b"/disk").entries) == made
 
 
 def test_what_the_kernel_does_not_know_it_does_not_do() -> None:

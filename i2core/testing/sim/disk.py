@@ -23,6 +23,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 NAME_BYTES = 255
+_GRAIN_NS = 64
 _UMASK = 0o022
 
 
@@ -120,10 +121,11 @@ class Disk:
     # ------------------------------------------------------------------------------------------ time and space
 
     def tick_ns(self) -> int:
-        """The time for a change: never twice the same while the clock goes forward, as on kernels since 6.13."""
-        now = self._now_ns()
+        """The time for a change: never twice the same while the clock goes forward, as on kernels since 6.13, and never
+        that of another disk."""
+        now = self._now_ns() // _GRAIN_NS * _GRAIN_NS + self.device % _GRAIN_NS
         if 0 <= self._last_ns - now < 1_000_000:
-            now = self._last_ns + 1
+            now = self._last_ns + _GRAIN_NS
         self._last_ns = now
         return now
 

@@ -420,26 +420,32 @@ class World:
             node.up_now.set()
             if node.machine is not None:
                 node.machine.left = 0
-        if self._tampered:
-            # What others did to the replica only a mirror sees.
-            self.owner.forgets = True
-            if self.owner.scope is not None:
-                self.owner.scope.cancel()
 
     async def _rest(self) -> None:
         with trio.move_on_after(_REST_S):
-            await _until(lambda: not self.owner.forgets)
-            if self.plan.capture == "scan":
-                await trio.sleep(2 * _SCAN_S)
-            await _until(self._is_told)
-            since = self._clock.monotonic_ns()
-            await _until(lambda: self.owner.status is not None and self.owner.status.settled_ns > since)
-            self._hear(self.owner)
+            await self._settle()
+            if self._tampered:
+                # What others did to the replica only a mirror sees.
+                owner = self.owner
+                owner.forgets = True
+                if owner.scope is not None:
+                    owner.scope.cancel()
+                await _until(lambda: not owner.forgets)
+                await self._settle()
             await _until(lambda: all(node.refused for node in self.works[:-1]))
             self.say("at rest")
             return
         status = self.owner.status
         raise Violation(f"it does not come to rest: {status and status.as_json()}")
+
+    async def _settle(self) -> None:
+        """Until the owner says that all that happened before is durable on the replica."""
+        if self.plan.capture == "scan":
+            await trio.sleep(2 * _SCAN_S)
+        await _until(self._is_told)
+        since = self._clock.monotonic_ns()
+        await _until(lambda: self.owner.status is not None and self.owner.status.settled_ns > since)
+        self._hear(self.owner)
 
     def _is_told(self) -> bool:
         """True when the owner's capture is open and has told all."""
