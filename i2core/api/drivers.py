@@ -176,7 +176,8 @@ class Sink(ABC):
     (symlinks are data; every path is resolved beneath its root without following any). Each record may be applied again
     with the same end, also after a crash in the middle of it; a name that later records moved away from or onto is
     compared instead (docs/design/decisions.md, 5). Whole files and published staging files replace atomically. After
-    `flush` returned, all that was applied before survives a power cut. Behind each record, failed or not,
+    `flush` returned, all that was applied before survives a power cut, also what a sink on these roots applied in a
+    process that was killed. Behind each record, failed or not,
     `SinkContext.applied` is told its seq.
     Names with `RESERVED_PREFIX` are the sink's own: `look` leaves them out.
     Methods are called one at a time; only `flush` may run while another is at work, and then vouches for what was

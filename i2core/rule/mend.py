@@ -95,16 +95,25 @@ def _touches(place: Place, doubt: Doubt, missed: set[Place]) -> bool:
 
 def _look(source: Source, place: Place, deep: bool, scopes: dict[Place, bool], gone: list[Place]) -> None:
     entry, row = source.trees[place.root].lookup(place.path), source.catalog.get(place)
+    above = place.above
+    while above.path and not _is_directory(source, above):
+        above = above.above  # it became something else, and nothing can be beneath
     # Also behind a removal: the directory's own times were to be set.
-    scopes.setdefault(place.above if place.path else place, False)
+    scopes.setdefault(above if place.path else place, False)
     if entry is not None:
         if stat.S_ISDIR(entry.mode) and row is not None:
             scopes[place] = scopes.get(place, False) or deep
     elif row is not None:
         # Moved or removed since, with a hint that is still to come: where it is then, it is looked at anew.
         source.catalog.doubt(row)
-    elif place.path:
+    elif place.path and above == place.above:
         gone.append(place)
+
+
+def _is_directory(source: Source, place: Place) -> bool:
+    """True when the replica has a directory there, as far as we know."""
+    row = source.catalog.get(place)
+    return row is not None and stat.S_ISDIR(row.mode)
 
 
 def _moved(source: Source, directory: Place) -> Place | None:

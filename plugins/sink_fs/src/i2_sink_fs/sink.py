@@ -33,6 +33,7 @@ async def open_sink(context: SinkContext) -> AsyncIterator[FsSink]:
     roots = await trio.to_thread.run_sync(Roots, context.roots, context.allowed)
     sink = FsSink(context, roots)
     try:
+        await trio.to_thread.run_sync(sink.hold_volumes)
         yield sink
     finally:
         sink.close()
@@ -49,6 +50,21 @@ class FsSink(Sink):
         self._staged: set[Place] = set()
         self._hasher = BlockHasher()
         self.owns = self._attributes.owns
+
+    def hold_volumes(self) -> None:
+        """The first flush covers what a process before this one has applied: it may have been killed.
+
+        Raises:
+            StopRule: a root cannot be read.
+        """
+        with Directories(self._roots) as directories:
+            for root, path in enumerate(self._roots.paths):
+                try:
+                    directory = directories.find(root, b"")
+                    self._volumes.watch(directory)
+                except OSError as error:
+                    raise stop(error, os.fsdecode(path)) from error
+                self._volumes.changed({directory.device})
 
     def close(self) -> None:
         """Closes all fds."""
