@@ -100,6 +100,8 @@ class Mirror:
         self._blank: Place | None = None
         # Lister and builder take turns: two threads under one interpreter lock make each other slower.
         self._one = trio.CapacityLimiter(1)
+        self._firsts: dict[tuple[int, int, int], bytes] = {}
+        """By root, device and inode: where files were sent whose first listed name was another file by then."""
         self.renewed: list[Place] = []
         """Files with several names that were sent anew under one of them."""
 
@@ -313,7 +315,8 @@ class Mirror:
             if verdict & _WHOLE and entry.nlink > 1 and not stat.S_ISDIR(entry.mode):
                 self.renewed.append(at)
             try:
-                step = self._entry_step(fd, at, entry, chunk.links.get(index), verdict, answer.digests.get(index))
+                link = self._link(at, entry, chunk.links.get(index), kept) if verdict & _LINK else None
+                step = self._entry_step(fd, at, entry, link, verdict, answer.digests.get(index))
             except OSError as error:
                 if error.errno not in GONE:
                     source.unreadable(at, error, Code.OPEN_SOURCE)
@@ -396,20 +399,32 @@ class Mirror:
                     self._deeper.append(Scope(at))
                 return draft(fd, at, entry)
             return Drafted([], entry)
-        if verdict & _LINK and link is not None:
-            if self._is_still(at.root, link, entry):
-                return Drafted([Record(Kind.LINK, at.root, at.path, other=link)], entry)
-            return draft(fd, at, entry)
+        if link is not None:
+            return Drafted([Record(Kind.LINK, at.root, at.path, other=link)], entry)
         if verdict & _BLOCKS and stat.S_ISREG(entry.mode):
             return Large(at, entry, whole=False) if base is None else _patch(fd, at, entry, verdict, base)
-        if verdict & _WHOLE:
+        if verdict & (_WHOLE | _LINK):
             return draft(fd, at, entry)
         return Drafted([setattr_record(fd, at, entry)], entry)
 
-    def _is_still(self, root: int, path: bytes, entry: Entry) -> bool:
-        """True when that name still is this file: it was when it was listed, and may have been replaced since."""
-        now = self._source.trees[root].lookup(path)
-        return now is not None and (now.dev, now.ino) == (entry.dev, entry.ino)
+    def _link(
+        self, at: Place, entry: Entry, link: bytes | None, kept: Sequence[tuple[Entry, Row | None]]
+    ) -> bytes | None:
+        """The name under which this very file was sent: the one that was listed first, unless that was another file
+        when it was sent. None: it has not been sent. `kept`: what is sent of this chunk, and not in the catalog yet."""
+        if link is None:
+            return None
+        above, _, name = link.rpartition(b"/")
+        sent = next((each for each, _ in kept if each.name == name), None) if above == at.above.path else None
+        row = self._source.catalog.get(Place(at.root, link)) if sent is None else None
+        if sent is not None and (sent.dev, sent.ino) == (entry.dev, entry.ino):
+            return link
+        if row is not None and row.is_object(entry):
+            return link
+        file = (at.root, entry.dev, entry.ino)
+        link = self._firsts.get(file)
+        self._firsts.setdefault(file, at.path)
+        return link
 
     def _confirmed(self, fd: int, place: Place, names: list[bytes]) -> list[bytes]:
         """The names among the replica's extra ones that the source really lacks, and that the rule protects."""

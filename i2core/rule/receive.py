@@ -162,7 +162,9 @@ class Receiver:
             await self._frames.send(FrameType.PONG, self._pulse.beat())
 
     async def _handle(self, frame: Frame) -> None:
-        self._replica.heard()
+        if self._channel is Channel.REPLICATION:
+            # Live records begin: a mirror is done, or what may be applied in part is known to be in doubt.
+            self._replica.heard()
         if frame.type is FrameType.FLUSH:
             await self._flush(tell=True)
             return

@@ -199,7 +199,7 @@ class Replica:
         progress = self._progress.load()
         self.exact = progress is not None or not (self.position.epoch or self.position.durable_seq)
         """False: what came behind `applied_seq` may be applied in part, for this node broke down. Stays so, also across
-        another breakdown, until the work node has heard of it."""
+        another breakdown, until the work node sees to it."""
         self.applied_seq = max(progress or 0, self.position.durable_seq)
         if self.exact:
             self._progress.keep(self.applied_seq)
@@ -248,7 +248,7 @@ class Replica:
         self._progress.close()
 
     def heard(self) -> None:
-        """The work node knows where the replica stands, and what is not known of it.
+        """The work node knows what is in doubt, and sees to it.
 
         Raises:
             StopRule: that cannot be kept.
@@ -264,7 +264,8 @@ class Replica:
             StopRule: that cannot be kept.
         """
         if seq > self.applied_seq:
-            self._progress.keep(seq)
+            if self.exact:
+                self._progress.keep(seq)
             self.applied_seq = seq
 
     def applied(self, first_seq: int, records: Sequence[Record], size: int) -> None:

@@ -19,11 +19,12 @@ async def test_the_first_name_is_another_file_by_then(
 ) -> None:
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "one").write_text("the old file")
-        os.link(nodes.source / "one", nodes.source / "other")
-        first, second = os.listdir(nodes.source)
+        for name in ("other", "third"):
+            os.link(nodes.source / "one", nodes.source / name)
+        first, second, third = os.listdir(nodes.source)
 
         def encode_and_change(*arguments: object, **options: object) -> bytes:
-            if (nodes.source / first).stat().st_nlink == 2:
+            if (nodes.source / first).stat().st_nlink == 3:
                 (nodes.source / first).unlink()
                 if replace is not None:
                     replace(nodes.source / first, "a new file")
@@ -33,6 +34,7 @@ async def test_the_first_name_is_another_file_by_then(
         monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
         await nodes.run()
         assert (nodes.target / second).read_text() == "the old file"
+        assert (nodes.target / second).samefile(nodes.target / third)
         if replace is not None:
             assert (nodes.target / first).read_text() == "a new file"
 
