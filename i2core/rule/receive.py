@@ -34,6 +34,7 @@ from i2core.api import (
 from i2core.api.changes import join
 from i2core.config.model import FlushWindow
 from i2core.rule.compare import Comparison, Path, same_meta
+from i2core.rule.drafting import WHOLE_BYTES
 from i2core.rule.pulse import Pulse
 from i2core.rule.replica import Replica
 from i2core.tasks import background
@@ -360,8 +361,12 @@ class Receiver:
         return judged
 
     async def _tidied(self, chunk: Shown, judged: Judged) -> bool:
-        """Only what the replica lacks as a whole may be gone on with."""
-        lacking = [name for name, verdict in zip(chunk.names, judged.verdicts, strict=True) if verdict & _WHOLE]
+        """Only what the replica lacks as a whole may be gone on with, and only when it comes in slices."""
+        lacking = [
+            name
+            for index, (name, verdict) in enumerate(zip(chunk.names, judged.verdicts, strict=True))
+            if verdict & _WHOLE and chunk.size(index) > WHOLE_BYTES
+        ]
         return await self._sink.tidy(Place(chunk.root, chunk.path), lacking)
 
     async def _heads(self, chunks: Sequence[Shown]) -> dict[Path, Entry | None]:
