@@ -63,7 +63,7 @@ class Watch:
 
     def failing(self, batch: Batch, chance: Random) -> int | None:
         """The index of the record that fails; None: none does."""
-        if not self.fails:
+        if not self.fails or batch.first_seq < 1:  # orphans have no seq, and nobody to tell
             return None
         self.fails -= 1
         return None if self.fails or not batch.records else chance.randrange(len(batch.records))
