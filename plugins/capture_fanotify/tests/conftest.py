@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from i2core.api import Capture, CaptureContext, Change, Lost, Place
 from i2core.testing.hinted import HintedTree
 
 Run = Callable[..., str]
+LET_GO_S = 10.0
 
 
 @pytest.fixture
@@ -48,7 +50,20 @@ def mount(run: Run) -> Iterator[Callable[..., None]]:
     finally:
         for point in reversed(points):
             while any(os.fsdecode(each.point) == point for each in read_mounts()):
-                run("umount", point)
+                _unmount(run, point)
+
+
+def _unmount(run: Run, point: str) -> None:
+    """The kernel lets go of what a mark held a little after its descriptor was closed."""
+    until = time.monotonic() + LET_GO_S
+    while True:
+        try:
+            run("umount", point)
+            return
+        except AssertionError as error:
+            if "busy" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.05)
 
 
 @pytest.fixture
