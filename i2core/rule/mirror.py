@@ -427,13 +427,18 @@ class Mirror:
         return link
 
     def _confirmed(self, fd: int, place: Place, names: list[bytes]) -> list[bytes]:
-        """The names among the replica's extra ones that the source really lacks, and that the rule protects."""
+        """The names among the replica's extra ones that the source really lacks, and that the rule protects. A
+        directory that came since is mirrored, too: who knows what the replica has beneath its name."""
         tree = self._source.trees[place.root]
         found = []
         for name in names:
-            if tree.entry(fd, name) is not None or (not place.path and tree.only not in (None, name)):
+            if not place.path and tree.only not in (None, name):
                 continue
-            if self._covers(place.child(name)):
+            entry = tree.entry(fd, name)
+            if entry is not None:
+                if stat.S_ISDIR(entry.mode) and self._source.wants(place.child(name), is_dir=True):
+                    self._deeper.append(Scope(place.child(name)))
+            elif self._covers(place.child(name)):
                 found.append(name)
         return found
 

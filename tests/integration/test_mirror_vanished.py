@@ -1,4 +1,4 @@
-"""A name that goes between its listing and its sending: what the replica has there is an orphan after all."""
+"""A name that goes between its listing and its sending, or comes: what the replica has there is an orphan after all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from i2core.config.model import OrphanAction, Orphans
+from i2core.testing.trees import compare_trees
 from i2core.wire.listing import encode_survey
 
 from .pair import open_nodes
@@ -30,3 +31,17 @@ async def test_an_orphan_under_a_name_that_vanished(
         monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_remove)
         await nodes.run(nodes.rule(orphans=Orphans(action=action)))
         assert (nodes.target / "name").is_symlink() is (action is OrphanAction.KEEP)
+
+
+async def test_orphans_beneath_a_directory_that_came_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.target / "name" / "orphan").mkdir(parents=True)
+
+        def encode_and_make(*arguments: object, **options: object) -> bytes:
+            monkeypatch.undo()
+            (nodes.source / "name" / "within").mkdir(parents=True)
+            return encode_survey(*arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_make)
+        await nodes.run(nodes.rule(orphans=Orphans(action=OrphanAction.DELETE)))
+        assert compare_trees(nodes.source, nodes.target) == []
