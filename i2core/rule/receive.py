@@ -54,6 +54,8 @@ from i2core.wire.messages import Ack, FailedRecord, Fault, Hello, Hold, dump
 from i2core.wire.session import PING_S, SILENCE_S
 
 INBOX_FRAMES = 4
+MOST_LACKING = 10_000
+"""Names of one directory that are remembered while it is listed."""
 MOST_COUNTED = 1 << 40
 _BLOCKS, _WHOLE = int(Verdict.BLOCKS), int(Verdict.WHOLE)
 _MAKES = frozenset({Kind.CREATE, Kind.PUBLISH, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.LINK, Kind.RENAME})
@@ -88,6 +90,8 @@ class Receiver:
         self._inbox_room = trio.Event()
         self._unlisted: tuple[Place, set[bytes]] = (Place(0, b""), set())
         """The directory that is being listed, and which of the replica's names in it did not come yet."""
+        self._untidy: dict[Place, list[bytes]] = {}
+        """Directories with leftovers that are being listed: the names whose staging files may be gone on with."""
         self._unflushed_bytes = 0
         self._pulse = Pulse([target.encode("latin-1") for target in hello.targets])
         self._listening_since = trio.current_time()
@@ -339,8 +343,7 @@ class Receiver:
         heads = await self._heads(chunks)
         judged = [self._judge(chunk, there, heads) for chunk, there in zip(chunks, seen, strict=True)]
         for number, (chunk, there) in enumerate(zip(chunks, seen, strict=True)):
-            # Of a directory in several chunks not all names are known here that may still be staged.
-            if there.leftovers and chunk.last and await self._tidied(chunk, judged[number]):
+            if await self._tidied(chunk, judged[number], leftovers=there.leftovers):
                 judged[number] = judged[number]._replace(here=Verdict.META)
                 self._dirty.set()
         small = [
@@ -360,14 +363,26 @@ class Receiver:
                 judged[number].digests[index] = digests
         return judged
 
-    async def _tidied(self, chunk: Shown, judged: Judged) -> bool:
-        """Only what the replica lacks as a whole may be gone on with, and only when it comes in slices."""
-        lacking = [
+    async def _tidied(self, chunk: Shown, judged: Judged, *, leftovers: bool) -> bool:
+        """Behind the last chunk of a directory with leftovers removes them; True when any went. Only what the replica
+        lacks as a whole may be gone on with, and only when it comes in slices."""
+        place = Place(chunk.root, chunk.path)
+        if chunk.first and leftovers:
+            if len(self._untidy) > 1:
+                self._untidy.clear()  # no honest listing begins a third before it has ended one
+            self._untidy[place] = []
+        if place not in self._untidy:
+            return False
+        self._untidy[place] += [
             name
             for index, (name, verdict) in enumerate(zip(chunk.names, judged.verdicts, strict=True))
             if verdict & _WHOLE and chunk.size(index) > WHOLE_BYTES
         ]
-        return await self._sink.tidy(Place(chunk.root, chunk.path), lacking)
+        if len(self._untidy[place]) > MOST_LACKING:
+            del self._untidy[place]  # the next mirror will do
+        elif chunk.last:
+            return await self._sink.tidy(place, self._untidy.pop(place))
+        return False
 
     async def _heads(self, chunks: Sequence[Shown]) -> dict[Path, Entry | None]:
         """The replica's entries at the first names of hard links."""

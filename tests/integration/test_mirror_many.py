@@ -38,6 +38,18 @@ async def test_a_directory_of_several_chunks(tmp_path: Path, monkeypatch: pytest
         assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
 
 
+async def test_leftovers_in_a_directory_of_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lister, "CHUNK_ENTRIES", 10)
+    async with open_nodes(tmp_path) as nodes:
+        for number in range(35):
+            (nodes.source / f"{number:02}").write_text(str(number))
+        nodes.target.mkdir(parents=True)
+        for name in (".i2-stage-0123", ".i2-new-4567"):
+            (nodes.target / name).write_text("left over")
+        await nodes.run()
+        assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
+
+
 async def test_a_path_that_no_record_can_hold_is_named_and_left_out(tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("kept")
