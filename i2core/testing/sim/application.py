@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable
 from random import Random
 
+from i2core.api import RESERVED_PREFIX
 from i2core.testing.sim.disk import Inode
 from i2core.testing.sim.kernel import Kernel
 
@@ -63,6 +64,8 @@ class Application:
             path, inode, depth = waiting.pop()
             for name, child in inode.entries.items():
                 below = path + b"/" + name
+                if name.startswith(RESERVED_PREFIX):
+                    continue  # what is staged on a replica: whoever spoils that is beyond what size and time show
                 if wanted(child.mode):
                     found.append(below)
                 if child.is_dir:
