@@ -35,6 +35,14 @@ async def test_two_names_of_one_record(
         assert (replica.root / str(n) / "a").exists() is (kind is Kind.LINK)
 
 
+async def test_what_a_killed_process_left_of_the_record_that_it_was_at(replica: Replica) -> None:
+    """It had removed the directory that was in the way, and not yet given the link its name."""
+    (replica.root / os.fsdecode(paths.passing_name(b"name"))).symlink_to("text")
+    symlink = Meta(stat.S_IFLNK | 0o777, os.geteuid(), os.getegid(), 1, ())
+    assert await replica.apply(Record(Kind.SYMLINK, 0, b"name", other=b"text", meta=symlink)) == ()
+    assert os.listdir(replica.root) == ["name"]
+
+
 async def test_many_questions(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "_CACHED_DIRS", 2)
     for n in range(8):

@@ -117,6 +117,13 @@ class Applier:
             self._applied(seq)
         return Applied(batch.last_seq, tuple(failures))
 
+    def sweep(self, record: Record) -> None:
+        """Removes what a killed process may have left of this record, which it had begun: the first that is sent again.
+        Where the object goes under a name that is free by now, nothing else would."""
+        with contextlib.suppress(OSError, IllegalPath):
+            directory, name = self._locate(record.root, record.path)
+            _unlink_missing_ok(directory.fd, passing_name(name))
+
     # -------------------------------------------------------------------------------------- whole objects
 
     def _create(self, record: Record) -> None:

@@ -49,6 +49,7 @@ class FsSink(Sink):
         self._volumes = Volumes()
         self._staged: set[Place] = set()
         self._hasher = BlockHasher()
+        self._begun = False
         self.owns = self._attributes.owns
 
     def hold_volumes(self) -> None:
@@ -77,6 +78,9 @@ class FsSink(Sink):
     def _apply(self, batch: Batch) -> Applied:
         directories, applied = Directories(self._roots), self._context.applied
         with Applier(directories, self._attributes, self._volumes, self._staged, applied) as applier:
+            if not self._begun and batch.records:
+                applier.sweep(batch.records[0])
+                self._begun = True
             return applier.apply(batch)
 
     async def flush(self) -> None:
