@@ -299,6 +299,8 @@ class Reconciler:
     def _update(
         self, fd: int, place: Place, entry: Entry, row: Row, content: bool, ranges: list[tuple[int, int]] | None
     ) -> None:
+        if stat.S_ISREG(entry.mode) and entry.nlink > 1 and (content or row.ctime_ns != entry.ctime_ns):
+            self._join(place, row)
         if stat.S_ISREG(entry.mode) and (content or not row.same_content(entry)):
             self._patch(fd, place, entry, row, ranges if content else None)
         elif row.ctime_ns == entry.ctime_ns and row.same_meta(entry):
@@ -310,6 +312,15 @@ class Reconciler:
             if not row.same_meta(entry):
                 self._emit(place, setattr_record(fd, place, entry))
             self._note(place, entry)
+
+    def _join(self, place: Place, row: Row) -> None:
+        """Names of one file that were sent at different times may be files of their own on the replica, for the link
+        came while a mirror was listing: they are made one."""
+        for other in self._source.catalog.other_names(row):
+            at = self._source.catalog.place(other)
+            if at.root == place.root and other.ctime_ns != row.ctime_ns:
+                self._emit(at, Record(Kind.LINK, at.root, at.path, other=place.path))
+                self._touch(at)
 
     def _note(self, place: Place, entry: Entry) -> None:
         """The replica has what `entry` is, under this name and the others of the same file."""
