@@ -126,6 +126,7 @@ class Live:
     def leave(self) -> None:
         """Leaves what is not done to the next run."""
         self._outbox.close()
+        self._source.catalog.keep_doubts(OPEN, self._doubted)
         self._source.catalog.drop_doubts(self._ledger.durable_seq)
         self._source.catalog.set_fact("durable_seq", self._ledger.durable_seq)
 

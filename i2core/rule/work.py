@@ -69,6 +69,8 @@ ONCE_ATTEMPTS = 3
 CATCH_FIRST_S = 0.5
 """The mirror waits so long for the capture; the first byte is to leave within a second."""
 TICK_S = 0.2
+UNNOTED_SEQS = 1 << 20
+"""More than one run gives out before it notes how far it is."""
 
 
 @attrs.frozen(kw_only=True)
@@ -137,7 +139,9 @@ class _Runner:
         self._source = source
         self._status = source.status
         self._once = once
-        self._seqs = SeqCounter(source.catalog.fact("next_seq") or 1)
+        kept_seq = source.catalog.fact("next_seq")
+        # What a killed run gave out behind its last note is not given out again.
+        self._seqs = SeqCounter(1 if kept_seq is None else kept_seq if source.clean else kept_seq + UNNOTED_SEQS)
         self._dirty = DirtySet()
         spool = Spool(work.cache_dir / source.key, work.disk) if work.cache_dir is not None else None
         self._outbox = Outbox(work.memory, spool)
