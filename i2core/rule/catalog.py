@@ -285,6 +285,10 @@ class Catalog:
     def by_inode(self, entry: Entry) -> list[Row]:
         """Rows that were made from the same object: more than one for hard links."""
         self.unfold()
+        return self.sent_as(entry)
+
+    def sent_as(self, entry: Entry) -> list[Row]:
+        """As `by_inode`, of what was sent since the catalog was made: what was found equal may be left out."""
         sql = f"SELECT {_COLUMNS} FROM node WHERE ino = ? AND dev = ?"
         rows = (Row(*found) for found in self._db.execute(sql, (signed(entry.ino), signed(entry.dev))))
         return [row for row in rows if row.is_object(entry)]

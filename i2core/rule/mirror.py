@@ -100,8 +100,6 @@ class Mirror:
         self._blank: Place | None = None
         # Lister and builder take turns: two threads under one interpreter lock make each other slower.
         self._one = trio.CapacityLimiter(1)
-        self._firsts: dict[tuple[int, int, int], bytes] = {}
-        """By root, device and inode: where files were sent whose first listed name was another file by then."""
         self.renewed: list[Place] = []
         """Files with several names that were sent anew under one of them."""
 
@@ -312,10 +310,12 @@ class Mirror:
                 self._count((entry,))
                 continue
             at = place.child(entry.name)
-            if verdict & _WHOLE and entry.nlink > 1 and not stat.S_ISDIR(entry.mode):
+            link, shared = None, entry.nlink > 1 and stat.S_ISREG(entry.mode)
+            if verdict & _LINK or (verdict & _WHOLE and shared):
+                link = self._link(at, entry, chunk.links.get(index), kept)
+            if link is None and verdict & _WHOLE and entry.nlink > 1 and not stat.S_ISDIR(entry.mode):
                 self.renewed.append(at)
             try:
-                link = self._link(at, entry, chunk.links.get(index), kept) if verdict & _LINK else None
                 step = self._entry_step(fd, at, entry, link, verdict, answer.digests.get(index))
             except OSError as error:
                 if error.errno not in GONE:
@@ -330,6 +330,10 @@ class Mirror:
                 source.status.checked_files += 1
                 yield step
                 continue
+            if verdict & _WHOLE and step.entry.nlink > entry.nlink == 1:
+                link = self._link(at, step.entry, None, kept)  # it got this name or another since it was listed
+                if link is not None:
+                    step = Drafted([Record(Kind.LINK, at.root, at.path, other=link)], step.entry)
             self._count((entry,))
             source.status.sent_files += bool(step.records) and not stat.S_ISDIR(entry.mode)
             if step.digests:
@@ -411,20 +415,18 @@ class Mirror:
         self, at: Place, entry: Entry, link: bytes | None, kept: Sequence[tuple[Entry, Row | None]]
     ) -> bytes | None:
         """The name under which this very file was sent: the one that was listed first, unless that was another file
-        when it was sent. None: it has not been sent. `kept`: what is sent of this chunk, and not in the catalog yet."""
-        if link is None:
-            return None
-        above, _, name = link.rpartition(b"/")
-        sent = next((each for each, _ in kept if each.name == name), None) if above == at.above.path else None
-        row = self._source.catalog.get(Place(at.root, link)) if sent is None else None
-        if sent is not None and (sent.dev, sent.ino) == (entry.dev, entry.ino):
-            return link
-        if row is not None and row.is_object(entry):
-            return link
-        file = (at.root, entry.dev, entry.ino)
-        link = self._firsts.get(file)
-        self._firsts.setdefault(file, at.path)
-        return link
+        when it was sent; or one that became its name since it was listed. None: it has not been sent. `kept`: what is
+        sent of this chunk, and not in the catalog yet."""
+        catalog, above = self._source.catalog, at.above
+        same = [above.child(each.name).path for each, _ in kept if (each.dev, each.ino) == (entry.dev, entry.ino)]
+        if link is not None:
+            row = catalog.get(Place(at.root, link))
+            if link in same or (row is not None and row.is_object(entry)):
+                return link
+        if self._orphans:  # else what the catalog says may be in doubt itself
+            places = [catalog.place(row) for row in catalog.sent_as(entry)]
+            same += [place.path for place in places if place.root == at.root and place != at]
+        return same[0] if same else None
 
     def _confirmed(self, fd: int, place: Place, names: list[bytes]) -> list[bytes]:
         """The names among the replica's extra ones that the source really lacks, and that the rule protects. A
