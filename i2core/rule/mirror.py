@@ -10,6 +10,7 @@ also inside a large file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -269,7 +270,10 @@ class Mirror:
                 return
         if new and place.path:
             # The listing of the directory above, a moment earlier, showed another object here, or none.
-            yield [Record(Kind.MKDIR, place.root, place.path, meta=meta_of(chunk.here, None))]
+            yield [
+                Record(Kind.MKDIR, place.root, place.path, meta=meta_of(chunk.here, None)),
+                *self._times(place.above),
+            ]
         blank = self._is_blank(place, here, chunk)
         rows = {} if blank else catalog.children(here)
         touched = bool(answer.here)
@@ -284,6 +288,16 @@ class Mirror:
             now = self._source.trees[place.root].here(fd)
             catalog.put(place, now)
             yield [setattr_record(fd, place, now)]
+
+    def _times(self, place: Place) -> list[Record]:
+        """What sets the metadata of a directory in which something was made behind all that it lists. One that has
+        moved on has a hint of its own."""
+        tree = self._source.trees[place.root]
+        with contextlib.suppress(OSError, KeyError), tree.directory(place.path) as fd:
+            now = tree.here(fd)
+            self._source.catalog.put(place, now)
+            return [setattr_record(fd, place, now)]
+        return []
 
     def _entry_steps(
         self,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from i2core.config.model import OrphanAction, Orphans
+from i2core.testing.trees import compare_trees
 from i2core.wire.listing import encode_survey
 
 from .pair import open_nodes
@@ -44,3 +45,20 @@ async def test_orphans_beneath_a_directory_that_came_meanwhile(tmp_path: Path, m
         monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_make)
         await nodes.run(nodes.rule(orphans=Orphans(action=OrphanAction.DELETE)))
         assert [path.name for path in (nodes.target / "name").iterdir()] == ["within"]
+
+
+async def test_the_times_above_a_file_that_became_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "above").mkdir()
+        (nodes.source / "above" / "name").write_text("a file")
+
+        def encode_and_change(*arguments: object, **options: object) -> bytes:
+            monkeypatch.undo()
+            (nodes.source / "above" / "name").unlink()
+            (nodes.source / "above" / "name").mkdir()
+            (nodes.source / "above" / "name" / "within").write_text("late")
+            return encode_survey(*arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
+        await nodes.run()
+        assert compare_trees(nodes.source, nodes.target) == []
