@@ -204,8 +204,10 @@ class World:
             for capture in self.owner.captures:
                 capture.overflow("overflow")
         elif what == "tamper":
-            self._tampered = True
-            self._meddle(1 + step.steps % 3)
+            # A change of others may come to size and time of what was sent: only a strict compare is sure to see it.
+            if self.plan.strict:
+                self._tampered = True
+                self._meddle(1 + step.steps % 3)
         elif what == "fail":
             self._watch.fails = 1 + step.steps % 5
         elif what == "fill":
