@@ -207,7 +207,6 @@ class BackupService:
         # An outdated node is refused before it can end the session of the one that owns the replica.
         replica.check(hello.epoch)
         await self._rivals(key, hello.epoch, targets)
-        replica.targets = targets
         replica.window.limits = hello.brake
         session = (*key, hello.channel)
         # The work node came back before the broken link was noticed here. It opens the replication channel first.
@@ -236,6 +235,7 @@ class BackupService:
                         for rival in await self._rivals(key, hello.epoch, targets):
                             await self._lock_out(rival, hello.epoch)
                         await replica.begin(hello.epoch, targets)
+                        replica.targets = targets
                     entered = True
                     yield replica, sink, codecs
             finally:
