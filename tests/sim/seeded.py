@@ -104,17 +104,6 @@ def applied_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replica, "begin", begin)
 
 
-def noted_before_applied(patch: pytest.MonkeyPatch) -> None:
-    """A record counts as applied when it is begun."""
-    real = i2_sink_fs.apply.Applier.apply
-
-    def apply(self: Any, batch: Batch) -> Applied:
-        self._applied(batch.last_seq)
-        return real(self, batch)
-
-    patch.setattr(i2_sink_fs.apply.Applier, "apply", apply)
-
-
 def gap_accepted(patch: pytest.MonkeyPatch) -> None:
     """A batch gets lost on its way, and nobody minds the gap."""
     send, batch, numbers = Session.send, Receiver._batch, itertools.count(1)
@@ -238,7 +227,6 @@ BUGS: dict[Bug, int] = {
     goal_behind_flush: 400,
     forgotten_record: 50,
     applied_twice: 400,
-    noted_before_applied: 400,
     gap_accepted: 100,
     stale_epoch: 200,
     epoch_not_kept: 400,

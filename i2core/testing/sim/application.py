@@ -38,13 +38,19 @@ class Application:
         self._operations = [
             (method, _OFTEN.get(name, 1))
             for name, method in vars(Application).items()
-            if not name.startswith("_") and name != "work" and name not in left_out
+            if not name.startswith("_") and name not in ("work", "lay_trap") and name not in left_out
         ]
 
     def work(self) -> str:
         """Carries out one operation; says which."""
         methods, weights = zip(*self._operations, strict=True)
-        method: Callable[[Application], None] = self._chance.choices(methods, weights)[0]
+        return self._try(self._chance.choices(methods, weights)[0])
+
+    def lay_trap(self) -> str:
+        """As `work`, and what it does is to lead somewhere else by a symlink."""
+        return self._try(Application.symlink_for_directory)
+
+    def _try(self, method: Callable[[Application], None]) -> str:
         self._said = [method.__name__]
         try:
             method(self)
@@ -156,6 +162,12 @@ class Application:
             self._kernel.pwrite(fd, self._bytes(700), self._chance.randrange(29_000))
         finally:
             self._kernel.close(fd)
+
+    def large(self) -> None:
+        """A file that crosses in slices."""
+        path = self._fresh()
+        self._say(path)
+        self._write(path, self._bytes(self._chance.choice((13_000, 20_000, 30_000))))
 
     def cut(self) -> None:
         """Shorter, or longer by a hole."""

@@ -9,7 +9,7 @@ from i2core.rule.dirty import DirtySet
 from i2core.testing.sim.machine import Violation
 from i2core.testing.sim.scale import LIMITS
 
-_MOST = 2 * int(LIMITS["FOLD_AT"])
+_MOST = 3 * int(LIMITS["FOLD_AT"])
 """Folding leaves about half of the limit; moves are never folded."""
 
 

@@ -24,7 +24,7 @@ ACCIDENTS = {
     "clock": 2,
     "overflow": 3,
     "takeover": 2,
-    "tamper": 1,
+    "tamper": 2,
     "fail": 2,
 }
 """What can go wrong, and how often it does, compared with the others."""

@@ -36,7 +36,7 @@ LIMITS: dict[str, int | bytes] = {
     "WINDOW_BYTES": 24 * BLOCK,
     # what waits
     "MARKS": 8,
-    "FOLD_AT": 50,
+    "FOLD_AT": 12,
     "RANGES": 4,
     "ROOM_BYTES": 16 * BLOCK,
     "SEGMENT_BYTES": 8 * BLOCK,

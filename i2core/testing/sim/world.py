@@ -207,6 +207,8 @@ class World:
             # A change of others may come to size and time of what was sent: only a strict compare is sure to see it.
             if self.plan.strict:
                 self._tampered = True
+                if step.steps % 2:
+                    self.say(f"on the replica: {self._stranger.lay_trap()}")
                 self._meddle(1 + step.steps % 3)
         elif what == "fail":
             self._watch.fails = 1 + step.steps % 5
@@ -396,14 +398,14 @@ class World:
             except StopRule as stop:
                 self._hear(node)
                 self.say(f"{node.name} stops: {stop}")
-                if stop.code is Code.LOCKED and node.epoch < self.owner.epoch:
-                    node.refused = True
-                    return
-                if stop.code is not Code.REPLICA_FULL:
+                node.refused = stop.code is Code.LOCKED and node.epoch < self.owner.epoch
+                if not node.refused and stop.code is not Code.REPLICA_FULL:
                     raise Violation(f"{node.name} stops: {stop}") from stop
-                await trio.sleep(2.0)  # somebody looks after it
             except LinkError as error:
                 raise Violation(f"{node.name} gives up: {error}") from error
+            if node.refused:
+                return
+            await trio.sleep(2.0)  # somebody looks after it
 
     def _line(self, who: str, rule: str, code: Code | None, line: str) -> None:
         self.say(f"{who}: {line} [{'-' if code is None else code.value}]")
