@@ -6,7 +6,8 @@ trusting the order of any events. Block digests of large files lie beside it. Th
 block and are made by one worker at a time.
 
 A mirror notes whole directories, and most of their files nobody ever asks for. So these are kept as they were listed,
-many to a row, until someone does (`put_listing`); each has a row of its own from then on. Directories always do.
+many to a row, until someone does (`put_listing`); each has a row of its own from then on. Directories, and files with
+several names, always do.
 """
 
 # ruff: noqa: S608 (the statements are put together from constants of this module alone)
@@ -288,7 +289,7 @@ class Catalog:
         return self.sent_as(entry)
 
     def sent_as(self, entry: Entry) -> list[Row]:
-        """As `by_inode`, of what was sent since the catalog was made: what was found equal may be left out."""
+        """As `by_inode`, at no cost: without objects that had one name when they were noted, and nobody asked for."""
         sql = f"SELECT {_COLUMNS} FROM node WHERE ino = ? AND dev = ?"
         rows = (Row(*found) for found in self._db.execute(sql, (signed(entry.ino), signed(entry.dev))))
         return [row for row in rows if row.is_object(entry)]
@@ -378,8 +379,8 @@ class Catalog:
 
     def put_listing(self, directory: Row, entries: Sequence[Entry]) -> None:
         """`put_all` for a part of a directory that was blank, each name in one part alone: a tenth of the time."""
-        self.put_all(directory, ((entry, None) for entry in entries if stat.S_ISDIR(entry.mode)))
-        files = [entry for entry in entries if not stat.S_ISDIR(entry.mode)]
+        self.put_all(directory, ((entry, None) for entry in entries if _has_own_row(entry)))
+        files = [entry for entry in entries if not _has_own_row(entry)]
         if not files:
             return
         pack = _FIELDS.pack
@@ -511,6 +512,11 @@ class Catalog:
     def drop_digests(self, row: Row) -> None:
         """Forgets all digests of the file."""
         self._db.execute("DELETE FROM blocks WHERE node = ?", (row.id,))
+
+
+def _has_own_row(entry: Entry) -> bool:
+    """False for what may be kept as it was listed. Files with several names are looked for by inode (`sent_as`)."""
+    return entry.nlink > 1 or stat.S_ISDIR(entry.mode)
 
 
 def _by_chunk(first: int, digests: bytes) -> Iterator[tuple[int, int, bytes]]:

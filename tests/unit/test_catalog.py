@@ -295,6 +295,18 @@ def test_what_was_listed_is_found_by_its_inode(folded: Catalog) -> None:
     assert folded.by_inode(made(b"top", 2, is_dir=False)) == [folded.get(Place(0, b"top"))]
 
 
+def test_a_listed_file_with_several_names_is_found_at_once() -> None:
+    """A mirror asks for each of its names whether another was sent, and unfolds nothing for that."""
+    catalog = Catalog(None)
+    root = catalog.put(Place(0, b""), made(b"", 1, is_dir=True))
+    two, one = made(b"two", 2, is_dir=False)._replace(nlink=2), made(b"one", 3, is_dir=False)
+    catalog.put_listing(root, [two, one])
+    assert [row.name for row in catalog.sent_as(two)] == [b"two"]
+    assert catalog.sent_as(one) == []
+    assert set(catalog.children(root)) == {b"two", b"one"}
+    catalog.close()
+
+
 def test_what_was_listed_twice_has_one_row() -> None:
     """readdir(3) may show a name twice while its directory changes."""
     catalog = Catalog(None)
