@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from i2core.api import RESERVED_PREFIX
@@ -18,7 +18,9 @@ from i2core.testing.sim.kernel import Kernel
 NAMES = (b"a", b"b", b"c", b"d", b"e", b"new\nline", b"\xff\xfe", b"n" * 255)
 SIZES = (0, 1, 40, 512, 700, 1024, 1500, 2048, 3000, 5000, 9000, 14_000, 20_000)
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
-_TARGETS = (b"a", b"../..", b"/sim/outside", b"../../outside", b"/sim/replica0", b"nowhere\n")
+_ELSEWHERE = b"/sim/outside"
+"""A directory that nobody may write."""
+_TARGETS = (b"a", b"../..", _ELSEWHERE, b"../../outside", b"/sim/replica0", b"nowhere\n")
 _DEEPEST = 4
 
 
@@ -47,11 +49,11 @@ class Application:
         return self._try(self._chance.choices(methods, weights)[0])
 
     def lay_trap(self) -> str:
-        """As `work`, and what it does is to lead somewhere else by a symlink."""
-        return self._try(Application.symlink_for_directory)
+        """As `work`, and what it does is to lead elsewhere by a symlink."""
+        return self._try(Application._directory_elsewhere)
 
     def _try(self, method: Callable[[Application], None]) -> str:
-        self._said = [method.__name__]
+        self._said = [method.__name__.strip("_")]
         try:
             method(self)
         except OSError as error:
@@ -341,10 +343,13 @@ class Application:
 
     def symlink_for_directory(self) -> None:
         """A directory's name becomes a symlink."""
+        self._directory_elsewhere(_TARGETS)
+
+    def _directory_elsewhere(self, targets: Sequence[bytes] = (_ELSEWHERE,)) -> None:
         path = self._existing(stat.S_ISDIR)
         self._say(path)
         self._kernel.rename(path, self._outside + b"/%d" % self._chance.getrandbits(40))
-        self._kernel.symlink(self._chance.choice(_TARGETS), path)
+        self._kernel.symlink(self._chance.choice(targets), path)
 
     def directory_for_other(self) -> None:
         """Something that is no directory becomes one."""

@@ -25,6 +25,7 @@ ACCIDENTS = {
     "overflow": 3,
     "takeover": 2,
     "tamper": 2,
+    "trap": 2,
     "fail": 2,
 }
 """What can go wrong, and how often it does, compared with the others."""

@@ -207,9 +207,11 @@ class World:
             # A change of others may come to size and time of what was sent: only a strict compare is sure to see it.
             if self.plan.strict:
                 self._tampered = True
-                if step.steps % 2:
-                    self.say(f"on the replica: {self._stranger.lay_trap()}")
                 self._meddle(1 + step.steps % 3)
+        elif what == "trap":
+            self._tampered = True
+            self.say(f"on the replica: {self._stranger.lay_trap()}")
+            await self._work(2 + step.steps % 5)
         elif what == "fail":
             self._watch.fails = 1 + step.steps % 5
         elif what == "fill":
