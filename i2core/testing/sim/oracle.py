@@ -66,12 +66,14 @@ def _walk(root: Inode) -> Iterator[tuple[bytes, Inode]]:
 
 
 def differences(source: Inode, replica: Inode, *, extra_allowed: bool) -> list[str]:
-    """How a replica differs from its source, one line each. `extra_allowed`: orphans are kept."""
+    """How a replica differs from its source, one line each. `extra_allowed`: orphans are kept, with all that is in
+    them: nobody looks there."""
     one, two = pictures(source), pictures(replica)
     lines = []
     for path in sorted(one.keys() | two.keys()):
         shown = repr(path)[:80]
-        if path.rpartition(b"/")[2].startswith(RESERVED_PREFIX):
+        above, _, name = path.rpartition(b"/")
+        if name.startswith(RESERVED_PREFIX) and (above in one or not extra_allowed):
             lines.append(f"{shown}: left over")
         elif path not in two:
             lines.append(f"{shown}: missing")
