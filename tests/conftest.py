@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -58,7 +59,7 @@ from i2core.rule.backup import BackupService
 from i2core.rule.status import RuleStatus
 from i2core.rule.work import WorkRule, run_rule
 from i2core.testing.memory_net import MemoryNet
-from i2core.testing.trees import compare_trees
+from i2core.testing.trees import compare_trees, differing
 
 SETTLE_S = 60.0
 """A rule that needs longer than this to come to rest does not come to rest."""
@@ -305,6 +306,17 @@ class Pair:
         found = []
         for source, target in zip(self.sources, self.targets, strict=True):
             found += [f"{source.name}: {line}" for line in compare_trees(source, target)]
+        return found
+
+    def differing_inodes(self) -> set[int | None]:
+        """The inodes of the sources in which the replicas differ; None stands for what no source has."""
+        found: set[int | None] = set()
+        for source, target in zip(self.sources, self.targets, strict=True):
+            for path, _ in differing(source, target):
+                try:
+                    found.add(os.lstat(os.fsencode(source) + b"/" + path).st_ino)
+                except FileNotFoundError:
+                    found.add(None)
         return found
 
     async def check(self) -> None:

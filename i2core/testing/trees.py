@@ -36,26 +36,34 @@ def compare_trees(a: bytes | Path, b: bytes | Path, *, owners: bool = True) -> l
     occupy more than 1 MiB extra in `b`). Names that begin with `RESERVED_PREFIX` are leftovers: differences in
     either tree. A tree that changes meanwhile is a difference, too.
     """
+    return [f"{shown_path(path)}: {line}" for path, line in differing(a, b, owners=owners)]
+
+
+def differing(a: bytes | Path, b: bytes | Path, *, owners: bool = True) -> list[tuple[bytes, str]]:
+    """As `compare_trees`, each difference with its path beneath the trees."""
     try:
-        return _compare(os.fsencode(a), os.fsencode(b), owners)
+        return list(_compare(os.fsencode(a), os.fsencode(b), owners))
     except FileNotFoundError as error:
-        return [f"{error.filename!r}: vanished while it was being compared"]
+        return [(os.fsencode(error.filename), "vanished while it was being compared")]
 
 
-def _compare(a: bytes, b: bytes, owners: bool) -> list[str]:
+def shown_path(path: bytes) -> str:
+    """A path beneath a tree in readable form."""
+    return repr(os.fsdecode(path) if path else "the top directory")
+
+
+def _compare(a: bytes, b: bytes, owners: bool) -> Iterator[tuple[bytes, str]]:
     side_a, side_b = _Side(a), _Side(b)
-    found: list[str] = []
     for path in sorted(side_a.objects.keys() | side_b.objects.keys()):
-        shown = os.fsdecode(path) if path else "the top directory"
         if path.rpartition(b"/")[2].startswith(RESERVED_PREFIX):
-            found.append(f"{shown!r}: left over")
+            yield path, "left over"
         elif path not in side_b.objects:
-            found.append(f"{shown!r}: missing ({_kind(side_a.objects[path])})")
+            yield path, f"missing ({_kind(side_a.objects[path])})"
         elif path not in side_a.objects:
-            found.append(f"{shown!r}: too much ({_kind(side_b.objects[path])})")
+            yield path, f"too much ({_kind(side_b.objects[path])})"
         else:
-            found += [f"{shown!r}: {line}" for line in _differences(side_a, side_b, path, owners)]
-    return found
+            for line in _differences(side_a, side_b, path, owners):
+                yield path, line
 
 
 class _Side:

@@ -258,7 +258,7 @@ class Applicant:
 
     def link(self) -> None:
         path, to = self._file(), self._fresh()
-        self._say(path, to)
+        self._say(path, to, os.stat(path).st_ino)
         os.link(path, to)
 
     def unlink(self) -> None:
@@ -507,7 +507,7 @@ class Applicant:
     def written_then_unlinked(self) -> None:
         """One name of a file is written to, then goes; the others keep what was written."""
         path, to = self._file(), self._fresh()
-        self._say(path, to)
+        self._say(path, to, os.stat(path).st_ino)
         os.link(path, to)
         with open(path, "ab") as file:
             file.write(self._bytes(40))
