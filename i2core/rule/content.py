@@ -281,10 +281,10 @@ class Transfer:
         self.done = True
         status = os.fstat(self._fd)
         assert self._entry is not None
-        now = entry_of(self._name, status, digest=self._entry.xattrs)
+        # Replica and catalog get the times from before the reading: a write that came in between shows as newer.
+        now = entry_of(self._name, status, digest=self._entry.xattrs)._replace(mtime_ns=self._entry.mtime_ns)
         meta = meta_of(now, xattrs_of_fd(self._fd))
         root, path = self._place
-        # The catalog keeps the times from before the reading: a write that came in between shows as newer.
         seen = self._entry._replace(size=status.st_size)
         assert self._row is not None
         self._source.catalog.cut_digests(self._row, status.st_size)

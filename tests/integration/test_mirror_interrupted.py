@@ -95,6 +95,26 @@ async def test_a_large_file_goes_on_where_it_was_cut(tmp_path: Path, monkeypatch
         assert size <= status.sent_bytes <= size + WINDOW_BYTES + 2 * content.SEND_BYTES
 
 
+async def test_a_large_file_that_was_written_while_it_was_read_is_not_taken_for_equal(tmp_path: Path) -> None:
+    """Nobody tells of the write, as when the link breaks behind it: by size and time the next mirror finds it."""
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "large").write_bytes(os.urandom(12 * 1024 * 1024))
+        written: list[int] = []
+
+        def write(send: int) -> None:
+            staged = nodes.target.exists() and any(name.stat().st_size for name in nodes.target.glob(".i2-stage-*"))
+            if staged and not written:
+                with (nodes.source / "large").open("r+b") as file:
+                    written.append(file.write(b"behind the reader"))
+
+        nodes.wire.before_send = write
+        await nodes.run(keep=False)
+        assert written
+        assert compare_trees(nodes.source, nodes.target, owners=OWNS) != []
+        await nodes.run(keep=False)
+        assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
+
+
 async def test_changes_during_the_mirror_arrive(tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         fill(nodes.source)
