@@ -98,7 +98,7 @@ async def test_a_large_file_goes_on_where_it_was_cut(tmp_path: Path, monkeypatch
 async def test_a_large_file_that_was_written_while_it_was_read_is_not_taken_for_equal(tmp_path: Path) -> None:
     """Nobody tells of the write, as when the link breaks behind it: by size and time the next mirror finds it."""
     async with open_nodes(tmp_path) as nodes:
-        (nodes.source / "large").write_bytes(os.urandom(12 * 1024 * 1024))
+        (nodes.source / "large").write_bytes(os.urandom(48 * 1024 * 1024))
         written: list[int] = []
 
         def write(send: int) -> None:
