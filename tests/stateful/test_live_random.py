@@ -83,6 +83,7 @@ class History:
         """`by_name`: the capture does not know the objects that its names stand for."""
         self.log: list[str] = []
         self._by_name = by_name
+        self._linked: set[int | None] = set()
         self._random = random.Random(seed)  # noqa: S311 (a seed, not a secret)
         self._pair = pair
         self._application = application
@@ -101,16 +102,17 @@ class History:
         if any(name in SILENT for name in names):
             await self._pair.rescan()
         await self._pair.settle()
+        made = [line.split() for line in self.log if line.startswith(LINKING)]
+        self._linked |= {int(words[-1]) for words in made if words[-1].isdigit()}
         if self._by_name and self._only_linked_differ():
             await self._pair.rescan()
         await self._pair.check()
 
     def _only_linked_differ(self) -> bool:
-        """True when all differences are in files that were linked in this burst. inotify(7) tells names alone: what was
-        changed by a name that was gone before anyone looked may belong to any file, and only a scan finds it."""
-        linked = {int(line.split()[-1]) for line in self.log if line.split()[0] in LINKING and line[-1].isdigit()}
-        found = self._pair.differing_inodes() if linked else set()
-        return bool(found) and found <= linked
+        """True when all differences are in files that once had several names. inotify(7) tells names alone: what was
+        changed by one that was new, and gone before anyone looked, may be any file, and only a scan finds it."""
+        found = self._pair.differing_inodes() if self._linked else set()
+        return bool(found) and found <= self._linked
 
     async def _work(self, count: int, names: tuple[str, ...]) -> None:
         while count > 0:
