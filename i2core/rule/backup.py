@@ -291,12 +291,13 @@ class BackupService:
         return rivals
 
     async def _lock_out(self, rival: Position, epoch: int) -> None:
-        """The rival writes here no more, whatever happens to this node."""
+        """The rival writes here no more, whatever happens to this node: also what it was applying is over."""
         key = (rival.peer, rival.rule)
         self._end_sessions(key, DATA_CHANNELS)
         replica = self._replica(key)
         replica.targets = ()
-        await replica.begin(epoch, [])
+        async with replica.lane:
+            await replica.begin(epoch, [])
 
     def _end_sessions(self, key: tuple[str, str], channels: Iterable[Channel]) -> None:
         for channel in channels:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
+from i2_sink_fs.apply import Applier
 
-from i2core.api import Code, StopRule, UsageError
-from i2core.config.model import Rule
+from i2core.api import Applied, Batch, Change, Code, Op, Place, StopRule, UsageError
+from i2core.config.model import OrphanAction, Orphans, Rule
 from i2core.testing.trees import compare_trees
 
 from .pair import Nodes, open_nodes, until
@@ -63,6 +66,40 @@ async def test_a_session_that_lives_is_no_reason_to_refuse_a_younger_epoch(tmp_p
                 assert (nodes.target / "file").read_text() == "the younger one's"
                 await trio.sleep_forever()  # until it comes back, and hears of it
         assert refused.value.code is Code.LOCKED
+
+
+async def test_what_the_one_before_is_still_applying_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that applies records cannot be stopped: the new owner's mirror begins when it is through."""
+    applying, goes_on = threading.Event(), threading.Event()
+    apply = Applier.apply
+
+    def slow(self: Applier, batch: Batch) -> Applied:
+        if any(record.path == b"late" for record in batch.records):
+            applying.set()
+            assert goes_on.wait(10)
+        return apply(self, batch)
+
+    async with open_nodes(tmp_path) as nodes, trio.open_nursery() as before:
+
+        async def own() -> None:
+            with pytest.raises(StopRule):
+                async with nodes.running():
+                    monkeypatch.setattr(Applier, "apply", slow)
+                    (nodes.source / "late").write_text("of the one before")
+                    nodes.capture.tell(Change(Op.CREATE, Place(0, b"late")))
+                    await trio.sleep_forever()
+
+        before.start_soon(own)
+        await until(applying.is_set)
+        (nodes.source / "late").unlink()
+        rule = nodes.rule(name="other", orphans=Orphans(action=OrphanAction.DELETE))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(nodes.run, rule, epoch=2, keep=False))
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            goes_on.set()
+        assert compare_trees(nodes.source, nodes.target) == []
 
 
 async def test_an_older_epoch_is_told_so_while_the_owner_is_at_work(tmp_path: Path) -> None:
