@@ -158,9 +158,17 @@ class _Runner:
     @asynccontextmanager
     async def restored(self) -> AsyncIterator[None]:
         """Takes up what the run before left, and leaves what this one has."""
+        catalog = self._source.catalog
+        if self._resumed and catalog.fact("outgrown") == 1:
+            # Sent again, it would fill the disk again, whatever was removed meanwhile. What it was about is in doubt.
+            await trio.to_thread.run_sync(self._outbox.clear)
         await trio.to_thread.run_sync(self._live.restore if self._resumed else self._live.forget)
+        catalog.set_fact("outgrown", 0)
         try:
             yield
+        except StopRule as error:
+            catalog.set_fact("outgrown", int(error.code is Code.REPLICA_FULL))
+            raise
         finally:
             self._live.leave()
 

@@ -143,6 +143,8 @@ class Nodes:
     ports: dict[Channel, int] = attrs.field(factory=dict)
     said: list[tuple[str, Code | None, str]] = attrs.field(factory=list)
     """The logbooks of both nodes."""
+    cache_dir: Path | None = None
+    """Where the work node's records wait on disk; None: only in memory."""
 
     def __attrs_post_init__(self) -> None:
         self.source, self.target = self.home / "source", self.home / "backup" / "data1"
@@ -187,7 +189,7 @@ class Nodes:
         peer = Peer("bak", "127.0.0.1", self.ports, None)
         with trio.fail_after(LIMIT_S):
             await run_rule(
-                WorkRule(rule=rule, peer=peer, epoch=epoch),
+                WorkRule(rule=rule, peer=peer, epoch=epoch, cache_dir=self.cache_dir),
                 registry=self.registry,
                 transport=self.wire,
                 status=status,

@@ -119,6 +119,30 @@ async def test_a_replica_that_fills_up_while_replicating(tmp_path: Path) -> None
 
 
 @pytest.mark.root
+async def test_room_that_is_made_on_the_source_counts(tmp_path: Path) -> None:
+    """What waited to be sent is not sent first: it would only fill the disk again."""
+    async with open_nodes(tmp_path) as nodes:
+        nodes.cache_dir = tmp_path / "cache"
+        with small_disk(nodes.target.parent):
+            (nodes.source / "log").write_bytes(OLD)
+            with pytest.raises(StopRule) as stopped:
+                async with nodes.running():
+                    (nodes.source / "huge").write_bytes(os.urandom(2 * ROOM))
+                    nodes.capture.tell(Change(Op.CREATE, Place(0, b"huge")))
+                    append(nodes.source / "log", OLD)
+                    nodes.capture.tell(Change(Op.MODIFY, Place(0, b"log")))
+                    await until(lambda: False)
+            assert stopped.value.code is Code.REPLICA_FULL
+            with pytest.raises(StopRule):
+                async with nodes.running():
+                    await until(lambda: False)
+            (nodes.source / "huge").unlink()
+            async with nodes.running():
+                await until(lambda: compare_trees(nodes.source, nodes.target) == [])
+            assert nodes.codes().count(Code.MIRROR_DONE) == 1
+
+
+@pytest.mark.root
 async def test_a_backup_node_that_has_no_room_for_its_own_notes(tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         with small_disk(tmp_path / "state") as disk:
