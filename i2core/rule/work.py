@@ -38,6 +38,7 @@ from i2core.api import (
 )
 from i2core.config.model import DriverChoice, Rule, Verify
 from i2core.config.options import structure_options
+from i2core.config.words import Spoken
 from i2core.pipeline.chain import CodecChain, FilterChain
 from i2core.pipeline.select import Drivers, choose_capture
 from i2core.pipeline.throttle import Throttle, ThrottledStream
@@ -54,6 +55,7 @@ from i2core.rule.losses import Losses
 from i2core.rule.mirror import Mirror
 from i2core.rule.outbox import Outbox
 from i2core.rule.resume import may_resume, open_catalog, selection
+from i2core.rule.roots import watch_roots
 from i2core.rule.source import Say, Source
 from i2core.rule.spool import Quota, Spool
 from i2core.rule.states import Cause, Event
@@ -117,6 +119,7 @@ async def run_rule(
                 nursery.start_soon(runner.catch, _open_capture(work.rule, registry, source))
                 nursery.start_soon(runner.rescan)
                 nursery.start_soon(runner.tell)
+                nursery.start_soon(watch_roots, source, runner.is_settled)
                 await runner.run()
                 runner.tell_now()
 
@@ -197,6 +200,10 @@ class _Runner:
             await trio.sleep(every)
             self._look_at_all()
 
+    def is_settled(self) -> bool:
+        """True when all that was caught is durable on the replica."""
+        return self._live.settled
+
     async def tell(self) -> None:
         """Keeps the status fresh."""
         while True:
@@ -212,7 +219,7 @@ class _Runner:
         status.lag_bytes = self._outbox.size
         status.spool_bytes = self._outbox.spool_bytes
         status.seq = self._seqs.next - 1
-        if self._live.settled:
+        if self.is_settled():
             status.settled_ns = time.monotonic_ns()
 
     # ------------------------------------------------------------------------------------------ the life
@@ -351,7 +358,12 @@ class _Runner:
 
     def _held(self, hold: Hold) -> None:
         self._status.held = hold.on
-        held = I2Error(hold.reason, code=Code.MASS_DELETE_HELD, next_step=f"i2 rule release {self._source.rule}")
+        rule, node = self._source.rule, self._work.peer.name
+        step = Spoken.of(
+            f"if it is meant: i2 rule release {rule} on {node}",
+            f"若确属本意，请在 {node} 上执行 i2 rule release {rule}",
+        )
+        held = I2Error(hold.reason, code=Code.MASS_DELETE_HELD, next_step=step)
         self._advance(Event.HELD if hold.on else Event.RELEASED, held if hold.on else None)
         if not hold.on:
             self._source.say(self._source.rule, Code.MASS_DELETE_HELD, "released by the backup node")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from i2core.api import Change, Code, Op, Place
+from i2core.api import Change, Code, Lost, Op, Place, StopRule
 from i2core.config.model import Brake, OrphanAction, Orphans
 from i2core.rule.status import State
 from i2core.testing.memory_sink import MemoryDisk, memory_sink
+from i2core.testing.trees import compare_trees
 
 from .pair import Nodes, open_nodes, until
 
@@ -168,3 +169,28 @@ async def test_a_link_that_breaks_while_deletes_are_held_holds_them_anew(tmp_pat
             assert nodes.service.release("data1")
             await until(lambda: status.mirrored)
             assert not disk.roots[bytes(nodes.target)].entries
+
+
+@pytest.mark.parametrize("anew", [True, False])
+async def test_a_root_that_is_gone_ends_the_rule_when_that_was_released(anew: bool, tmp_path: Path) -> None:
+    """What stands there later, be it another directory or the same, is compared by the next start."""
+    async with open_nodes(tmp_path) as nodes:
+        fill(nodes, 3)
+        with pytest.raises(StopRule) as stopped:
+            async with nodes.running() as status:
+                nodes.source.rename(tmp_path / "away")
+                nodes.capture.tell(Change(Op.REMOVE, Place(0, b"")))
+                await until(lambda: status.held)
+                assert "data1 on bak" in status.next_step
+                if anew:
+                    nodes.source.mkdir(0o700)
+                    (nodes.source / "new").touch()
+                    nodes.capture.tell(Lost(Place(0, b""), "the root is there again"))
+                assert nodes.service.release("data1")
+                await until(lambda: False)
+        assert (stopped.value.code, stopped.value.obj) == (Code.SOURCE_GONE, str(nodes.source))
+        assert not any(nodes.target.iterdir())
+        if not anew:
+            (tmp_path / "away").rename(nodes.source)
+        async with nodes.running():
+            assert compare_trees(nodes.source, nodes.target) == []
