@@ -67,18 +67,31 @@ def size(count: int) -> str:
     return f"{value / 1000:.1f} TB"
 
 
+_FOLDED_COLUMNS = 30
+"""The widest column of a table keeps at least so much of a terminal's width."""
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints aligned columns on stdout. Never wraps when stdout is no terminal, so that grep and cut work."""
+    """Prints aligned columns on stdout. On a terminal that is too narrow the widest column folds, and no other gives
+    way. Never wraps when stdout is no terminal, so that grep and cut work."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(heads))
-    for head in heads:
-        drawn.add_column(head, no_wrap=True)
-    for row in rows:
-        drawn.add_row(*(Text(shown(cell)) for cell in row))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000, highlight=False).print(drawn)
+    cells = [[shown(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(heads, *cells, strict=True)]
+    widest = widths.index(max(widths))
+    for number, head in enumerate(heads):
+        drawn.add_column(head, no_wrap=number != widest, overflow="fold")
+    for row in cells:
+        drawn.add_row(*map(Text, row))
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000, highlight=False)
+    if sys.stdout.isatty():
+        others = sum(width + 2 for width in widths) - widths[widest]
+        console.width = max(console.width, others + min(widths[widest], _FOLDED_COLUMNS))
+    console.print(drawn, soft_wrap=False)
 
 
 def error_lines(error: I2Error) -> list[str]:

@@ -68,11 +68,16 @@ def list_(config_file: str | None, state_dir: str | None) -> None:
         click.echo(words("no_rules"))
     else:
         heads = [words(key) for key in ("rule", "role", "state", "bandwidth")]
-        rows = [(item["name"], words(item["role"]), words(item["state"]), _bandwidth(item)) for item in found]
+        rows = [(item["name"], words(item["role"]), _state(item), _bandwidth(item)) for item in found]
         table(heads, rows)
 
 
 _LISTED = ("name", "role", "state", "percent", "code", "bandwidth_bps")
+
+
+def _state(item: dict[str, Any]) -> str:
+    """A held rule is abnormal to programs; its link is well."""
+    return words("held") if item["held"] else words(item["state"])
 
 
 def _bandwidth(item: dict[str, Any]) -> str:
@@ -126,11 +131,13 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
     def or_dash(value: Any, form: Callable[[Any], str] = str) -> str:
         return "-" if value is None or value == "" else form(value)
 
-    cause = item["cause_zh" if language() == "zh" else "cause"]
+    chinese = language() == "zh"
+    cause, step = item["cause_zh" if chinese else "cause"], item["next_step_zh" if chinese else "next_step"]
+    why = ": ".join(part for part in (item["object"], cause) if part)
     return (
         item["name"],
         words(item["role"]),
-        words(item["state"]) + (f" ({words('held')})" if item["held"] and item["state"] != "held" else ""),
+        _state(item),
         or_dash(item["percent"], lambda percent: f"{percent}%"),
         or_dash(item["code"]),
         str(item["seq"]),
@@ -139,7 +146,7 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
         or_dash(item["lag_bytes"], size),
         or_dash(item["spool_bytes"], size),
         or_dash(item["capture"]),
-        or_dash(": ".join(part for part in (item["object"], cause) if part)),
+        or_dash(f"{why} → {step}" if step and item["level"] != "info" else why),
     )
 
 
