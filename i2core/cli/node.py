@@ -42,11 +42,13 @@ def run(config_file: str | None) -> None:
     import trio
 
     from i2core.config.load import load
+    from i2core.node.ports import check_ports
     from i2core.node.supervisor import run_node
     from i2core.registry import Registry
 
     registry = Registry.load()
-    trio.run(run_node, load(_config_path(config_file), registry), registry)
+    config = load(_config_path(config_file), registry, look_further=check_ports)
+    trio.run(run_node, config, registry)
 
 
 @node.command("id")

@@ -43,11 +43,18 @@ def _plaintext_refused(address: str) -> Words:
     )
 
 
-def load(path: Path, registry: Drivers, *, look_at_disk: bool = True) -> NodeConfig:
+def load(
+    path: Path,
+    registry: Drivers,
+    *,
+    look_at_disk: bool = True,
+    look_further: Callable[[NodeConfig, Report], None] | None = None,
+) -> NodeConfig:
     """The configuration in that file.
 
     `look_at_disk` False leaves out what depends on this host at this moment (are the sources there, are the key files
-    safe): for commands that only ask for names, and must work while a disk is missing.
+    safe): for commands that only ask for names, and must work while a disk is missing. `look_further` notes what else
+    is wrong for who is to run it.
 
     Raises:
         ConfigErrors: (a `UsageError`) the file cannot be read, is no TOML, or has mistakes; all of them are told.
@@ -63,6 +70,8 @@ def load(path: Path, registry: Drivers, *, look_at_disk: bool = True) -> NodeCon
         raise ConfigErrors([Mistake(file, 0, "", Words("is nested too deeply", "嵌套过深"))]) from None
     report = Report(file, lines)
     config = read_node(data, path, report, registry, look_at_disk=look_at_disk)
+    if look_further is not None:
+        look_further(config, report)
     if mistakes := report.mistakes():
         raise ConfigErrors(mistakes)
     return config

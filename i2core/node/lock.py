@@ -44,3 +44,18 @@ def locked(state_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def is_locked(state_dir: Path) -> bool:
+    """True when another process holds `state_dir`. Changes nothing on disk."""
+    try:
+        fd = os.open(state_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
