@@ -74,14 +74,14 @@ def run(first: int, count: int, jobs: int, tell: Callable[[Campaign], None], *, 
                 campaign.add(json.loads(line))
                 tell(campaign)
 
-    try:
-        with ThreadPoolExecutor(jobs) as threads:
+    with ThreadPoolExecutor(jobs) as threads:
+        try:
             for done in [threads.submit(follow, worker) for worker in workers]:
                 done.result()
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
     if campaign.histories < count:
         raise I2Error(f"a process of the simulation ended early: {campaign.histories} of {count} histories were played")
     return campaign

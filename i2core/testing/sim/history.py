@@ -26,9 +26,9 @@ class Verdict:
     plan: Plan
     violation: str
     trace: list[str]
-    cpu_s: float
     simulated_s: float
     steps: int
+    cpu_s: float = 0.0
 
     @property
     def seed(self) -> int:
@@ -58,6 +58,17 @@ def play(seed: int) -> Verdict:
     gc.disable()
     gc.freeze()
     sys.unraisablehook = lambda _: None  # a dead machine's generators cannot even close
+    try:
+        verdict = _play(seed)
+    finally:
+        gc.collect()  # when nobody holds the world any more
+        gc.unfreeze()
+        gc.enable()
+        sys.unraisablehook = sys.__unraisablehook__
+    return attrs.evolve(verdict, cpu_s=time.process_time() - begun)
+
+
+def _play(seed: int) -> Verdict:
     world = World(plan(seed))
     steps, clock = _Steps(), MockClock(autojump_threshold=0)
     violation = ""
@@ -73,15 +84,10 @@ def play(seed: int) -> Verdict:
         violation = world.violation
     finally:
         world.close()
-        gc.collect()
-        gc.unfreeze()
-        gc.enable()
-        sys.unraisablehook = sys.__unraisablehook__
     return Verdict(
         plan=world.plan,
         violation=violation,
         trace=world.trace,
-        cpu_s=time.process_time() - begun,
         simulated_s=clock.current_time(),
         steps=steps.count,
     )
