@@ -8,7 +8,7 @@ from i2core.rule.source import Say
 from i2core.rule.states import Action, Event, Phase, advance
 from i2core.rule.status import RuleStatus
 
-_OVER = (Event.MIRROR_DONE, Event.RELEASED, Event.LINK_BACK, Event.STOP)
+_OVER = (Event.MIRROR_DONE, Event.RESUMED, Event.RELEASED, Event.LINK_BACK, Event.STOP)
 """Behind these nothing is wrong any more."""
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2core.api import Code
+from i2core.rule.life import Life
 from i2core.rule.states import FAULTS, Action, Cause, Event, InvalidTransition, Phase, Transition, advance, fault
-from i2core.rule.status import State
+from i2core.rule.status import RuleStatus, State
 
 STOPPED = Phase()
 LISTING = Phase(State.LISTING, Cause.NONE)
@@ -31,6 +32,15 @@ def test_from_start_to_replicating() -> None:
     assert after(Event.START) == Transition(LISTING, Code.RULE_RESTARTED, Action.START)
     assert after(Event.START, Event.MIRROR_BEGUN) == Transition(MIRRORING)
     assert after(*UP) == Transition(REPLICATING, Code.MIRROR_DONE)
+
+
+@pytest.mark.parametrize("over", [Event.RESUMED, Event.MIRROR_DONE])
+def test_a_rule_that_works_has_nothing_to_say(over: Event) -> None:
+    life = Life(RuleStatus(name="data1"), lambda rule, code, line: None)
+    life.advance(Event.START)
+    told = [life.status.as_json()["code"]]
+    life.advance(over)
+    assert [*told, life.status.as_json()["code"]] == [Code.RULE_RESTARTED, None]
 
 
 def test_an_empty_source_needs_no_mirroring() -> None:
