@@ -3,6 +3,7 @@ what is still to come is asked for at the daemon."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def log(config_file: str | None, state_dir: str | None, follow: bool, after: int
     from i2core.node.place import find_state_dir
 
     place = find_state_dir(Path(config_file) if config_file else None, Path(state_dir) if state_dir else None)
-    entries = _follow(place, after) if follow else _kept(place / "log", after)
+    entries = _follow(place, after) if follow else _kept(place, after)
     chosen = (entry for entry in entries if rule is None or entry["rule"] == rule)
     if wants_json():
         _print_json(chosen, lines=follow)
@@ -64,14 +65,39 @@ def _print_json(entries: Entries, *, lines: bool) -> None:
     click.echo("\n]")
 
 
-def _kept(directory: Path, after: int | None) -> Entries:
-    """What is on disk."""
+def _kept(state_dir: Path, after: int | None) -> Entries:
+    """What is on disk; nothing of a node that has not run yet.
+
+    Raises:
+        UsageError: there is no such node, or this user may not look at it.
+    """
+    from i2core.api import UsageError
+    from i2core.node.speech import said
+
+    try:
+        known = os.listdir(state_dir)
+        if "log" in known:
+            os.listdir(state_dir / "log")
+    except PermissionError as error:
+        raise UsageError(
+            said("this user may not read the logbook", "当前用户无权读取日志"),
+            obj=str(state_dir),
+            next_step=said("run the command as the daemon's user (sudo)", "请以守护进程的用户身份执行（sudo）"),
+        ) from error
+    except FileNotFoundError as error:
+        raise UsageError(
+            said("no node has its state here", "此处没有节点的状态目录"),
+            obj=str(state_dir),
+            next_step=said("name its config with --config", "请用 --config 指定其配置"),
+        ) from error
+    return _read(state_dir / "log", after) if "log" in known else iter(())
+
+
+def _read(directory: Path, after: int | None) -> Entries:
     from i2core.node.log_files import oldest_cursor, read_entries
     from i2core.node.logbook import is_lost
 
     cursor = after or 0
-    if not directory.is_dir():
-        return
     oldest = oldest_cursor(directory)
     if is_lost(cursor, oldest) and after is not None:
         _warn(oldest)

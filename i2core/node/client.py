@@ -57,6 +57,8 @@ class ControlClient:
         try:
             response = self._http.request(method, path, timeout=timeout_s)
         except httpx.TransportError as error:
+            if _is_forbidden(error):
+                raise _forbidden(self._where) from error
             raise I2Error(
                 said(f"no daemon answers here ({error})", f"没有守护进程应答（{error}）"),
                 code=Code.NETWORK,
@@ -78,8 +80,10 @@ class ControlClient:
                 ),
                 obj=self._where,
             ) from None
-        kind = UsageError if fault["exit_code"] == UsageError.exit_code else I2Error
-        raise kind(fault["message"], code=Code(fault["code"]), obj=fault["object"], next_step=fault["next"])
+        kind, code = UsageError if fault["exit_code"] == UsageError.exit_code else I2Error, Code(fault["code"])
+        # Who prints an error says what the code means; a cause that is not known in Chinese has it in front as well.
+        cause = said(fault["message"], fault["message_zh"].removeprefix(f"{code.text.zh}："))
+        raise kind(cause, code=code, obj=fault["object"], next_step=said(fault["next"], fault["next_zh"]))
 
 
 @contextmanager
@@ -94,6 +98,8 @@ def control_client(state_dir: Path) -> Iterator[ControlClient]:
             transport = httpx.HTTPTransport(uds=f"{directory}/{SOCKET}")
             with httpx.Client(transport=transport, base_url="http://i2", timeout=TIMEOUT_S) as http:
                 yield ControlClient(http, str(state_dir))
+    except PermissionError as error:
+        raise _forbidden(str(state_dir)) from error
     except OSError as error:
         raise I2Error(
             said(f"no daemon has run here ({error.strerror})", f"此处未运行过守护进程（{error.strerror}）"),
@@ -104,3 +110,17 @@ def control_client(state_dir: Path) -> Iterator[ControlClient]:
                 "请用 i2 node run 启动，或用 --config 指定其配置",
             ),
         ) from error
+
+
+def _is_forbidden(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, PermissionError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _forbidden(where: str) -> UsageError:
+    return UsageError(
+        said("this user may not ask the daemon here", "当前用户无权访问此处的守护进程"),
+        obj=where,
+        next_step=said("run the command as the daemon's user (sudo)", "请以守护进程的用户身份执行（sudo）"),
+    )

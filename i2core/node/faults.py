@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from i2core.api import Code, I2Error
+from i2core.rule.line import told
 from i2core.tasks import leaf
 
 NO_THREAD = "can't start new thread"
@@ -30,12 +31,16 @@ def as_i2error(error: BaseException) -> I2Error:
 
 
 def error_json(error: I2Error) -> dict[str, Any]:
-    """An error for a program: ``{"state": "failed", "code", "object", "message", "next", "exit_code"}``."""
+    """An error for a program: ``{"state": "failed", "code", "object", "message", "message_zh", "next", "next_zh",
+    "exit_code"}``; both languages as `told` has them."""
+    both = told(error.code, obj=error.obj, cause=error.cause, next_step=error.next_step)
     return {
         "state": "failed",
         "code": error.code.value,
         "object": error.obj,
-        "message": error.cause,
-        "next": error.next_step or error.code.text.next_en,
+        "message": both["cause"],
+        "message_zh": both["cause_zh"],
+        "next": both["next_step"],
+        "next_zh": both["next_step_zh"],
         "exit_code": error.exit_code,
     }

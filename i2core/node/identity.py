@@ -29,6 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from i2core.api import UsageError
 from i2core.node.private_file import locked_directory, read_private, write_new
+from i2core.node.speech import said
 
 _DIRECTORY = "identity"
 _UNFINISHED = ".identity.new"
@@ -75,13 +76,21 @@ class Identity:
         certificate, key = directory / "certificate.pem", directory / "key.pem"
         for path in (certificate, key):
             if not path.exists():
-                raise UsageError("the node's identity is incomplete", obj=str(path), next_step=_RESTORE)
+                raise UsageError(
+                    said("the node's identity is incomplete", "节点身份不完整"), obj=str(path), next_step=_restore()
+                )
         mode = stat.S_IMODE(directory.stat().st_mode)
         if mode & 0o022:
             raise UsageError(
-                f"others may replace the node's identity (mode {mode:04o})",
+                said(
+                    f"others may replace the node's identity (mode {mode:04o})",
+                    f"其他用户可以替换节点身份（权限 {mode:04o}）",
+                ),
                 obj=str(directory),
-                next_step="chmod 700 if nobody did; else remove the directory for a new identity",
+                next_step=said(
+                    "chmod 700 if nobody did; else remove the directory for a new identity",
+                    "若无人替换过，请 chmod 700；否则删除该目录以生成新身份",
+                ),
             )
         try:
             private = load_pem_private_key(read_private(key, unseen=True), password=None)
@@ -91,13 +100,23 @@ class Identity:
                 for public in (private.public_key(), shown.public_key())
             )
         except (ValueError, TypeError) as error:
-            raise UsageError("the node's identity is damaged", obj=str(directory), next_step=_RESTORE) from error
+            raise UsageError(
+                said("the node's identity is damaged", "节点身份已损坏"), obj=str(directory), next_step=_restore()
+            ) from error
         if own != theirs:
-            raise UsageError("key and certificate do not belong together", obj=str(directory), next_step=_RESTORE)
+            raise UsageError(
+                said("key and certificate do not belong together", "密钥与证书不匹配"),
+                obj=str(directory),
+                next_step=_restore(),
+            )
         return cls(name=name, certificate=certificate, key=key, fingerprint=fingerprint_of(shown))
 
 
-_RESTORE = "restore the directory from a backup, or remove it for a new identity that all peers must be told"
+def _restore() -> str:
+    return said(
+        "restore the directory from a backup, or remove it for a new identity that all peers must be told",
+        "从备份恢复该目录，或删除它以生成新身份并告知所有对端",
+    )
 
 
 def fingerprint_of(certificate: x509.Certificate) -> str:

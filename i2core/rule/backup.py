@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -28,6 +29,7 @@ from i2core.api import (
 )
 from i2core.config.model import BackupRole, DriverChoice
 from i2core.config.options import structure_options
+from i2core.config.words import Spoken
 from i2core.pipeline.chain import CodecChain
 from i2core.pipeline.select import Drivers
 from i2core.rule.line import code_in
@@ -120,7 +122,11 @@ class BackupService:
             key = (position.peer, rule)
             if any(session[:2] == key for session in self._sessions):
                 raise UsageError(
-                    f"{position.peer} is sending it", obj=rule, next_step=f"stop the rule on {position.peer} first"
+                    Spoken.of(f"{position.peer} is sending it", f"{position.peer} 正在发送该规则"),
+                    obj=rule,
+                    next_step=Spoken.of(
+                        f"stop the rule on {position.peer} first", f"请先在 {position.peer} 上停止该规则"
+                    ),
                 )
             PositionFile(self._positions, *key).forget()
             self._replicas.pop(key, None)
@@ -316,7 +322,7 @@ class BackupService:
                 for mine in targets:
                     if (mine + b"/").startswith(theirs + b"/") or (theirs + b"/").startswith(mine + b"/"):
                         raise StopRule(
-                            f"rule {replica.rule} of {replica.peer} writes {theirs!r} already",
+                            f"rule {replica.rule} of {replica.peer} writes {os.fsdecode(theirs)} already",
                             code=Code.DUPLICATE_TASK,
                             obj=key[1],
                             next_step="give each rule a target of its own",

@@ -101,6 +101,7 @@ async def test_two_rules_with_one_target(tmp_path: Path, nested: str) -> None:
             with pytest.raises(StopRule, match="data1") as refused:
                 await nodes.run(nodes.rule(name="data2", pairs=(pair,)), status=RuleStatus(name="data2"))
             assert refused.value.code is Code.DUPLICATE_TASK
+            assert refused.value.cause.endswith(f"writes {nodes.target} already")
         assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,23 @@ def test_lines_that_were_removed_are_told(
     oldest = log_files.oldest_cursor(state_dir / "log")
     assert printed.out.splitlines()[0].split()[0] == str(oldest)
     assert printed.err == f"i2: lines behind this cursor are gone; the oldest that is left is {oldest}\n"
+
+
+def test_a_place_without_a_node_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["node", "log", "--state-dir", str(tmp_path / "mistyped")]) == 2
+    assert str(tmp_path / "mistyped") in capsys.readouterr().err
+
+
+def test_a_logbook_of_another_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert run(["node", "log", "--state-dir", str(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    assert str(tmp_path) in line and "sudo" in line
 
 
 def test_a_node_that_has_not_run_has_no_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

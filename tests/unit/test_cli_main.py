@@ -117,7 +117,9 @@ def test_json_error_is_one_document(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         "code": 3606,
         "object": "/r/\udcff",
         "message": "full",
+        "message_zh": f"{Code.REPLICA_FULL.text.zh}：full",
         "next": Code.REPLICA_FULL.text.next_en,
+        "next_zh": Code.REPLICA_FULL.text.next_zh,
         "exit_code": 1,
     }
     assert "\\udcff" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import attrs
 import click
@@ -22,6 +23,7 @@ import trio.testing
 from i2core.api import Code, I2Error, StopRule, UsageError
 from i2core.cli.main import run
 from i2core.config.model import NodeConfig, Pair, Rule
+from i2core.node import client as client_module
 from i2core.node.client import ControlClient, control_client
 from i2core.node.control import serve_control
 from i2core.node.identity import Identity
@@ -205,6 +207,37 @@ async def test_rule_commands(
         assert "released" in capsys.readouterr().out
         assert await _i2("rule", "release", "received", "--json", *place) == 0
         assert json.loads(capsys.readouterr().out) == {"name": "received", "action": "release", "done": False}
+
+
+async def test_errors_of_the_daemon_are_said_in_the_language_of_who_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for daemons, mine, cause in (("en", 1, "此处没有该名称的规则"), ("zh", 0, "no rule of this name here")):
+        monkeypatch.setenv("I2_LANG", daemons)
+        monkeypatch.setattr(client_module, "said", lambda *both, mine=mine: both[mine])
+        async with _node(tmp_path):
+            with pytest.raises(UsageError) as unknown:
+                await _ask(tmp_path, lambda client: client.act("no such rule", "stop"))
+        assert unknown.value.cause == cause
+
+
+@pytest.mark.parametrize("where", ["directory", "socket"])
+def test_another_user_is_told_whose_daemon_it_is(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied")
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        if where == "directory":
+            raise denied
+        raise httpx.ConnectError(str(denied)) from denied
+
+    if where == "directory":
+        monkeypatch.setattr(client_module, "short_path", refuse)
+    else:
+        monkeypatch.setattr(httpx.HTTPTransport, "handle_request", refuse)
+    assert run(["rule", "status", "--state-dir", str(tmp_path)]) == 2
+    assert "sudo" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["", "missing"])
