@@ -10,6 +10,7 @@ import attrs
 from i2core.api import Code, Place, StopRule
 from i2core.api.entries import AttributesUnreadable
 from i2core.config.model import OnError
+from i2core.config.words import Spoken
 from i2core.pipeline.chain import FilterChain
 from i2core.pipeline.tree import SourceTree
 from i2core.rule.catalog import Catalog
@@ -56,6 +57,10 @@ class Source:
             name = error.filename
             place = place if place.path.rpartition(b"/")[2] == name else place.child(name)
         if self.on_error is OnError.STOP:
-            raise StopRule(message, code=code, obj=self.show(place), next_step='or set on_error = "log"')
+            step = Spoken.of(
+                'let this node read it, exclude it, or set on_error = "log"',
+                '允许本节点读取它，或将其排除，或设置 on_error = "log"',
+            )
+            raise StopRule(message, code=code, obj=self.show(place), next_step=step)
         self.status.skip(self.show(place), code, message)
         self.say(self.rule, code, f"{self.show(place)}: {message}; skipped")

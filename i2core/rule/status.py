@@ -86,6 +86,7 @@ class RuleStatus:
     """The backup node holds a mass delete until released."""
     skipped: list[Skipped] = attrs.field(factory=list)
     skipped_count: int = 0
+    _skips: set[tuple[str, int]] = attrs.field(factory=set, init=False, repr=False, eq=False)
     started_s: float = attrs.field(factory=time.monotonic)
 
     @property
@@ -111,10 +112,13 @@ class RuleStatus:
         self.code, self.obj, self.cause, self.next_step = None, "", "", ""
 
     def skip(self, path: str, code: Code, message: str) -> None:
-        """Notes an object that was left out."""
+        """Notes an object that was left out; once, however often it is tried again."""
+        if (path, int(code)) in self._skips:
+            return
         self.skipped_count += 1
         if len(self.skipped) < SKIPPED_KEPT:
             self.skipped.append(Skipped(path, int(code), message))
+            self._skips.add((path, int(code)))
 
     def as_json(self) -> dict[str, Any]:
         """The fields of ``i2 rule status --json``."""
