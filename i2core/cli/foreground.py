@@ -61,7 +61,7 @@ class Foreground:
     def _to_directory(self, registry: Registry, role: BackupRole) -> bool:
         for root in role.allow_roots:
             # A daemon never makes these, for a disk that is not mounted must not go unnoticed; here the user named it.
-            os.makedirs(root, exist_ok=True)
+            _make_directory(root)
         with ExitStack() as stack:
             if self.once:
                 work, backup_dir = None, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="i2-")))
@@ -138,7 +138,7 @@ class Foreground:
             with trio.CancelScope() as scope:
                 await nursery.start(_cancel_on_signal, scope)
                 await run_rule(
-                    WorkRule(rule=self.single.rule, peer=peer),
+                    WorkRule(rule=self.single.rule, peer=peer, release_step=_release_here() if backup else ""),
                     registry=registry,
                     transport=transport,
                     status=self.status,
@@ -148,6 +148,33 @@ class Foreground:
                 )
             ended_by_signal = scope.cancelled_caught
         return not ended_by_signal or (self.status.mirrored and not self.once)
+
+
+def _make_directory(root: bytes) -> None:
+    """Makes it where it is missing.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        os.makedirs(root, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            said(f"cannot be made: {error.strerror}", f"无法创建：{error.strerror}"),
+            obj=os.fsdecode(root),
+            next_step=said(
+                "choose a directory that this user may write, or run as root",
+                "请选择当前用户可写的目录，或以 root 运行",
+            ),
+        ) from error
+
+
+def _release_here() -> str:
+    """The replica is a directory here, and no daemon has it."""
+    return said(
+        "end this with Ctrl-C; the same command, once the source is there, compares anew",
+        "请用 Ctrl-C 结束；待源恢复后再次执行同一命令，将重新比较",
+    )
 
 
 async def _cancel_on_signal(

@@ -79,7 +79,11 @@ def single_rule(wish: Wish) -> Single:
     Raises:
         UsageError: source missing or of a wrong kind, paths inside each other, an option that does not fit.
     """
+    for what, given in (("SRC", wish.source), ("DST", wish.destination)):
+        if not given:
+            raise UsageError(said("is empty", "为空"), obj=what, next_step=said("name a path", "请指定路径"))
     source = _source(wish.source)
+    _refuse_relative_remote(wish.destination)
     node, directory = split_destination(wish.destination)
     target = _local_target(source, directory) if node is None else _remote_target(source, directory)
     orphans = _orphans(wish.orphans, source, target, local=node is None)
@@ -127,6 +131,20 @@ def _source(given: str) -> bytes:
             next_step=said("name the directory it is in", "请指定其所在目录"),
         )
     return path
+
+
+def _refuse_relative_remote(destination: str) -> None:
+    """Refuses ``NODE:dir``, which other tools take for a directory on that node; one here must be there already."""
+    node, colon, directory = destination.partition(":")
+    if colon and "/" not in node and not directory.startswith("/") and not os.path.lexists(destination):
+        raise UsageError(
+            said("a directory on another node is an absolute path", "其他节点上的目录必须是绝对路径"),
+            obj=destination,
+            next_step=said(
+                f"write {node}:/{directory}, or ./{destination} for a directory here",
+                f"请写成 {node}:/{directory}；若指本机目录，请写成 ./{destination}",
+            ),
+        )
 
 
 def _directory_of(source: bytes, target: bytes) -> bytes:

@@ -89,6 +89,8 @@ class WorkRule:
     """Where records wait on disk; None: only in memory."""
     throttle: Throttle = attrs.field(factory=Throttle)
     """Limits what is sent; those that nobody sets are none."""
+    release_step: str = ""
+    """How a held delete goes on where no daemon has the replica, so that nobody could be told to release it."""
 
 
 async def run_rule(
@@ -359,7 +361,7 @@ class _Runner:
     def _held(self, hold: Hold) -> None:
         self._status.held = hold.on
         rule, node = self._source.rule, self._work.peer.name
-        step = Spoken.of(
+        step = self._work.release_step or Spoken.of(
             f"if it is meant: i2 rule release {rule} on {node}",
             f"若确属本意，请在 {node} 上执行 i2 rule release {rule}",
         )

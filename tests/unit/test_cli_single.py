@@ -36,6 +36,11 @@ def _rule(source: Path | str, destination: Path | str, **wish: object) -> Single
         ("src", "link-to-src"),
         ("src/file", "src"),
         ("fifo", "dst"),
+        ("", "dst"),
+        ("src", ""),
+        ("src", "bak1:"),
+        ("src", "bak1:relative/dst"),
+        ("src", "/proc/dst"),
     ],
 )
 def test_refused_with_nothing_created(
@@ -98,6 +103,13 @@ def test_another_node_needs_a_config(source: Path, capsys: pytest.CaptureFixture
 )
 def test_destinations(given: str, split: tuple[str | None, str]) -> None:
     assert split_destination(given) == split
+
+
+def test_a_colon_in_a_name_that_is_here(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _rule(source, "./a:b").rule.pairs[0].target == os.fsencode(tmp_path / "a:b")
+    (tmp_path / "a:b").mkdir()
+    assert _rule(source, "a:b").rule.pairs[0].target == os.fsencode(tmp_path / "a:b")
 
 
 def test_directory_rule(source: Path, tmp_path: Path) -> None:
