@@ -18,6 +18,7 @@ import trio
 from i2core.api import Code
 from i2core.cli.output import shown, size
 from i2core.cli.words import words
+from i2core.config.words import language
 from i2core.rule.status import RuleStatus, State
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class Progress:
         """Takes a log line; the next drawing shows it. Only coded lines matter to somebody who watches."""
         del rule
         if code is not None:
-            self._lines.append(f"i2: [{code.value}] {shown(line)}")
+            what = f"{code.text.zh}：" if language() == "zh" else ""
+            self._lines.append(f"i2: [{code.value}] {what}{shown(line.removesuffix(f' [{code.value}]'))}")
 
     async def run(self) -> None:
         """Draws until cancelled, then once more with the last figures."""
@@ -140,7 +142,7 @@ class Progress:
 
     def _figures(self, now: float) -> str:
         status = self.status
-        name = words(status.state.value)
+        name = words("held" if status.held else status.state.value)
         wire = self._wire.feed(now, status.wire_bytes)
         if status.state is State.REPLICATING:
             return (

@@ -38,7 +38,7 @@ def human(entry: Mapping[str, Any], language: Language) -> str:
         words.append(f"{rule}:")
     if code is not None and not line.endswith(f"[{code}]"):
         words.append(f"[{code}]")
-    words.append(line)
+    words.append(f"{entry['text_zh']}：{line}" if language == "zh" and code is not None else line)
     step = entry["next_step_zh" if language == "zh" else "next_step"]
     if entry["level"] != "info" and step and step not in line:
         words.append(f"（下一步：{step}）" if language == "zh" else f"(next: {step})")

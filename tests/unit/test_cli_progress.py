@@ -59,6 +59,35 @@ def test_plain_lines_on_a_stream_that_is_no_terminal(monkeypatch: pytest.MonkeyP
     assert "replicating changes as they happen" in live
 
 
+@pytest.mark.parametrize(
+    ("language", "line"),
+    [("en", "i2: [3608] f: owner"), ("zh", "i2: [3608] 灾备端不支持某类属性：f: owner")],
+)
+def test_a_line_has_its_code_once_and_what_it_means_in_chinese(
+    language: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("I2_LANG", language)
+    out = io.StringIO()
+    progress = Progress(RuleStatus(name="a"), once=True, stream=out)
+    progress.say("a", Code.ATTRIBUTE_UNSUPPORTED, "f: owner [3608]")
+    progress._draw(None)
+    assert out.getvalue() == line + "\n"
+
+
+def test_a_held_rule_has_not_lost_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2_LANG", "en")
+    out = io.StringIO()
+    Progress(RuleStatus(name="a", state=State.ABNORMAL, held=True), once=False, stream=out)._draw(None)
+    assert out.getvalue().startswith("i2: held ")
+
+
+def test_what_is_tried_again_is_skipped_once() -> None:
+    status = RuleStatus(name="a")
+    for code in (Code.OPEN_SOURCE, Code.READ_SOURCE, Code.OPEN_SOURCE):
+        status.skip("/src/f", code, "Permission denied")
+    assert (status.skipped_count, [item.code for item in status.skipped]) == (2, [3559, 3560])
+
+
 async def test_the_last_lines_are_shown_at_the_end() -> None:
     out = io.StringIO()
     progress = Progress(RuleStatus(name="a"), once=True, stream=out)

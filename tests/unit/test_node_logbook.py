@@ -85,7 +85,7 @@ def test_people_read_their_own_language(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("I2_LANG", "zh")
     err = io.StringIO()
     open_book(None, stderr=err).say("数据", Code.REPLICA_FULL, "/backup: no space")
-    assert err.getvalue().endswith("数据: [3606] /backup: no space （下一步：释放空间后启动规则）\n")
+    assert err.getvalue().endswith("数据: [3606] 灾备机磁盘已满：/backup: no space （下一步：释放空间后启动规则）\n")
 
 
 def test_a_line_without_code_or_rule(tmp_path: Path) -> None:
