@@ -136,9 +136,16 @@ class RunningNode:
         return next((rule.backup for rule in self.config.rules if rule.name == name), "the backup node")
 
     def _runner(self, name: str) -> RuleRunner:
-        if name not in self.runners:
-            raise unknown_rule(name)
-        return self.runners[name]
+        if name in self.runners:
+            return self.runners[name]
+        for status in self.backup.statuses() if self.backup else []:
+            if status.name == name:
+                raise UsageError(
+                    said("this node receives it, and does not run it", "本节点只接收该规则，不运行它"),
+                    obj=name,
+                    next_step=said(f"run the command on {status.peer}", f"请在 {status.peer} 上执行该命令"),
+                )
+        raise unknown_rule(name)
 
 
 def unknown_rule(name: str) -> UsageError:

@@ -117,6 +117,16 @@ async def test_start_stop_release(tmp_path: Path) -> None:
         assert not await _ask(tmp_path, lambda client: client.act("received", "release"))
 
 
+async def test_who_receives_a_rule_does_not_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2_LANG", "en")
+    async with _node(tmp_path):
+        with pytest.raises(UsageError) as start:
+            await _ask(tmp_path, lambda client: client.act("received", "start"))
+        with pytest.raises(UsageError) as stop:
+            await _ask(tmp_path, lambda client: client.act("received", "stop"))
+    assert (start.value.next_step, stop.value.next_step) == ("run the command on web1",) * 2
+
+
 async def test_errors_come_back_as_they_were_raised(tmp_path: Path) -> None:
     async with _node(tmp_path):
         with pytest.raises(UsageError) as unknown:
