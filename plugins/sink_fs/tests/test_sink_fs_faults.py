@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from i2_sink_fs import system, volumes
+from i2_sink_fs.attributes import Attributes
 
 from i2core.api import Batch, Code, Kind, Meta, Record, StopRule
 
@@ -191,6 +192,12 @@ trio.run(main)
 kinds = sorted(line.partition("replica: ")[2].partition(" (")[0] for line in said)
 assert kinds == ["devices", "extended attributes trusted.*", "owner"], said
 """
+
+
+def test_the_root_of_a_replica_has_a_name_in_what_is_said() -> None:
+    said: list[str] = []
+    Attributes(said.append).unsupported("owner", "")
+    assert [line.partition(": ")[0] for line in said] == ["."]
 
 
 @pytest.mark.root

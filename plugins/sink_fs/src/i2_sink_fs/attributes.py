@@ -46,6 +46,7 @@ class Attributes:
         """Notes that objects of this kind cannot be made or set here; the first one alone is said."""
         if kind not in self._said:
             self._said.add(kind)
+            place = place or "."  # the replica's root
             code = Code.ATTRIBUTE_UNSUPPORTED
             said = f"{place}: {code.text.en}: {kind} ({code.text.next_en}; said once) [{code.value}]"
             self._say(Line(said, code=code, obj=place, cause=kind))
