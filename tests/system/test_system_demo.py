@@ -40,7 +40,9 @@ def test_ended_early_nothing_is_left(number: signal.Signals, i2: Commands, tmp_p
     assert i2.finish(demo, number)[0] == 130
     assert all(i2.ended(pid, 0.1) for pid in processes)
     assert _left(tmp_path / "home") == []
-    assert "Traceback" not in log.read_text()
+    said = log.read_text()
+    assert "Traceback" not in said
+    assert "goes on from here" not in said, "there is no next run of a demo"
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import pytest
 from i2core.api import Code, StopRule, UsageError
 from i2core.cli import main
 from i2core.cli.output import json_option, shown, size
+from i2core.registry import Registry
 
 
 def _ending_in(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -157,3 +158,12 @@ def test_shown_escapes_what_could_fool_a_terminal() -> None:
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB")])
 def test_sizes_for_people(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_a_demo_without_its_plugins_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = Registry.load(enabled=["builtin"])
+    monkeypatch.setattr(Registry, "load", lambda: core)
+    assert main.run(["demo"]) == 2
+    assert "install its plugin" in capsys.readouterr().err

@@ -15,13 +15,14 @@ import attrs
 import click
 import trio
 
-from i2core.api import Code, I2Error, StopRule
+from i2core.api import Code, DriverKind, I2Error, StopRule
 from i2core.cli.demo.pair import BACKUP, RULE, WORK, Pair
 from i2core.cli.demo.verdict import Verdict, judge
 from i2core.cli.demo.view import Figures, Lag, View, figures
 from i2core.cli.demo.workload import plant
 from i2core.cli.output import document, json_option, wants_json
 from i2core.cli.words import words
+from i2core.registry import Registry
 from i2core.rule.status import State
 from i2core.tasks import background
 
@@ -34,6 +35,7 @@ DRAIN_S = 60.0
 MARKER = "workload-ended"
 """Written last: records keep their order, so when it has arrived, all before it has."""
 EXIT_DIFFERENT = 3
+EXIT_INTERRUPTED = 130
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -64,6 +66,7 @@ def demo(context: click.Context, /, *, seconds: float) -> None:
       3    the trees differ
       130  ended by Ctrl-C
     """
+    _find_drivers()
     view = View()
     try:
         verdict = trio.run(partial(_run, seconds, view))
@@ -71,13 +74,25 @@ def demo(context: click.Context, /, *, seconds: float) -> None:
         view.close()
     if verdict is None:
         click.echo(words("demo_ended"), err=True)
-        raise KeyboardInterrupt
+        context.exit(EXIT_INTERRUPTED)
     if wants_json(context):
         document(verdict.as_json())
     else:
         for line in verdict.lines():
             click.echo(line)
     context.exit(0 if verdict.equal else EXIT_DIFFERENT)
+
+
+def _find_drivers() -> None:
+    """Looks for what both nodes need.
+
+    Raises:
+        UsageError: its plugin is not installed, or cannot be used.
+    """
+    registry = Registry.load()
+    for kind in (DriverKind.CLIENT_TRANSPORT, DriverKind.SERVER_TRANSPORT):
+        registry.driver(kind, "tcp")
+    registry.driver(DriverKind.SINK, "fs")
 
 
 async def _run(seconds: float, view: View) -> Verdict | None:
