@@ -56,12 +56,13 @@ def list_() -> None:
 def check(context: click.Context, name: str, options: tuple[str, ...]) -> None:
     """Hold each driver of plugin NAME to the contract of its kind.
 
-    Exit code 1 when one breaks it, or when the plugin cannot be used.
+    NAME is the plugin's, its distribution's, or that of one of its drivers. Exit code 1 when one breaks it, or when the plugin cannot be used.
     """
     from i2core.registry import Registry
 
     given = _options(options)
     registry = Registry.load()
+    name = _plugin_called(registry, name)
     results = [_check(spec, given) for entry in registry.plugins if entry.name == name for spec in entry.drivers]
     problems = [problem for problem in registry.problems if problem.plugin == name]
     if not results and not problems:
@@ -82,6 +83,17 @@ def check(context: click.Context, name: str, options: tuple[str, ...]) -> None:
         for problem in problems:
             click.echo(shown(str(problem)))
     context.exit(0 if good else 1)
+
+
+def _plugin_called(registry: Registry, name: str) -> str:
+    """The plugin of that name, else the one whose distribution or driver has it; `name` itself when there is none."""
+    if any(known.name == name for known in registry.plugins) or any(p.plugin == name for p in registry.problems):
+        return name
+    named = {name, f"i2-{name.replace('_', '-')}"}
+    for entry in registry.plugins:
+        if entry.distribution in named or any(spec.name == name for spec in entry.drivers):
+            return entry.name
+    return next((problem.plugin for problem in registry.problems if problem.distribution in named), name)
 
 
 @attrs.frozen
@@ -144,10 +156,15 @@ def _no_drivers(registry: Registry, name: str) -> NoReturn:
         UsageError: always.
     """
     from i2core.api import UsageError
+    from i2core.node.speech import said
 
     names = [entry.name for entry in registry.plugins]
-    cause = "offers no driver" if name in names else f"not installed; installed: {', '.join(names) or 'none'}"
-    raise UsageError(cause, obj=f"plugin {name}", next_step="see i2 plugins list")
+    installed = ", ".join(names)
+    if name in names:
+        cause = said("offers no driver", "不提供任何驱动")
+    else:
+        cause = said(f"not installed; installed: {installed or 'none'}", f"未安装；已安装：{installed or '无'}")
+    raise UsageError(cause, obj=f"plugin {name}", next_step=said("see i2 plugins list", "参见 i2 plugins list"))
 
 
 def _release(entry: PluginEntry) -> str:

@@ -90,6 +90,16 @@ def test_check_of_a_good_plugin(site: Site, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == "codec good: good\n"
 
 
+def test_check_by_the_name_of_the_distribution_or_of_a_driver(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.add("choosy", _CHOOSY.replace('name="choosy"', 'name="picky"'))
+    site.add("bad", "import no_such_library")
+    for name in ("dist-choosy", "picky"):
+        assert run(["plugins", "check", name, "-o", "level=5", "-o", "word=two words"]) == 0
+        assert capsys.readouterr().out == "codec picky: good\n"
+    assert run(["plugins", "check", "dist-bad"]) == 1
+    assert "no_such_library" in capsys.readouterr().out
+
+
 def test_check_names_each_driver_and_what_is_wrong(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.add("forgetful", _FORGETFUL)
     assert run(["plugins", "check", "forgetful", "--json"]) == 1
