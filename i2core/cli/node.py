@@ -51,7 +51,7 @@ def run(config_file: str | None) -> None:
     trio.run(run_node, config, registry)
 
 
-@node.command("id")
+@node.command("id", short_help="Print this node's name and fingerprint.")
 @click.option("--config", "config_file", metavar="FILE", help=_CONFIG_HELP)
 @json_option
 def id_(config_file: str | None) -> None:

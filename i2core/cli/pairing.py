@@ -54,7 +54,7 @@ def _say(line: str) -> None:
     click.echo(f"i2: {line}", err=True)
 
 
-@click.command()
+@click.command(short_help="Print a one-time token for a work node to pair with.")
 @config_option
 @click.option("--for", "node_name", metavar="NAME", help="Only the node of this name may use it.  [default: any]")
 @click.option("--expires", default="1h", show_default=True, metavar="TIME", help="How long it is valid, up to 30d.")
@@ -153,7 +153,7 @@ def _reachable_at(listen: str) -> str:
             return socket.gethostname()
 
 
-@click.command()
+@click.command(short_help="Pair this work node by a token.")
 @click.argument("word", metavar="TOKEN")
 @config_option
 @click.option(
@@ -210,7 +210,7 @@ def join(word: str, config_file: str | None, address: str | None) -> None:
         _say(said("no daemon runs here; it will know at its start", "守护进程未运行；启动后生效"))
 
 
-@click.command()
+@click.command(short_help="List whom this node trusts.")
 @config_option
 @json_option
 def peers(config_file: str | None) -> None:
@@ -256,7 +256,7 @@ def _as_row(peer: KnownPeer) -> tuple[str, ...]:
     )
 
 
-@click.command()
+@click.command(short_help="Trust a peer no more.")
 @click.argument("name", metavar="NAME")
 @config_option
 @json_option

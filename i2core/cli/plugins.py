@@ -56,7 +56,8 @@ def list_() -> None:
 def check(context: click.Context, name: str, options: tuple[str, ...]) -> None:
     """Hold each driver of plugin NAME to the contract of its kind.
 
-    NAME is the plugin's, its distribution's, or that of one of its drivers. Exit code 1 when one breaks it, or when the plugin cannot be used.
+    NAME is the plugin's, its distribution's, or that of one of its drivers. Exit code 1 when one breaks it, or when
+    the plugin cannot be used.
     """
     from i2core.registry import Registry
 

@@ -56,7 +56,7 @@ def _rules(config_file: str | None, state_dir: str | None, name: str | None) -> 
     return chosen
 
 
-@rule.command("list")
+@rule.command("list", short_help="List the rules.")
 @_where
 @json_option
 def list_(config_file: str | None, state_dir: str | None) -> None:
@@ -159,7 +159,7 @@ def start(name: str, config_file: str | None, state_dir: str | None) -> None:
     _act(name, "start", "started", config_file, state_dir)
 
 
-@rule.command()
+@rule.command(short_help="Stop a rule.")
 @click.argument("name", metavar="RULE")
 @_where
 @json_option

@@ -167,3 +167,9 @@ def test_a_demo_without_its_plugins_says_so(
     monkeypatch.setattr(Registry, "load", lambda: core)
     assert main.run(["demo"]) == 2
     assert "install its plugin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group", [[], ["node"], ["rule"], ["plugins"]])
+def test_no_command_of_a_group_is_cut_short(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run([*group, "--help"]) == 0
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
