@@ -49,6 +49,7 @@ async def mend(source: Source, session: Session, doubts: Iterable[Doubt], found:
         await mirror.run(plan.scopes)
     finally:
         found.update(mirror.deepened)
+    plan.waiting.doubts.extend(mirror.unsettled)
     plan.waiting.doubts.extend(doubt for place, doubt in plan.compared if _touches(place, doubt, mirror.missed))
     compared = [place for place, _ in plan.compared]
     links = await trio.to_thread.run_sync(_links, source, [*compared, *mirror.renewed])

@@ -98,6 +98,8 @@ class Mirror:
         self.deepened: dict[Doubt, None] = {}
         """Directories beneath shallow scopes that the replica lacks, or did not have from here, with all that is in
         them. The catalog keeps them in doubt as well: that they are there is no sign of what is in them."""
+        self.unsettled: list[Doubt] = []
+        """Names that only the replica had when they were listed, and that the source has made since."""
         self._blank: Place | None = None
         # Lister and builder take turns: two threads under one interpreter lock make each other slower.
         self._one = trio.CapacityLimiter(1)
@@ -452,8 +454,12 @@ class Mirror:
                 continue
             entry = tree.entry(fd, name)
             if entry is not None:
-                if stat.S_ISDIR(entry.mode) and self._source.wants(place.child(name), is_dir=True):
-                    self._deeper.append(Scope(place.child(name)))
+                is_dir = stat.S_ISDIR(entry.mode)
+                if self._source.wants(place.child(name), is_dir):
+                    # It may move on before its hint is seen, and leave there what others put on the replica.
+                    self.unsettled.append(self._source.catalog.doubt_at(place.child(name)))
+                    if is_dir:
+                        self._deeper.append(Scope(place.child(name)))
             elif self._covers(place.child(name)):
                 found.append(name)
         return found

@@ -77,19 +77,26 @@ def _changed(source: Source, fd: int, place: Place, rows: dict[bytes, Row], todo
     """The entries of a directory that are not as their rows say. Names that another object has taken come last: the
     object that had one before may have been found by then under a new name. Leaves in `rows` what is missing, and adds
     directories to `todo` that are to be walked as well."""
-    replaced = []
-    for entry in source.trees[place.root].entries(fd, at_root=not place.path):
+    tree, replaced = source.trees[place.root], dict[bytes, Row]()
+    for entry in tree.entries(fd, at_root=not place.path):
         row = rows.pop(entry.name, None)
         is_dir = stat.S_ISDIR(entry.mode)
         if not source.wants(place.child(entry.name), is_dir):
             continue
-        if row is not None and is_dir and row.is_object(entry):
+        if row is not None and not row.is_object(entry):
+            replaced[entry.name] = row
+            continue
+        if row is not None and is_dir:
             todo.append(place.child(entry.name))
-        if row is None or (row.is_object(entry) and not row.untouched(entry)):
+        if row is None or not row.untouched(entry):
             yield entry
-        elif not row.is_object(entry):
-            replaced.append(entry)
-    yield from replaced
+    for name, row in replaced.items():
+        # Looked at anew: what has become of it since, its own hints may have told, and nobody looks after this.
+        now = tree.entry(fd, name)
+        if now is None:
+            rows[name] = row
+        elif source.wants(place.child(name), stat.S_ISDIR(now.mode)):
+            yield now
 
 
 def _remove_missing(source: Source, keeper: Keeper, place: Place) -> None:

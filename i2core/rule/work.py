@@ -36,7 +36,7 @@ from i2core.api import (
     ProtocolError,
     StopRule,
 )
-from i2core.config.model import DriverChoice, Rule, Verify
+from i2core.config.model import DriverChoice, OrphanAction, Rule, Verify
 from i2core.config.options import structure_options
 from i2core.config.words import Spoken
 from i2core.pipeline.chain import CodecChain, FilterChain
@@ -44,6 +44,7 @@ from i2core.pipeline.select import Drivers, choose_capture
 from i2core.pipeline.throttle import Throttle, ThrottledStream
 from i2core.pipeline.tree import SourceTree
 from i2core.rule.backup import open_codecs
+from i2core.rule.catalog import OPEN, Doubt
 from i2core.rule.dirty import DirtySet
 from i2core.rule.full import own_disk
 from i2core.rule.ledger import Ledger
@@ -296,6 +297,8 @@ class _Runner:
             scopes = [Scope(Place(root, b"")) for root in range(len(self._source.trees))]
             await mirror.run(scopes)
             await session.settle()
+        doubts = await trio.to_thread.run_sync(self._unsettled, mirror)
+        self._live.doubt(doubts)
         if not self._once:
             # Live, each new object is looked up by its inode.
             await trio.to_thread.run_sync(catalog.unfold)
@@ -305,6 +308,15 @@ class _Runner:
         catalog.commit()
         self._status.mirrored = True
         self._advance(Event.MIRROR_DONE)
+
+    def _unsettled(self, mirror: Mirror) -> list[Doubt]:
+        """What the mirror could not compare, for it was moving. With orphans that stay, so does what it would find."""
+        catalog, missed = self._source.catalog, sorted(mirror.missed)
+        if self._work.rule.orphans.action is not OrphanAction.DELETE:
+            missed = []
+        doubts = [*mirror.unsettled, *(catalog.doubt_at(place, deep=True) for place in missed)]
+        catalog.keep_doubts(OPEN, doubts)
+        return doubts
 
     # ------------------------------------------------------------------------------------------ sessions
 

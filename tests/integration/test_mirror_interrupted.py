@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from i2core.api import BLOCK_BYTES, Change, LinkError, Op, Place
-from i2core.config.model import Pair, Rule
+from i2core.config.model import OrphanAction, Orphans, Pair, Rule
 from i2core.rule import content, lister, mirror, work
 from i2core.testing.trees import compare_trees
 from i2core.wire.session import WINDOW_BYTES
@@ -140,6 +140,44 @@ async def test_changes_during_the_mirror_arrive(tmp_path: Path) -> None:
         nodes.wire.before_send = work_on
         await nodes.run()
         assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
+
+
+async def test_what_others_left_under_a_name_that_comes_and_goes_is_removed(tmp_path: Path) -> None:
+    """The mirror finds a name that only the replica has; the source makes it and moves it on before anyone looks."""
+    async with open_nodes(tmp_path) as nodes:
+        fill(nodes.source)
+        top, at = nodes.source, 0
+
+        def work_on(send: int) -> None:
+            if send == at:
+                (top / "passing").write_text("here")
+                (top / "dir1").rename(top / "moving")
+                nodes.capture.tell(Change(Op.CREATE, Place(0, b"passing")))
+                nodes.capture.tell(Change(Op.RENAME, Place(0, b"dir1"), True, Place(0, b"moving")))
+            elif send == at + 2:
+                (top / "passing").rename(top / "there")
+                (top / "moving").rename(top / "dir1")
+                nodes.capture.tell(Change(Op.RENAME, Place(0, b"passing"), False, Place(0, b"there")))
+                nodes.capture.tell(Change(Op.RENAME, Place(0, b"moving"), True, Place(0, b"dir1")))
+
+        nodes.wire.before_send = work_on
+        total = 30
+        while at < total:
+            target = nodes.target.parent / f"target{at}"
+            (target / "dir1").mkdir(parents=True)
+            (target / "passing").write_text("of others")
+            (target / "dir1" / "stranger").write_text("of others")
+            pairs = (Pair(source=os.fsencode(top), target=os.fsencode(target)),)
+            rule = nodes.rule(name=f"rule{at}", pairs=pairs, orphans=Orphans(action=OrphanAction.DELETE))
+            nodes.wire.sends = 0
+            await nodes.run(rule)
+            assert compare_trees(top, target, owners=OWNS) == [], f"made at {at}"
+            total = min(total, nodes.wire.sends)
+            (top / "there").unlink(missing_ok=True)
+            (top / "passing").unlink(missing_ok=True)
+            if (top / "moving").exists():
+                (top / "moving").rename(top / "dir1")
+            at += 1
 
 
 async def test_a_live_delete_that_was_cut_off_is_made_good(tmp_path: Path) -> None:
