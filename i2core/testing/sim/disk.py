@@ -45,6 +45,7 @@ class Inode:
     regular file, `target` of a symlink."""
 
     __slots__ = (
+        "bereft",
         "ctime_ns",
         "data",
         "disk",
@@ -82,6 +83,8 @@ class Inode:
         self.target = b""
         self.synced: Image | None = None
         """Set while there is content that was not synced."""
+        self.bereft = False
+        """True once it lost a name and had others left."""
 
     @property
     def is_dir(self) -> bool:
@@ -236,6 +239,7 @@ class Disk:
     def _drop(self, parent: Inode, name: bytes, inode: Inode) -> None:
         self._leave(parent, name, inode)
         self._set(inode, "nlink", 0 if inode.is_dir else inode.nlink - 1)
+        inode.bereft |= inode.nlink > 0
         self._touch(inode, content=False)
         self.release(inode)
 

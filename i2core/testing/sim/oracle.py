@@ -68,20 +68,31 @@ def _walk(root: Inode) -> Iterator[tuple[bytes, Inode]]:
 def differences(source: Inode, replica: Inode, *, extra_allowed: bool) -> list[str]:
     """How a replica differs from its source, one line each. `extra_allowed`: orphans are kept, with all that is in
     them: nobody looks there."""
+    return [f"{path!r:.80}: {line}" for path, _, line in _differing(source, replica, extra_allowed)]
+
+
+def only_bereft_differ(source: Inode, replica: Inode, *, extra_allowed: bool) -> bool:
+    """True when they differ only in files that have lost a name. A capture that tells names does not tell what was
+    changed by one that was gone before anyone looked: a scan finds it."""
+    found = [inode for _, inode, _ in _differing(source, replica, extra_allowed)]
+    return bool(found) and all(inode is not None and inode.bereft for inode in found)
+
+
+def _differing(source: Inode, replica: Inode, extra_allowed: bool) -> Iterator[tuple[bytes, Inode | None, str]]:
+    """Path, the source's object, and what differs."""
     one, two = pictures(source), pictures(replica)
-    lines = []
     for path in sorted(one.keys() | two.keys()):
-        shown = repr(path)[:80]
         above, _, name = path.rpartition(b"/")
+        inode = one[path].inode if path in one else None
         if name.startswith(RESERVED_PREFIX) and (above in one or not extra_allowed):
-            lines.append(f"{shown}: left over")
+            yield path, inode, "left over"
         elif path not in two:
-            lines.append(f"{shown}: missing")
+            yield path, inode, "missing"
         elif path in one:
-            lines += [f"{shown}: {line}" for line in unlike(one[path], two[path], links=not extra_allowed)]
+            for line in unlike(one[path], two[path], links=not extra_allowed):
+                yield path, inode, line
         elif not extra_allowed:
-            lines.append(f"{shown}: too much")
-    return lines
+            yield path, inode, "too much"
 
 
 def unlike(one: Picture, two: Picture, *, links: bool = True, times: bool = True) -> Iterator[str]:

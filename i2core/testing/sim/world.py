@@ -40,7 +40,7 @@ from i2core.testing.sim.kernel import Kernel
 from i2core.testing.sim.machine import Machine, Violation, running
 from i2core.testing.sim.net import SimNet, origin
 from i2core.testing.sim.nodes import MEMORY_BYTES, Node, WorkNode
-from i2core.testing.sim.oracle import differences
+from i2core.testing.sim.oracle import differences, only_bereft_differ
 from i2core.testing.sim.plan import Plan, Step
 from i2core.testing.sim.promises import Promises
 from i2core.testing.sim.seam import Seam
@@ -163,6 +163,15 @@ class World:
         """Somebody else works on the replica."""
         for _ in range(count):
             self.say(f"on the replica: {self._stranger.work()}")
+        self._keep_meddled()
+
+    def _lay_trap(self) -> None:
+        """Somebody else leads the way out of the replica."""
+        self.say(f"on the replica: {self._stranger.lay_trap()}")
+        self._keep_meddled()
+
+    def _keep_meddled(self) -> None:
+        """What others do is not the product's to make durable."""
         for disk in self.backup.disks:
             disk.sync()
 
@@ -210,7 +219,7 @@ class World:
                 self._meddle(1 + step.steps % 3)
         elif what == "trap":
             self._tampered = True
-            self.say(f"on the replica: {self._stranger.lay_trap()}")
+            self._lay_trap()
             await self._work(2 + step.steps % 5)
         elif what == "fail":
             self._watch.fails = 1 + step.steps % 5
@@ -438,6 +447,11 @@ class World:
                     owner.scope.cancel()
                 await _until(lambda: not owner.forgets)
                 await self._settle()
+            if self._only_bereft_differ():
+                self.say("a scan")
+                for capture in self.owner.captures:
+                    capture.overflow("a scan")
+                await self._settle()
             await _until(lambda: all(node.refused for node in self.works[:-1]))
             self.say("at rest")
             return
@@ -457,6 +471,12 @@ class World:
         """True when the owner's capture is open and has told all."""
         captures = self.owner.captures
         return self.plan.capture == "scan" or (bool(captures) and all(capture.is_idle for capture in captures))
+
+    def _only_bereft_differ(self) -> bool:
+        pairs = zip(self.owner.roots, map(self.kernel.find, self.targets), strict=True)
+        extra = self.plan.keeps_orphans
+        differing = [pair for pair in pairs if differences(*pair, extra_allowed=extra)]
+        return bool(differing) and all(only_bereft_differ(*pair, extra_allowed=extra) for pair in differing)
 
     def _compare(self, when: str) -> None:
         found = []
