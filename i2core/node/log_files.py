@@ -48,6 +48,11 @@ class LogFiles:
         """Writes one line, which ends with a newline; with `sync` it survives a power cut. False: it could not be
         written, and is not there in part either."""
         try:
+            if not self._is_there():
+                # Somebody took it away: what comes would be written where nobody finds it.
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                taken, self._file = self._file, self._open()
+                os.close(taken)
             if self._is_due(len(line)):
                 self._rotate()
             if os.write(self._file, line) != len(line):
@@ -79,6 +84,12 @@ class LogFiles:
         self._size = found.st_size
         self._day = int(found.st_mtime // DAY_S)
         return descriptor
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._current), os.fstat(self._file))
+        except FileNotFoundError:
+            return False
 
     def _today(self) -> int:
         return int(self._clock() // DAY_S)
@@ -155,7 +166,10 @@ def read_entries(directory: Path, after: int, limit: int) -> list[dict[str, Any]
 
 def _paths(directory: Path) -> list[Path]:
     """All files, oldest first; the last one is being written."""
-    older = sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+    try:
+        older = sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+    except FileNotFoundError:
+        older = []
     return [*older, directory / "node.jsonl"]
 
 

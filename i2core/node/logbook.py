@@ -186,9 +186,11 @@ class Logbook:
             if not recent or recent[-1]["cursor"] <= cursor:
                 self._waiting[come] = trio.lowlevel.current_trio_token()
         if self._directory and not (recent and recent[0]["cursor"] <= cursor + 1):
-            found = await trio.to_thread.run_sync(read_entries, self._directory, cursor, limit)
-            if found:
-                return found
+            # Somebody may have removed the files; the next line makes them anew.
+            with contextlib.suppress(FileNotFoundError):
+                found = await trio.to_thread.run_sync(read_entries, self._directory, cursor, limit)
+                if found:
+                    return found
         return [entry for entry in recent if entry["cursor"] > cursor][:limit]
 
 

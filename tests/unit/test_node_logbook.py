@@ -258,6 +258,20 @@ async def test_a_cursor_that_was_rotated_away_is_told_with_the_oldest_there_is(t
     assert not (await book.events(None)).lost
 
 
+@pytest.mark.parametrize("what", ["log", "log/node.jsonl"])
+async def test_files_that_somebody_removes_are_made_anew(what: str, tmp_path: Path) -> None:
+    book = open_book(tmp_path / "log")
+    for number in range(RECENT + 2):
+        book.say("a", None, f"line {number}")
+    (tmp_path / what).rename(tmp_path / "away")
+    assert lines_of((await book.events(START + 1, limit=1)).events) == ["line 2"]
+    book.say("a", None, "behind")
+    assert lines_of(json_lines(tmp_path / "log")) == ["behind"]
+    page = await book.events(START + 1, limit=2 * RECENT)
+    assert page.lost and page.oldest == page.newest
+    book.close()
+
+
 async def test_a_cursor_of_another_log_is_told(tmp_path: Path) -> None:
     book = open_book(tmp_path)
     book.say("a", None, "only")
