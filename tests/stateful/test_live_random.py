@@ -80,7 +80,7 @@ class History:
     """One seed: bursts of operations, each with at most one accident, and a check behind each."""
 
     def __init__(self, seed: int, pair: Pair, application: Application, *, by_name: bool) -> None:
-        """`by_name`: the capture does not know the objects that its names stand for."""
+        """`by_name`: the capture tells names, not the objects that they stand for."""
         self.log: list[str] = []
         self._by_name = by_name
         self._linked: set[int | None] = set()
@@ -109,8 +109,8 @@ class History:
         await self._pair.check()
 
     def _only_linked_differ(self) -> bool:
-        """True when all differences are in files that once had several names. inotify(7) tells names alone: what was
-        changed by one that was new, and gone before anyone looked, may be any file, and only a scan finds it."""
+        """True when all differences are in files that once had several names. Events tell names alone: what was changed
+        by one that was new, and gone before anyone looked, may be any file, and only a scan finds it."""
         found = self._pair.differing_inodes() if self._linked else set()
         return bool(found) and found <= self._linked
 
@@ -148,7 +148,7 @@ async def run_history(open_pair: OpenPair, tmp_path: Path, capture: str, seed: i
         open_pair(capture=capture, roots=2) as pair,
         open_application(tmp_path / "outside", pair.sources) as application,
     ):
-        history = History(seed, pair, application, by_name=capture == "inotify")
+        history = History(seed, pair, application, by_name=capture != "scan")
         number = 0
         try:
             for number in range(rounds):
