@@ -1,0 +1,51 @@
+"""A walk comes to names that have gone since it listed them, and whose removal is worked off."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from i2core.api import Change, Lost, Op, Place
+from i2core.rule import reconcile
+from i2core.rule.reconcile import Reconciler
+from i2core.testing.trees import compare_trees
+
+from .pair import open_nodes, until
+
+
+@pytest.mark.parametrize("come", [os.link, os.rename], ids=["link", "rename"])
+async def test_names_that_other_files_had_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, come: Callable[[Path, Path], None]
+) -> None:
+    monkeypatch.setattr(reconcile, "JOB_RECORDS", 1)
+    bring = Reconciler.bring_walked
+    async with open_nodes(tmp_path) as nodes:
+        top, numbers = nodes.source, range(10)
+        for number in numbers:
+            for name in ("file", "name"):
+                (top / f"{name}{number}").write_text(f"{name} {number}")
+
+        def bring_first(self: Reconciler, fd: int, place: Place, *arguments: Any) -> None:
+            if place.path.startswith(b"name"):  # what another object has taken comes last: all are listed
+                monkeypatch.setattr(Reconciler, "bring_walked", bring)
+                for other in {f"name{number}" for number in numbers} - {place.path.decode()}:
+                    (top / other).unlink()
+                    trio.from_thread.run_sync(nodes.capture.tell, Change(Op.REMOVE, Place(0, other.encode())))
+            bring(self, fd, place, *arguments)
+
+        async with nodes.running() as status:
+            for number in numbers:
+                (top / f"name{number}").unlink()
+                come(top / f"file{number}", top / f"name{number}")
+            monkeypatch.setattr(Reconciler, "bring_walked", bring_first)
+            nodes.capture.tell(Lost(Place(0, b""), "on purpose"))
+            await until(lambda: Reconciler.bring_walked is bring)
+            since = time.monotonic_ns()
+            await until(lambda: (status.settled_ns or 0) > since)
+            assert compare_trees(nodes.source, nodes.target) == []
