@@ -196,8 +196,13 @@ def forget(name: str, config_file: str | None, state_dir: str | None) -> None:
 def _act(name: str, action: str, said: str, config_file: str | None, state_dir: str | None) -> None:
     with _daemon(config_file, state_dir) as daemon:
         done = daemon.act(name, action)
+        idle = action == "start" and not done
+        found = next((each for each in daemon.rules() if each["name"] == name), None) if idle else None
     if wants_json():
         document({"name": name, "action": action, "done": done})
+    elif found is not None:
+        why = "waits" if found["reason"] == "bandwidth" else "runs"
+        click.echo(words(why, rule=name, state=words(found["state"])))
     elif action == "forget" and not done:
         click.echo(words("nothing_known", rule=name))
     elif action == "release" and not done:

@@ -74,6 +74,11 @@ _WORDS: dict[str, tuple[str, str]] = {
     "overruled": ("overruled by the config", "被配置覆盖"),
     "revoked": ("revoked", "已撤销"),
     "started": ("{rule}: started", "{rule}：已启动"),
+    "runs": ("{rule}: runs already ({state})", "{rule}：已在运行（{state}）"),
+    "waits": (
+        "{rule}: its bandwidth limit is 0; it starts by itself when that is lifted",
+        "{rule}：带宽限制为 0；解除后自行启动",
+    ),
     "stopped_rule": ("{rule}: stopped", "{rule}：已停止"),
     "forgotten": ("{rule}: forgotten, its targets are free", "{rule}：已遗忘，其目标目录可供其他规则使用"),
     "nothing_known": ("{rule}: never received here", "{rule}：此处从未接收过该规则"),

@@ -197,6 +197,8 @@ async def test_rule_commands(
     async with _node(tmp_path) as node:
         assert await _i2("rule", "start", RULE, *place) == 0
         assert "started" in capsys.readouterr().out
+        assert await _i2("rule", "start", RULE, *place) == 0
+        assert "runs already (replicating)" in capsys.readouterr().out
         assert await _i2("rule", "status", *place) == 0
         table = capsys.readouterr().out
         assert RULE in table
@@ -211,6 +213,11 @@ async def test_rule_commands(
         node.runners[RULE].limited()
         assert await _i2("rule", "list", *place) == 0
         assert "2Mbps" in capsys.readouterr().out
+        node.runners[RULE].throttle.own.set(0)
+        node.runners[RULE].limited()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await _i2("rule", "start", RULE, *place) == 0
+        assert "starts by itself" in capsys.readouterr().out
         assert await _i2("rule", "status", "nobody", *place) == 2
         assert await _i2("rule", "stop", "nobody", *place) == 2
         assert await _i2("rule", "release", "received", *place) == 0
