@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -91,10 +93,29 @@ def _report(error: BaseException, *, as_json: bool) -> int:
     for line in error_lines(known):
         click.echo(line, err=True)
     if as_json:
-        document(error_json(known))
+        # Where it was the output that could not be written, neither can this be.
+        with contextlib.suppress(OSError):
+            document(error_json(known))
     return known.exit_code
+
+
+def _mend_streams() -> None:
+    """Makes all three standard streams usable: a closed one (``>&-``) leads nowhere, lest the next file that is opened
+    takes its number; and what an encoding does not have is written as an escape."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115 (lives as long as the process)
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main() -> None:
     """Entry point of the `i2` script."""
+    _mend_streams()
     sys.exit(run(sys.argv[1:]))

@@ -21,7 +21,7 @@ def plugins() -> None:
     """List what is installed; check a plugin against its contract."""
 
 
-@plugins.command(name="list")
+@plugins.command(name="list", short_help="Show the installed plugins and their drivers.")
 @json_option
 def list_() -> None:
     """Show the installed plugins, the drivers they offer, and what cannot be used."""

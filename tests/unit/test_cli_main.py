@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -173,3 +174,36 @@ def test_a_demo_without_its_plugins_says_so(
 def test_no_command_of_a_group_is_cut_short(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run([*group, "--help"]) == 0
     assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
+def _i2(*arguments: str, stdout: int = subprocess.PIPE, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "i2core.cli", *arguments],
+        env=os.environ | environment,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
+def test_closed_streams_are_no_reason_to_fail(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "file").write_text("x")
+    command = f"{sys.executable} -m i2core.cli replicate {tmp_path}/src {tmp_path}/dst --once <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0  # noqa: S603, S607
+    assert (tmp_path / "dst" / "file").read_text() == "x"
+
+
+def test_an_encoding_that_has_no_chinese_gets_escapes() -> None:
+    done = _i2("codes", I2_LANG="zh", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "\\u7f51\\u7edc\\u8fde\\u63a5\\u9519\\u8bef" in done.stdout  # 网络连接错误
+
+
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = _i2("codes", "--json", stdout=full.fileno(), I2_LANG="en")
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
