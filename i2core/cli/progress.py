@@ -171,7 +171,7 @@ class Progress:
         from rich.progress_bar import ProgressBar
         from rich.text import Text
 
-        line = Text(self._figures(time.monotonic()), no_wrap=True, overflow="ellipsis")
+        line = Text(self._figures(time.monotonic()))  # wraps: on 80 columns the estimate would be cut off
         if self.status.mirrored:
             return line
         return Group(line, ProgressBar(total=100, completed=self.status.percent))

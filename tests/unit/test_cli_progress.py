@@ -125,6 +125,29 @@ async def test_a_terminal_gets_a_line_and_a_bar_and_is_given_back(monkeypatch: p
     assert drawn.count(b"\x1b[?25h") == drawn.count(b"\x1b[?25l") == 1, "the cursor is shown again"
 
 
+@pytest.mark.parametrize("columns", [30, 80])
+def test_the_estimate_is_seen_on_any_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    monkeypatch.setenv("I2_LANG", "en")
+    status = RuleStatus(
+        name="a",
+        state=State.MIRRORING,
+        listed_files=1_064_000,
+        listed_bytes=10_800_000_000,
+        checked_files=517_000,
+        listing_done=True,
+    )
+    progress = Progress(status, once=False, stream=io.StringIO())
+    progress._figures(0.0)
+    status.checked_bytes = 5_000_000_000
+    out = io.StringIO()
+    Console(file=out, width=columns).print(progress._picture())
+    lines = out.getvalue().splitlines()
+    assert "B/s, left " in " ".join(line.strip() for line in lines)
+    assert max(map(len, lines)) <= columns
+
+
 def test_every_line_has_the_same_fields_in_both_languages() -> None:
     from string import Formatter
 
