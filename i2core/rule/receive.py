@@ -50,7 +50,7 @@ from i2core.wire.listing import (
     encode_verdicts,
     most_orphans,
 )
-from i2core.wire.messages import Ack, FailedRecord, Fault, Hello, Hold, dump
+from i2core.wire.messages import ROOT_GONE, Ack, FailedRecord, Fault, Hello, Hold, dump
 from i2core.wire.session import PING_S, SILENCE_S
 
 INBOX_FRAMES = 4
@@ -275,8 +275,9 @@ class Receiver:
         """Waits for a release when the records would remove too much."""
         window, now = self._replica.window, trio.current_time()
         removed = sum(removals.values())
-        reason = ""
-        if window.suspicious(removed, now):
+        # The work node must hear of a root's loss as such, however many files that is.
+        reason = ROOT_GONE if any(each.kind is Kind.REMOVE and not each.path for each in records) else ""
+        if not reason and window.suspicious(removed, now):
             remaining = 0
             for root in range(len(self._hello.targets)):
                 remaining += await self._sink.count(Place(root, b""), window.enough(removed, now))
@@ -295,8 +296,6 @@ class Receiver:
             if record.kind is Kind.REMOVE and b"/" not in record.path:
                 tops.setdefault(record.root, set()).add(record.path)
         for root, names in tops.items():
-            if b"" in names:
-                return "the source root itself is gone"
             (seen,) = await self._sink.look([Ask(Place(root, b""), (), every=True)])
             left = set(seen.names) - names
             kept = any(r.root == root and r.kind in _MAKES for r in records)

@@ -63,7 +63,7 @@ from i2core.rule.states import Cause, Event
 from i2core.rule.status import RuleStatus
 from i2core.rule.watchdog import watch_session
 from i2core.tasks import background
-from i2core.wire.messages import Ack, BrakeLimits, CodecName, Hello, Hold, OrphanPolicy
+from i2core.wire.messages import ROOT_GONE, Ack, BrakeLimits, CodecName, Hello, Hold, OrphanPolicy
 from i2core.wire.session import SeqCounter, Session, open_session
 
 BACKOFF_S = (0.5, 30.0)
@@ -122,7 +122,7 @@ async def run_rule(
                 nursery.start_soon(runner.catch, _open_capture(work.rule, registry, source))
                 nursery.start_soon(runner.rescan)
                 nursery.start_soon(runner.tell)
-                nursery.start_soon(watch_roots, source, runner.is_settled)
+                nursery.start_soon(watch_roots, source, runner.is_settled, runner.has_lost_a_root)
                 await runner.run()
                 runner.tell_now()
 
@@ -158,6 +158,8 @@ class _Runner:
         self._wire_bytes = 0
         self._fruitful = False
         self._begun = False
+        self._hold_reason = ""
+        self._lost_a_root = False
         self._catching = trio.Event()
         self._resumed = not once and may_resume(source.catalog, work.rule, work.epoch, clean=source.clean)
 
@@ -202,6 +204,10 @@ class _Runner:
         while every > 0:
             await trio.sleep(every)
             self._look_at_all()
+
+    def has_lost_a_root(self) -> bool:
+        """True when its removal was released: the replica of it is empty, whatever the catalog says."""
+        return self._lost_a_root
 
     def is_settled(self) -> bool:
         """True when all that was caught is durable on the replica."""
@@ -372,6 +378,12 @@ class _Runner:
 
     def _held(self, hold: Hold) -> None:
         self._status.held = hold.on
+        if hold.on:
+            self._hold_reason = hold.reason
+        elif self._hold_reason == ROOT_GONE:
+            self._lost_a_root = True
+            self._source.catalog.set_fact("mirrored", 0)
+            self._source.catalog.commit()
         rule, node = self._source.rule, self._work.peer.name
         step = self._work.release_step or Spoken.of(
             f"if it is meant: i2 rule release {rule} on {node}",

@@ -159,6 +159,10 @@ class Ack:
     failures: list[FailedRecord] = attrs.field(factory=list)
 
 
+ROOT_GONE = "the source root itself is gone"
+"""The reason of a hold that is about the removal of a root."""
+
+
 @attrs.frozen(kw_only=True)
 class Hold:
     """A mass delete is held (`on`) or was released."""

@@ -171,26 +171,31 @@ async def test_a_link_that_breaks_while_deletes_are_held_holds_them_anew(tmp_pat
             assert not disk.roots[bytes(nodes.target)].entries
 
 
-@pytest.mark.parametrize("anew", [True, False])
-async def test_a_root_that_is_gone_ends_the_rule_when_that_was_released(anew: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stands", "files"), [("another", 3), ("the same", 3), ("the same", FILES), ("none", 3)])
+async def test_a_root_that_is_gone_ends_the_rule_when_that_was_released(
+    stands: str, files: int, tmp_path: Path
+) -> None:
     """What stands there later, be it another directory or the same, is compared by the next start."""
     async with open_nodes(tmp_path) as nodes:
-        fill(nodes, 3)
+        fill(nodes, files)
         with pytest.raises(StopRule) as stopped:
             async with nodes.running() as status:
                 nodes.source.rename(tmp_path / "away")
                 nodes.capture.tell(Change(Op.REMOVE, Place(0, b"")))
                 await until(lambda: status.held)
                 assert "data1 on bak" in status.next_step
-                if anew:
+                if stands == "another":
                     nodes.source.mkdir(0o700)
                     (nodes.source / "new").touch()
+                elif stands == "the same":
+                    (tmp_path / "away").rename(nodes.source)
+                if stands != "none":
                     nodes.capture.tell(Lost(Place(0, b""), "the root is there again"))
                 assert nodes.service.release("data1")
                 await until(lambda: False)
         assert (stopped.value.code, stopped.value.obj) == (Code.SOURCE_GONE, str(nodes.source))
         assert not any(nodes.target.iterdir())
-        if not anew:
+        if stands == "none":
             (tmp_path / "away").rename(nodes.source)
         async with nodes.running():
             assert compare_trees(nodes.source, nodes.target) == []
