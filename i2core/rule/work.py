@@ -161,7 +161,8 @@ class _Runner:
         self._hold_reason = ""
         self._lost_a_root = False
         self._catching = trio.Event()
-        self._resumed = not once and may_resume(source.catalog, work.rule, work.epoch, clean=source.clean)
+        whole = source.catalog.fact("left_out") != 1
+        self._resumed = not once and whole and may_resume(source.catalog, work.rule, work.epoch, clean=source.clean)
 
     @asynccontextmanager
     async def restored(self) -> AsyncIterator[None]:
@@ -296,6 +297,7 @@ class _Runner:
         self._advance(Event.LISTING_BEGUN)
         catalog = self._source.catalog
         await trio.to_thread.run_sync(self._live.forget)
+        catalog.set_fact("left_out", 0)
         async with self._open(Channel.MIRROR) as session:
             self._advance(Event.MIRROR_BEGUN)
             strict = rule.mirror.verify is Verify.STRICT or catalog.fact("distrusted") == 1
@@ -371,7 +373,11 @@ class _Runner:
         if ack.failures:
             if not self._life.phase.mirrored:
                 self._distrust()
+            skipped = self._status.skipped_count
             self._live.failed([record.failure() for record in ack.failures])
+            if self._status.skipped_count > skipped:
+                # It is not looked at again in this run; what stood in its way may be gone at the next start.
+                self._source.catalog.set_fact("left_out", 1)
         self._ledger.answered(ack.applied_seq)
         self._ledger.durable(ack.durable_seq)
         self._outbox.durable(ack.durable_seq)
