@@ -20,7 +20,7 @@ import trio
 from i2core.api import Code, Failure, Kind, Place, Record
 from i2core.api.entries import GONE
 from i2core.api.records import Buffer
-from i2core.rule.catalog import OPEN, Catalog, Doubt
+from i2core.rule.catalog import OPEN, Catalog, Doubt, Row
 from i2core.rule.content import SLICE_BYTES, Transfer
 from i2core.rule.dirty import DirtySet, Mark
 from i2core.rule.drafting import Large
@@ -474,8 +474,12 @@ class _KeptLane:
         self._session = session
         self._catalog = catalog
         self._since_ns = large.since_ns
+        self._place = large.place
         self.doubt = catalog.doubt_at(large.place)
-        self._doubts: Doubts = {(large.place, self.doubt.node): self.doubt}
+
+    def begin(self, row: Row) -> None:
+        """What is sent is, or will be, the object of that row: a failure is looked into wherever it moves."""
+        self.doubt = self.doubt._replace(node=row.id)
 
     def pack(self, records: Sequence[Record]) -> Packed:
         """Numbers and encodes records."""
@@ -485,7 +489,7 @@ class _KeptLane:
 
     async def send(self, packed: Packed) -> None:
         """Keeps and sends them."""
-        self._live.keep(packed.batch, self._since_ns, self._doubts)
+        self._live.keep(packed.batch, self._since_ns, {(self._place, self.doubt.node): self.doubt})
         await self._session.send(packed)
 
     async def post(self, question: FrameType, payload: bytes) -> Callable[[], Awaitable[Buffer]]:
@@ -494,7 +498,7 @@ class _KeptLane:
 
 
 class _Slicing(Transfer):
-    """A large file between the jobs. `doubt` says where to find it, should the session end before it is through."""
+    """A large file between the jobs."""
 
     def __init__(self, source: Source, lane: _KeptLane, large: Large, first: int) -> None:
         super().__init__(
@@ -507,4 +511,15 @@ class _Slicing(Transfer):
             inode=large.entry.ino,
             since_ns=large.since_ns,
         )
-        self.doubt = lane.doubt
+        self._kept = lane
+
+    @property
+    def doubt(self) -> Doubt:
+        """Says where to find it, should the session end before it is through."""
+        return self._kept.doubt
+
+    def _begin(self) -> bool:
+        begun = super()._begin()
+        if begun and self._row is not None:
+            self._kept.begin(self._row)
+        return begun

@@ -99,7 +99,8 @@ class Mirror:
         """Directories beneath shallow scopes that the replica lacks, or did not have from here, with all that is in
         them. The catalog keeps them in doubt as well: that they are there is no sign of what is in them."""
         self.unsettled: list[Doubt] = []
-        """Names that only the replica had when they were listed, and that the source has made since."""
+        """Names that only the replica had when they were listed, and that the source has made since; or the other way
+        round."""
         self._blank: Place | None = None
         # Lister and builder take turns: two threads under one interpreter lock make each other slower.
         self._one = trio.CapacityLimiter(1)
@@ -386,6 +387,8 @@ class Mirror:
                 yield OrphanList(at.root, above, [name])
             elif at.above not in self._shallow:
                 yield [Record(Kind.REMOVE, at.root, at.path)]
+            else:
+                self.unsettled.append(self._source.catalog.doubt_at(at))
 
     def _orphan_steps(
         self, fd: int, place: Place, chunk: Chunk, answer: Judged, rows: dict[bytes, Row]

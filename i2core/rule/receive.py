@@ -229,6 +229,8 @@ class Receiver:
         if removals:
             await self._hold_mass_delete(records, removals)
         failures = await self._apply(Batch(first_seq, records))
+        if self._channel is Channel.MIRROR and any(failure.repair for failure in failures):
+            self._replica.spoiled()
         self._next_seq = first_seq + len(records)
         self._replica.applied(first_seq, records, len(payload))
         self._answered_seq = self._next_seq - 1

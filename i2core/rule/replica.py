@@ -176,6 +176,19 @@ class ProgressFile:
         except OSError as error:
             raise _unkept(error, self._path) from error
 
+    def forget(self) -> None:
+        """How far they are is not known any more.
+
+        Raises:
+            StopRule: that cannot be kept.
+        """
+        self.close()
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+        except OSError as error:
+            raise _unkept(error, self._path) from error
+
     def close(self) -> None:
         """Lets the file go until it is needed again."""
         if self._fd >= 0:
@@ -198,8 +211,8 @@ class Replica:
         self.position = self._store.load()
         progress = self._progress.load()
         self.exact = progress is not None or not (self.position.epoch or self.position.durable_seq)
-        """False: what came behind `applied_seq` may be applied in part, for this node broke down. Stays so, also across
-        another breakdown, until the work node sees to it."""
+        """False: what came behind `applied_seq` may be applied in part, for this node broke down, or a mirror failed in
+        part. Stays so, also across another breakdown, until the work node sees to it."""
         self.applied_seq = max(progress or 0, self.position.durable_seq)
         if self.exact:
             self._progress.keep(self.applied_seq)
@@ -256,6 +269,17 @@ class Replica:
         if not self.exact:
             self._progress.keep(self.applied_seq)
             self.exact = True
+
+    def spoiled(self) -> None:
+        """A mirror's record failed. Should the link break before the work node has heard of it, the next mirror is not
+        to believe in size and time.
+
+        Raises:
+            StopRule: that cannot be kept.
+        """
+        if self.exact:
+            self.exact = False
+            self._progress.forget()
 
     def mark(self, seq: int) -> None:
         """A record was applied; from any thread.

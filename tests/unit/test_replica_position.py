@@ -142,3 +142,15 @@ async def test_a_breakdown_is_not_forgotten_before_the_work_node_has_heard_of_it
         assert (again.applied_seq, again.exact) == (0, False)
     again.heard()
     assert replica(tmp_path, []).exact
+
+
+async def test_what_failed_in_a_mirror_is_not_forgotten_either(tmp_path: Path) -> None:
+    first = replica(tmp_path, [])
+    await first.begin(1, [b"/target"])
+    first.applied(1, [Record(Kind.BARRIER, 0, b"")] * 3, 99)
+    first.spoiled()
+    first.mark(4)
+    again = replica(tmp_path, [])
+    assert not again.exact
+    again.heard()
+    assert replica(tmp_path, []).exact
