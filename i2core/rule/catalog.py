@@ -130,6 +130,8 @@ class Catalog:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._db = sqlite3.connect(path or "", check_same_thread=False, isolation_level=None)
+        # Nobody else opens it. Without this the log has an index in mapped memory, and a full disk kills by SIGBUS.
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         # Losing the last transactions in a crash only means that a little is compared once more.
         self._db.execute("PRAGMA journal_mode = WAL" if path else "PRAGMA journal_mode = OFF")
         self._db.execute("PRAGMA synchronous = OFF")

@@ -253,6 +253,15 @@ def test_what_was_committed_survives_a_crash(tmp_path: Path) -> None:
     again.close()
 
 
+def test_nothing_of_it_is_mapped(tmp_path: Path) -> None:
+    """A page of mapped memory that a full disk cannot back ends the process by SIGBUS."""
+    catalog = Catalog(tmp_path / "catalog")
+    catalog.put(Place(0, b""), made(b"", 1, is_dir=True))
+    catalog.commit()
+    assert {path.name for path in tmp_path.iterdir()} == {"catalog", "catalog-wal"}
+    catalog.close()
+
+
 @pytest.fixture(params=["temporary", "reopened"])
 def folded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
     """A root with a directory of three files, which were noted as they were listed."""
