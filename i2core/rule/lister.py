@@ -42,7 +42,7 @@ class Lister:
         self._strict = strict
         self._links = LinkTable()
         self.missed: set[Place] = set()
-        """Directories that were gone from where they had been seen: not listed, in whole or in part."""
+        """Places that moved on meanwhile; see `Mirror.missed`."""
 
     def close(self) -> None:
         """Forgets the files with several names."""
@@ -54,8 +54,9 @@ class Lister:
         Raises:
             StopRule: it is there, and the rule says to stop.
         """
-        self.missed.add(place)
-        if error.errno not in GONE:
+        if error.errno in GONE:
+            self.missed.add(place)
+        else:
             self._source.unreadable(place, error)
 
     def frames(self, scopes: Iterable[Scope]) -> Iterator[list[Chunk]]:

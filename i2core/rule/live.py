@@ -138,6 +138,9 @@ class Live:
         """
         self._outbox.clear()
         self._ledger.clear()
+        for some in (self._repairs, self._doubted, self._failed):
+            some.clear()
+        self._may_be_sure()
         self._source.catalog.clear()
         self._source.catalog.set_fact("mirrored", 0)
         self._source.catalog.commit()
@@ -150,6 +153,19 @@ class Live:
         self._repairs.update(dict.fromkeys(fresh))
         self._doubted += fresh
         self._woken.set()
+
+    def keep_doubts(self) -> None:
+        """What came in doubt stays so across a restart, and is believed no more. The caller commits the catalog."""
+        catalog = self._source.catalog
+        doubted, self._doubted = self._doubted, []
+        failed, self._failed = self._failed, []
+        found = [catalog.doubt_at(place, deep=True) for place in failed]
+        self._repairs.update(dict.fromkeys(found))
+        catalog.keep_doubts(OPEN, [*doubted, *found])
+        for doubt in [*doubted, *found]:
+            row = catalog.row(doubt.node) if doubt.node else None
+            if row is not None:
+                catalog.doubt(row)
 
     def failed(self, failures: list[Failure]) -> None:
         """The backup node could not apply records."""
@@ -347,23 +363,17 @@ class Live:
 
     def _make(self) -> _Made:
         catalog = self._source.catalog
-        doubted, self._doubted = self._doubted, []
-        failed, self._failed = self._failed, []
-        found = [catalog.doubt_at(place, deep=True) for place in failed]
-        self._repairs.update(dict.fromkeys(found))
-        catalog.keep_doubts(OPEN, [*doubted, *found])
-        for doubt in [*doubted, *found]:
-            row = catalog.row(doubt.node) if doubt.node else None
-            if row is not None:
-                catalog.doubt(row)
+        # Failures are told no later than that what lies behind them is durable: so they are kept before it is dropped.
+        durable_seq = self._ledger.durable_seq
+        self.keep_doubts()
         outcome = self._reconciler.job(self._marks)
         self._source.status.sent_bytes += outcome.content_bytes
         batch = self._seqs.seal(outcome.records) if outcome.records else None
         if batch is not None:
             catalog.keep_doubts(batch.last_seq, outcome.doubts.values())
-        catalog.drop_doubts(self._ledger.durable_seq)
+        catalog.drop_doubts(durable_seq)
         catalog.set_fact("next_seq", self._seqs.next)
-        catalog.set_fact("durable_seq", self._ledger.durable_seq)
+        catalog.set_fact("durable_seq", durable_seq)
         catalog.commit()
         return _Made(batch, outcome)
 

@@ -50,7 +50,8 @@ async def mend(source: Source, session: Session, doubts: Iterable[Doubt], found:
     finally:
         found.update(mirror.deepened)
     plan.waiting.doubts.extend(mirror.unsettled)
-    plan.waiting.doubts.extend(doubt for place, doubt in plan.compared if _touches(place, doubt, mirror.missed))
+    missed = mirror.missed.difference(plan.gone)
+    plan.waiting.doubts.extend(doubt for place, doubt in plan.compared if _touches(place, doubt, missed))
     compared = [place for place, _ in plan.compared]
     links = await trio.to_thread.run_sync(_links, source, [*compared, *mirror.renewed])
     for at in range(0, len(links), REMOVALS):
@@ -90,8 +91,10 @@ def _plan(source: Source, doubts: list[Doubt]) -> _Plan:
 
 
 def _touches(place: Place, doubt: Doubt, missed: set[Place]) -> bool:
-    """True when a directory that this doubt is about was missed."""
-    return any(each in (place, place.above) or (doubt.deep and _is_beneath(each, place)) for each in missed)
+    """True when something that this doubt is about was missed."""
+    if place in missed or place.above in missed:
+        return True
+    return doubt.deep and any(_is_beneath(each, place) for each in missed)
 
 
 def _look(source: Source, place: Place, deep: bool, scopes: dict[Place, bool], gone: list[Place]) -> None:

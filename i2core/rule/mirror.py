@@ -109,7 +109,8 @@ class Mirror:
 
     @property
     def missed(self) -> set[Place]:
-        """Directories that were gone from where they had been seen: not compared, in whole or in part."""
+        """Directories that were gone from where they had been seen: not compared, in whole or in part. And names that
+        only the replica has, beneath shallow scopes: what of them is in doubt has gone since it was looked for."""
         return self._lister.missed
 
     async def run(self, scopes: Iterable[Scope]) -> None:
@@ -406,6 +407,8 @@ class Mirror:
             yield OrphanList(place.root, place.path, orphans)
         elif orphans and mending:
             yield [Record(Kind.REMOVE, place.root, join(place.path, name)) for name in orphans]
+        else:
+            self._lister.missed.update([place.child(name) for name in orphans if name not in rows])
 
     def _entry_step(
         self, fd: int, at: Place, entry: Entry, link: bytes | None, verdict: int, base: bytes | None

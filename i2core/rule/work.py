@@ -44,7 +44,7 @@ from i2core.pipeline.select import Drivers, choose_capture
 from i2core.pipeline.throttle import Throttle, ThrottledStream
 from i2core.pipeline.tree import SourceTree
 from i2core.rule.backup import open_codecs
-from i2core.rule.catalog import OPEN, Doubt
+from i2core.rule.catalog import Doubt
 from i2core.rule.dirty import DirtySet
 from i2core.rule.full import own_disk
 from i2core.rule.ledger import Ledger
@@ -305,11 +305,11 @@ class _Runner:
             scopes = [Scope(Place(root, b"")) for root in range(len(self._source.trees))]
             await mirror.run(scopes)
             await session.settle()
-        doubts = await trio.to_thread.run_sync(self._unsettled, mirror)
-        self._live.doubt(doubts)
+        self._live.doubt(await trio.to_thread.run_sync(self._unsettled, mirror))
         if not self._once:
             # Live, each new object is looked up by its inode.
             await trio.to_thread.run_sync(catalog.unfold)
+        self._live.keep_doubts()
         catalog.set_fact("selection", selection(rule, self._work.epoch))
         catalog.set_fact("mirrored", 1)
         catalog.set_fact("distrusted", 0)
@@ -322,9 +322,7 @@ class _Runner:
         catalog, missed = self._source.catalog, sorted(mirror.missed)
         if self._work.rule.orphans.action is not OrphanAction.DELETE:
             missed = []
-        doubts = [*mirror.unsettled, *(catalog.doubt_at(place, deep=True) for place in missed)]
-        catalog.keep_doubts(OPEN, doubts)
-        return doubts
+        return [*mirror.unsettled, *(catalog.doubt_at(place, deep=True) for place in missed)]
 
     # ------------------------------------------------------------------------------------------ sessions
 

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 from i2core.api import Code
+from i2core.config.model import OrphanAction, Orphans
 
 from .pair import open_nodes
 
 
-async def test_a_name_whose_attributes_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("action", [OrphanAction.KEEP, OrphanAction.DELETE])
+async def test_a_name_whose_attributes_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: OrphanAction
+) -> None:
     stat = os.stat
     async with open_nodes(tmp_path) as nodes:
         for name in ("good/file", "bad/broken"):
@@ -27,7 +31,7 @@ async def test_a_name_whose_attributes_cannot_be_read(tmp_path: Path, monkeypatc
             return stat(path, **options)
 
         monkeypatch.setattr(os, "stat", failing)
-        status = await nodes.run()
+        status = await nodes.run(nodes.rule(orphans=Orphans(action=action)))
         monkeypatch.undo()
         assert (nodes.target / "good/file").read_text() == "good/file"
         assert [(s.path, s.code) for s in status.skipped] == [
