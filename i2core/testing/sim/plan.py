@@ -26,7 +26,7 @@ ACCIDENTS = {
     "takeover": 2,
     "tamper": 2,
     "trap": 2,
-    "fail": 2,
+    "fail": 8,
 }
 """What can go wrong, and how often it does, compared with the others."""
 
