@@ -90,6 +90,8 @@ class Transfer:
         self.done = False
         self.apart: list[Place] = []
         """Names of the file beneath other roots, which are to be looked at when it is done."""
+        self.brought = 0
+        """Inode number of the file that crossed to its end; 0: none did."""
         self.inode = inode
         """Of the file as it was found, to tell two names of one file; 0: not known."""
         self.since_ns = since_ns
@@ -290,6 +292,7 @@ class Transfer:
         self._source.catalog.cut_digests(self._row, status.st_size)
         row = self._source.catalog.put(self._place, seen, reserved=self._row if self._reserved else None)
         self._reserved = False
+        self.brought = seen.ino
         if status.st_nlink > 1 and not self._whole:
             self.apart = self._source.catalog.share(row, seen)
         if self._whole:

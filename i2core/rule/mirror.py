@@ -106,6 +106,8 @@ class Mirror:
         self._one = trio.CapacityLimiter(1)
         self.renewed: list[Place] = []
         """Files with several names that were sent anew under one of them."""
+        self._astray: set[Place] = set()
+        """Names of files with several that were other files, or gone, before the file was brought under them."""
 
     @property
     def missed(self) -> set[Place]:
@@ -185,11 +187,14 @@ class Mirror:
     async def _send_large(self, large: Large) -> None:
         source, before = self._source, self._source.status.sent_bytes
         place, inode = large.place, large.entry.ino
+        transfer = Transfer(source, self._session, place, whole=large.whole, trust=False, inode=inode)
         try:
-            await Transfer(source, self._session, place, whole=large.whole, trust=False, inode=inode).run()
+            await transfer.run()
         except OSError as error:
             if error.errno not in GONE:
                 source.unreadable(large.place, error)
+        if _is_shared(large.entry) and transfer.brought != inode:
+            self._astray.add(place)
         # A file that was compared block by block and found equal was not sent.
         source.status.sent_files += source.status.sent_bytes > before or large.whole
 
@@ -251,10 +256,13 @@ class Mirror:
                     yield from self._chunk_steps(fd, place, here if known else None, chunk, answer)
             except OSError as error:
                 self._lister.miss(place, error)
+                self._astray.update([place.child(entry.name) for entry in chunk.entries if _is_shared(entry)])
 
     def _is_same(self, place: Place, here: Row, chunk: Chunk, answer: Judged) -> bool:
         """True when nothing is to be done but to note what was listed."""
         if answer.here or answer.orphans or any(answer.verdicts) or place in self._shallow:
+            return False
+        if self._astray and any(self._is_astray(place, link) for link in chunk.links.values()):
             return False
         return self._is_blank(place, here, chunk)
 
@@ -321,21 +329,23 @@ class Mirror:
             row = rows.pop(entry.name, None)
             if row is not None and not (row.is_object(entry) and row.same_content(entry)):
                 catalog.drop_digests(row)
-            verdict = answer.verdicts[index]
+            verdict, first = answer.verdicts[index], chunk.links.get(index)
+            if verdict == _SAME and self._is_astray(place, first):
+                verdict = _WHOLE
             if verdict == _SAME:
                 if not self._is_left(place, entry, row):
                     kept.append((entry, row))
                 self._count((entry,))
                 continue
             at = place.child(entry.name)
-            link, shared = None, entry.nlink > 1 and stat.S_ISREG(entry.mode)
-            if verdict & _LINK or (verdict & _WHOLE and shared):
-                link = self._link(at, entry, chunk.links.get(index), kept)
-            if link is None and verdict & _WHOLE and entry.nlink > 1 and not stat.S_ISDIR(entry.mode):
-                self.renewed.append(at)
+            link = None
+            if verdict & _LINK or (verdict & _WHOLE and _is_shared(entry)):
+                link = self._link(at, entry, first, kept)
             try:
                 step = self._entry_step(fd, at, entry, link, verdict, answer.digests.get(index))
             except OSError as error:
+                if _is_shared(entry):
+                    self._astray.add(at)
                 if error.errno not in GONE:
                     source.unreadable(at, error, Code.OPEN_SOURCE)
                 elif row is not None:
@@ -344,14 +354,20 @@ class Mirror:
                     yield from self._vanished_steps(fd, at)
                 self._count((entry,))
                 continue
+            other = (step.entry.dev, step.entry.ino) != (entry.dev, entry.ino)
+            if other and _is_shared(entry):
+                self._astray.add(at)
+            if link is None and _is_shared(step.entry) and (other or verdict & (_WHOLE | _LINK)):
+                if other or not _is_shared(entry):  # it got this name or another since it was listed
+                    link = self._link(at, step.entry, None, kept)
+                if link is None:
+                    self._renew(at, step.entry)
+                else:
+                    step = Drafted([Record(Kind.LINK, at.root, at.path, other=link)], step.entry)
             if isinstance(step, Large):
                 source.status.checked_files += 1
                 yield step
                 continue
-            if verdict & _WHOLE and step.entry.nlink > entry.nlink == 1:
-                link = self._link(at, step.entry, None, kept)  # it got this name or another since it was listed
-                if link is not None:
-                    step = Drafted([Record(Kind.LINK, at.root, at.path, other=link)], step.entry)
             self._count((entry,))
             source.status.sent_files += bool(step.records) and not stat.S_ISDIR(entry.mode)
             if step.digests:
@@ -431,7 +447,12 @@ class Mirror:
             return Large(at, entry, whole=False) if base is None else _patch(fd, at, entry, verdict, base)
         if verdict & (_WHOLE | _LINK):
             return draft(fd, at, entry)
-        return Drafted([setattr_record(fd, at, entry)], entry)
+        attributes = setattr_record(fd, at, entry)
+        if _is_shared(entry):
+            now = self._source.trees[at.root].entry(fd, entry.name)
+            if now is None or (now.dev, now.ino) != (entry.dev, entry.ino):
+                return draft(fd, at, entry)  # another file by now: its attributes are not those of all the names
+        return Drafted([attributes], entry)
 
     def _link(
         self, at: Place, entry: Entry, link: bytes | None, kept: Sequence[tuple[Entry, Row | None]]
@@ -441,7 +462,7 @@ class Mirror:
         sent of this chunk, and not in the catalog yet."""
         catalog, above = self._source.catalog, at.above
         same = [above.child(each.name).path for each, _ in kept if (each.dev, each.ino) == (entry.dev, entry.ino)]
-        if link is not None:
+        if link is not None and not self._is_astray(at, link):
             row = catalog.get(Place(at.root, link))
             if link in same or (row is not None and row.is_object(entry)):
                 return link
@@ -449,6 +470,21 @@ class Mirror:
             places = [catalog.place(row) for row in catalog.sent_as(entry)]
             same += [place.path for place in places if place.root == at.root and place != at]
         return same[0] if same else None
+
+    def _renew(self, at: Place, entry: Entry) -> None:
+        """A file with several names is sent anew under one of them: what the replica has under others is another file,
+        until they are made one."""
+        self.renewed.append(at)
+        catalog = self._source.catalog
+        for row in catalog.sent_as(entry):
+            place = catalog.place(row)
+            if place.root == at.root and place != at:
+                catalog.doubt(row, digests=True)
+
+    def _is_astray(self, at: Place, first: bytes | None) -> bool:
+        """True when what is listed at `at`, or in it, was to be brought as the file listed first at `first`, and was
+        not: that was another file by then, or gone."""
+        return first is not None and Place(at.root, first) in self._astray
 
     def _confirmed(self, fd: int, place: Place, names: list[bytes]) -> list[bytes]:
         """The names among the replica's extra ones that the source really lacks, and that the rule protects. A
@@ -530,6 +566,11 @@ def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Draft
         return Drafted(records, now if records else entry, found.hashes if status.st_size > BLOCK_BYTES else b"")
     finally:
         os.close(file)
+
+
+def _is_shared(entry: Entry) -> bool:
+    """True for a file with several names."""
+    return entry.nlink > 1 and stat.S_ISREG(entry.mode)
 
 
 def _xattr_bytes(record: Record) -> int:

@@ -60,4 +60,58 @@ async def test_what_takes_a_listed_name_is_not_patched_into_the_file_before(
         monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
         await nodes.run()
         assert (nodes.target / first).read_bytes() == b"y" * (size + 4)
-        assert (nodes.target / second).read_bytes()[:size] == b"x" * size
+        assert (nodes.target / second).read_bytes() == b"x" * size + b"more"
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["another file", "gone"])
+@pytest.mark.parametrize("size", [10, 100_000, 5_000_000])
+@pytest.mark.parametrize("more", [b"more", b""], ids=["content", "attributes"])
+async def test_other_names_of_a_changed_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, more: bytes, gone: bool
+) -> None:
+    """The change was to cross under the first name, which is another file by then, or gone."""
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "one").write_bytes(b"x" * size)
+        for name in ("other", "third"):
+            os.link(nodes.source / "one", nodes.source / name)
+        await nodes.run()
+        first, second, third = os.listdir(nodes.source)
+        with (nodes.source / first).open("ab") as file:
+            file.write(more)
+            os.fchmod(file.fileno(), 0o640)
+
+        def encode_and_change(*arguments: object, **options: object) -> bytes:
+            monkeypatch.undo()
+            (nodes.source / first).unlink()
+            if not gone:
+                (nodes.source / first).write_bytes(b"a new file")
+            return encode_survey(*arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
+        await nodes.run()
+        assert (nodes.target / second).read_bytes() == b"x" * size + more
+        assert (nodes.target / second).stat().st_mode & 0o777 == 0o640
+        assert (nodes.target / second).samefile(nodes.target / third)
+        assert not (nodes.target / second).samefile(nodes.target / first)
+
+
+async def test_a_name_that_was_listed_for_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a second name of a file that was listed under its first alone."""
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "one").write_text("one")
+        (nodes.source / "file").write_text("file")
+        for other in (nodes.source / "other", tmp_path / "elsewhere"):  # so that nobody gets its inode
+            os.link(nodes.source / "one", other)
+        first, second = (name for name in os.listdir(nodes.source) if name != "file")
+
+        def encode_and_change(*arguments: object, **options: object) -> bytes:
+            monkeypatch.undo()
+            for name in (first, second):
+                (nodes.source / name).unlink()
+            (nodes.source / first).write_text("a new file")
+            os.link(nodes.source / "file", nodes.source / second)
+            return encode_survey(*arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
+        await nodes.run()
+        assert (nodes.target / second).samefile(nodes.target / "file")
