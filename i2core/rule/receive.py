@@ -97,8 +97,8 @@ class Receiver:
         self._listening_since = trio.current_time()
         """In the future while the next frame waits for room here."""
         self._dirty = trio.Event()
-        if replica.applied_seq > replica.durable_seq:
-            self._dirty.set()  # by a process that was killed
+        if replica.applied_seq > replica.durable_seq or (replica.unsynced and self._channel is Channel.MIRROR):
+            self._dirty.set()
         self._full = trio.Event()
 
     async def run(self) -> None:

@@ -216,6 +216,9 @@ class Replica:
         self.applied_seq = max(progress or 0, self.position.durable_seq)
         if self.exact:
             self._progress.keep(self.applied_seq)
+        self.unsynced = True
+        """What a process before this one has applied may not be on disk, for it may have been killed. A mirror that
+        finds it equal has nothing to apply, and vouches for it."""
         self.applied_records = 0
         self.applied_bytes = 0
         self.orphans = 0
@@ -308,6 +311,7 @@ class Replica:
         position = attrs.evolve(self.position, durable_seq=seq)
         await trio.to_thread.run_sync(self._store.save, position)
         self.position.durable_seq = seq
+        self.unsynced = False
 
     async def hold(self, reason: str) -> None:
         """Waits until someone releases the held records."""

@@ -20,4 +20,4 @@ def test_an_error_of_the_listing_stops_the_rule(monkeypatch: pytest.MonkeyPatch,
         yield []
 
     monkeypatch.setattr(Lister, "frames", frames)
-    assert "work1 stops: cannot be read" in play(seed).violation
+    assert "stops: cannot be read" in play(seed).violation
