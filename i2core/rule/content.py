@@ -89,7 +89,7 @@ class Transfer:
         self._ahead: tuple[int, Callable[[], Awaitable[bytes]]] | None = None
         self.done = False
         self.apart: list[Place] = []
-        """Names of the file beneath other roots, which are to be looked at when it is done."""
+        """Other names of the file, which are to be looked at when it is done."""
         self.brought = 0
         """Inode number of the file that crossed to its end; 0: none did."""
         self.inode = inode
@@ -293,12 +293,22 @@ class Transfer:
         row = self._source.catalog.put(self._place, seen, reserved=self._row if self._reserved else None)
         self._reserved = False
         self.brought = seen.ino
-        if status.st_nlink > 1 and not self._whole:
+        others: list[Place] = []
+        if status.st_nlink > 1:
+            others = self._other_names(row)
             self.apart = self._source.catalog.share(row, seen)
         if self._whole:
             self._source.catalog.end_staging(self._place)
-            return [Record(Kind.PUBLISH, root, path, meta=meta, size=status.st_size)]
+            # Names that were sent while this one was under way are files of their own on the replica.
+            self.apart += others
+            links = [Record(Kind.LINK, root, other.path, other=path) for other in others]
+            return [Record(Kind.PUBLISH, root, path, meta=meta, size=status.st_size), *links]
         return [
             Record(Kind.TRUNCATE, root, path, size=status.st_size),
             Record(Kind.SETATTR, root, path, meta=meta),
         ]
+
+    def _other_names(self, row: Row) -> list[Place]:
+        """Beneath the same root."""
+        places = map(self._source.catalog.place, self._source.catalog.other_names(row))
+        return [place for place in places if place.root == self._root]

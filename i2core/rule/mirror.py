@@ -375,7 +375,7 @@ class Mirror:
             else:
                 kept.append((step.entry, row))
             if step.records:
-                yield step.records
+                yield source.superseding(at, step.records)
         if blank:
             catalog.put_listing(here, [entry for entry, _ in kept])
         else:

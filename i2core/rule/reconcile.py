@@ -42,8 +42,6 @@ JOB_RECORDS = 1000
 WALK_S = 0.02
 """A job ends when a walk has gone on for so long, so that live changes come in between."""
 EVERYTHING = 1 << 62
-_MAKES = frozenset({Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.LINK, Kind.RENAME})
-"""Records that give a name its object in one step."""
 
 
 @attrs.define
@@ -454,11 +452,7 @@ class Reconciler:
 
     def _emit(self, place: Place, *records: Record, deep: bool = False) -> None:
         """Behind what the catalog was told: only then it knows the object that the records are about."""
-        if place in self._source.catalog.staging and records[0].kind in _MAKES:
-            # A transfer that was broken off began it; nobody goes on with that now.
-            self._source.catalog.end_staging(place)
-            self._out.records.append(Record(Kind.REMOVE, place.root, place.path, staged=True))
-        self._out.records += records
+        self._out.records += self._source.superseding(place, records)
         self._doubt(place, deep=deep)
         self._out.content_bytes += content_bytes(list(records))
 

@@ -227,6 +227,8 @@ class Replica:
         self.window = DeleteWindow(BrakeLimits(share=0.5, window_s=60, least=1000))
         self.lane = trio.Lock()
         self.flushing = trio.Lock()
+        self._saving = trio.Lock()
+        """A new owner may come in while the last flush of the one before is told: neither undoes the other."""
         self._released = trio.Event()
 
     @property
@@ -254,10 +256,11 @@ class Replica:
         Raises:
             StopRule: the position cannot be kept.
         """
-        position = attrs.evolve(self.position, epoch=epoch, targets=[each.decode("latin-1") for each in targets])
-        if position != self.position:
-            await trio.to_thread.run_sync(self._store.save, position)
-            self.position.epoch, self.position.targets = position.epoch, position.targets
+        async with self._saving:
+            position = attrs.evolve(self.position, epoch=epoch, targets=[each.decode("latin-1") for each in targets])
+            if position != self.position:
+                await trio.to_thread.run_sync(self._store.save, position)
+                self.position.epoch, self.position.targets = position.epoch, position.targets
 
     def rest(self) -> None:
         """No session is left: lets its files go."""
@@ -308,9 +311,10 @@ class Replica:
             StopRule: the position cannot be kept.
         """
         # Kept first, told afterwards: an ack must not be ahead of what a restart would find.
-        position = attrs.evolve(self.position, durable_seq=seq)
-        await trio.to_thread.run_sync(self._store.save, position)
-        self.position.durable_seq = seq
+        async with self._saving:
+            position = attrs.evolve(self.position, durable_seq=seq)
+            await trio.to_thread.run_sync(self._store.save, position)
+            self.position.durable_seq = seq
         self.unsynced = False
 
     async def hold(self, reason: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from i2core.api import Code, Place, StopRule
+from i2core.api import Code, Kind, Place, Record, StopRule
 from i2core.api.entries import AttributesUnreadable
 from i2core.config.model import OnError
 from i2core.config.words import Spoken
@@ -16,6 +16,8 @@ from i2core.pipeline.tree import SourceTree
 from i2core.rule.catalog import Catalog
 from i2core.rule.status import RuleStatus
 
+_MAKES = frozenset({Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.LINK, Kind.RENAME})
+"""Records that give a name its object in one step."""
 Say = Callable[[str, Code | None, str], None]
 """The logbook: (rule name, code, line)."""
 
@@ -44,6 +46,14 @@ class Source:
         """The place as an absolute path for people; bytes that are no text are escaped."""
         path = self.trees[place.root].path + (b"/" + place.path if place.path else b"")
         return os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
+
+    def superseding(self, place: Place, records: Sequence[Record]) -> list[Record]:
+        """The records, which are about `place`. When they give it its object, what a transfer that was broken off has
+        staged there goes: nobody goes on with that now."""
+        if place not in self.catalog.staging or records[0].kind not in _MAKES:
+            return list(records)
+        self.catalog.end_staging(place)
+        return [Record(Kind.REMOVE, place.root, place.path, staged=True), *records]
 
     def unreadable(self, place: Place, error: OSError, code: Code = Code.READ_SOURCE) -> None:
         """Notes an object that could not be read.
