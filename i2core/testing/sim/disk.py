@@ -45,12 +45,12 @@ class Inode:
     regular file, `target` of a symlink."""
 
     __slots__ = (
-        "bereft",
         "ctime_ns",
         "data",
         "disk",
         "entries",
         "gid",
+        "linked",
         "mode",
         "mounted",
         "mtime_ns",
@@ -83,8 +83,8 @@ class Inode:
         self.target = b""
         self.synced: Image | None = None
         """Set while there is content that was not synced."""
-        self.bereft = False
-        """True once it lost a name and had others left."""
+        self.linked = False
+        """True once it had several names."""
 
     @property
     def is_dir(self) -> bool:
@@ -225,6 +225,7 @@ class Disk:
             raise fail(errno.ENOENT, name)
         self._begin()
         self._set(inode, "nlink", inode.nlink + 1)
+        inode.linked = True
         self._enter(parent, name, inode)
         self._touch(inode, content=False)
 
@@ -239,7 +240,6 @@ class Disk:
     def _drop(self, parent: Inode, name: bytes, inode: Inode) -> None:
         self._leave(parent, name, inode)
         self._set(inode, "nlink", 0 if inode.is_dir else inode.nlink - 1)
-        inode.bereft |= inode.nlink > 0
         self._touch(inode, content=False)
         self.release(inode)
 

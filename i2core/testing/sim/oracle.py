@@ -6,7 +6,6 @@ It reads inodes, not by way of the kernel, and shares no code with what it judge
 from __future__ import annotations
 
 import stat
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -72,12 +71,11 @@ def differences(source: Inode, replica: Inode, *, extra_allowed: bool) -> list[s
     return [f"{path!r:.80}: {line}" for path, _, line in _differing(source, replica, extra_allowed)]
 
 
-def only_lost_differ(source: Inode, replica: Inode, names: Counter[Inode], *, extra_allowed: bool) -> bool:
-    """True when they differ only in files that have lost a name, or have one outside: `names` are those beneath all
-    roots. A capture that tells names does not tell what was changed by one that was gone before anyone looked: a scan
-    finds it."""
-    found = [inode for _, inode, _ in _differing(source, replica, extra_allowed)]
-    return all(inode is not None and (inode.bereft or inode.nlink > names[inode]) for inode in found)
+def only_linked_differ(source: Inode, replica: Inode, *, extra_allowed: bool) -> bool:
+    """True when they differ only in what is in files that once had several names. A capture that tells names does not
+    tell what was changed by one that was gone before anyone looked: a scan finds it."""
+    found = list(_differing(source, replica, extra_allowed))
+    return all(inode is not None and inode.linked and not line.startswith("names") for _, inode, line in found)
 
 
 def _differing(source: Inode, replica: Inode, extra_allowed: bool) -> Iterator[tuple[bytes, Inode | None, str]]:
