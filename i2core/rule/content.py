@@ -299,8 +299,8 @@ class Transfer:
             self.apart = self._source.catalog.share(row, seen)
         if self._whole:
             self._source.catalog.end_staging(self._place)
-            # Names that were sent while this one was under way are files of their own on the replica. A mirror makes them
-            # one by itself: its verdicts on them may be older.
+            # Names that were sent while this one was under way are files of their own on the replica. A mirror makes
+            # them one by itself: its verdicts on them may be older.
             self.apart += others
             links = [Record(Kind.LINK, root, other.path, other=path) for other in others]
             return [Record(Kind.PUBLISH, root, path, meta=meta, size=status.st_size), *links]
