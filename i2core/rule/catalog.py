@@ -130,10 +130,22 @@ class Catalog:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._db = sqlite3.connect(path or "", check_same_thread=False, isolation_level=None)
+        try:
+            self._set_up()
+        except BaseException:
+            self._db.close()  # at once: it may hold a lock
+            raise
+        self._folded = self._db.execute("SELECT 1 FROM listing LIMIT 1").fetchone() is not None
+        self._next_id = int(self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM node").fetchone()[0])
+        self._paths: OrderedDict[Place, int] = OrderedDict()
+        self.staging = {Place(root, path) for root, path in self._db.execute("SELECT root, path FROM staging")}
+        """Files of which the replica may have a staging file."""
+
+    def _set_up(self) -> None:
         # Nobody else opens it. Without this the log has an index in mapped memory, and a full disk kills by SIGBUS.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         # Losing the last transactions in a crash only means that a little is compared once more.
-        self._db.execute("PRAGMA journal_mode = WAL" if path else "PRAGMA journal_mode = OFF")
+        self._db.execute("PRAGMA journal_mode = WAL" if self._path else "PRAGMA journal_mode = OFF")
         self._db.execute("PRAGMA synchronous = OFF")
         self._db.execute("PRAGMA cache_size = -16000")
         self._db.execute("PRAGMA temp_store = FILE")
@@ -141,11 +153,6 @@ class Catalog:
         self._db.execute("BEGIN")
         # Digests of a file that was never finished may lie under an id that no row has.
         self._db.execute("DELETE FROM blocks WHERE node NOT IN (SELECT id FROM node)")
-        self._folded = self._db.execute("SELECT 1 FROM listing LIMIT 1").fetchone() is not None
-        self._next_id = int(self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM node").fetchone()[0])
-        self._paths: OrderedDict[Place, int] = OrderedDict()
-        self.staging = {Place(root, path) for root, path in self._db.execute("SELECT root, path FROM staging")}
-        """Files of which the replica may have a staging file."""
 
     def close(self) -> None:
         """An orderly end: all is on the disk."""

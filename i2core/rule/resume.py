@@ -12,14 +12,20 @@ import hashlib
 import sqlite3
 from pathlib import Path
 
+from i2core.api import StopRule
 from i2core.config.model import Rule, Verify
+from i2core.config.words import Spoken
 from i2core.rule.boot import boot_id
 from i2core.rule.catalog import Catalog
 from i2core.rule.full import means_full
 
 
 def open_catalog(path: Path | None) -> tuple[Catalog, bool]:
-    """The catalog in that file, and whether it ended in order. One that may be damaged is made anew."""
+    """The catalog in that file, and whether it ended in order. One that may be damaged is made anew.
+
+    Raises:
+        StopRule: another program has it open, which is no damage.
+    """
     boot = int.from_bytes(boot_id()[:7], "big")
     try:
         catalog = Catalog(path)
@@ -28,6 +34,12 @@ def open_catalog(path: Path | None) -> tuple[Catalog, bool]:
     except sqlite3.DatabaseError as error:
         if path is None or means_full(error, path.parent):
             raise
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise StopRule(
+                Spoken.of("another program has the catalog open", "目录库正被其他程序打开"),
+                obj=str(path),
+                next_step=Spoken.of("close it there, and start the rule", "请在该程序中关闭它，然后启动规则"),
+            ) from error
         catalog, clean, trusted = None, False, False
     if catalog is None or not trusted:
         if catalog is not None:

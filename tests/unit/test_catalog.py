@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import attrs
@@ -14,10 +16,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from i2core.api import BLOCK_BYTES, Entry, Place
+from i2core.api import BLOCK_BYTES, Entry, Place, StopRule
 from i2core.rule import catalog as catalog_module
 from i2core.rule.catalog import OPEN, Catalog, Doubt
 from i2core.rule.links import LinkTable
+from i2core.rule.resume import open_catalog
 
 CHUNK = 3
 """Digests of so few blocks make a row here, so that ranges cross rows."""
@@ -259,6 +262,21 @@ def test_nothing_of_it_is_mapped(tmp_path: Path) -> None:
     catalog.put(Place(0, b""), made(b"", 1, is_dir=True))
     catalog.commit()
     assert {path.name for path in tmp_path.iterdir()} == {"catalog", "catalog-wal"}
+    catalog.close()
+
+
+def test_one_that_another_program_reads_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    catalog, _ = open_catalog(tmp_path / "catalog")
+    catalog.put(Place(0, b""), made(b"", 1, is_dir=True))
+    catalog.close()
+    with closing(sqlite3.connect(tmp_path / "catalog", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM node").fetchall()
+        with pytest.raises(StopRule, match="open"):
+            open_catalog(tmp_path / "catalog")
+    catalog, clean = open_catalog(tmp_path / "catalog")
+    assert clean
+    assert catalog.get(Place(0, b"")) is not None
     catalog.close()
 
 
