@@ -23,7 +23,7 @@ import attrs
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from i2core.rule.spool import Quota, Spool  # noqa: E402
+from i2core.rule.outgoing.spool import Quota, Spool  # noqa: E402
 from i2core.testing.trees import compare_trees  # noqa: E402
 from i2core.wire.session import Sealed  # noqa: E402
 from tests.faults.daemons import Site, eventually, open_site  # noqa: E402

@@ -55,9 +55,9 @@ from i2core.config.model import (
 )
 from i2core.pipeline.scan import SCAN
 from i2core.registry import Registry
-from i2core.rule.backup import BackupService
+from i2core.rule.backup.service import BackupService
 from i2core.rule.status import RuleStatus
-from i2core.rule.work import WorkRule, run_rule
+from i2core.rule.work.runner import WorkRule, run_rule
 from i2core.testing.memory_net import MemoryNet
 from i2core.testing.trees import compare_trees, differing
 
@@ -347,8 +347,8 @@ OpenPair = Callable[..., AbstractAsyncContextManager[Pair]]
 def open_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenPair]:
     """``open_pair(capture="inotify", roots=1, start=True)``: a pair at work in `tmp_path`. What `prepare` is given the
     sources of is there before the rule starts."""
-    monkeypatch.setattr("i2core.rule.work.TICK_S", 0.02)
-    monkeypatch.setattr("i2core.rule.work.BACKOFF_S", (0.02, 0.1))
+    monkeypatch.setattr("i2core.rule.work.runner.TICK_S", 0.02)
+    monkeypatch.setattr("i2core.rule.work.runner.BACKOFF_S", (0.02, 0.1))
 
     @asynccontextmanager
     async def opened(

@@ -17,14 +17,15 @@ from i2core.cli.progress import Progress
 from i2core.config.model import BackupRole, NodeConfig
 from i2core.config.options import structure_options
 from i2core.node.allocator import keep_freed_memory
-from i2core.node.local import BackupProcess, Say, backup_process
+from i2core.node.local import BackupProcess, backup_process
 from i2core.node.lock import locked
 from i2core.node.single import LOCAL, Single
 from i2core.node.speech import said
 from i2core.registry import Registry
-from i2core.rule.backup import BackupService
+from i2core.rule.backup.service import BackupService
+from i2core.rule.line import Say
 from i2core.rule.status import RuleStatus
-from i2core.rule.work import WorkRule, run_rule
+from i2core.rule.work.runner import WorkRule, run_rule
 from i2core.tasks import background
 
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -150,13 +150,18 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-@rule.command()
+@rule.command(short_help="Start a rule that is stopped, by hand or by an error.")
 @click.argument("name", metavar="RULE")
+@click.option("--compare", is_flag=True, help="Drop what waits to be sent, and compare everything with the replica.")
 @_where
 @json_option
-def start(name: str, config_file: str | None, state_dir: str | None) -> None:
-    """Start a rule that is stopped, by hand or by an error. It mirrors what differs and goes on live."""
-    _act(name, "start", "started", config_file, state_dir)
+def start(name: str, compare: bool, config_file: str | None, state_dir: str | None) -> None:
+    """Start a rule that is stopped, by hand or by an error. It mirrors what differs and goes on live.
+
+    With --compare nothing is relied on that is known of the replica, and a rule that runs is started anew: when
+    somebody changed the replica, or when a mass delete is held that was not meant and the files are back.
+    """
+    _act(name, "start", "started", config_file, state_dir, compare=compare)
 
 
 @rule.command(short_help="Stop a rule.")
@@ -193,9 +198,11 @@ def forget(name: str, config_file: str | None, state_dir: str | None) -> None:
     _act(name, "forget", "forgotten", config_file, state_dir)
 
 
-def _act(name: str, action: str, said: str, config_file: str | None, state_dir: str | None) -> None:
+def _act(
+    name: str, action: str, said: str, config_file: str | None, state_dir: str | None, *, compare: bool = False
+) -> None:
     with _daemon(config_file, state_dir) as daemon:
-        done = daemon.act(name, action)
+        done = daemon.act(name, action, compare=compare)
         idle = action == "start" and not done
         found = next((each for each in daemon.rules() if each["name"] == name), None) if idle else None
     if wants_json():

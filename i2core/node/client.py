@@ -35,9 +35,11 @@ class ControlClient:
         found: list[dict[str, Any]] = self._call("GET", "/v1/rules")
         return found
 
-    def act(self, name: str, action: str) -> bool:
-        """``start``, ``stop``, ``release`` or ``forget`` of a rule; False when there was nothing to do."""
-        return bool(self._call("POST", f"/v1/rules/{quote(name, safe='')}/{action}")["done"])
+    def act(self, name: str, action: str, *, compare: bool = False) -> bool:
+        """``start``, ``stop``, ``release`` or ``forget`` of a rule; False when there was nothing to do. `compare`: see
+        `RunningNode.start`."""
+        asked = "?compare=1" if compare else ""
+        return bool(self._call("POST", f"/v1/rules/{quote(name, safe='')}/{action}{asked}")["done"])
 
     def events(
         self, after: int | None = None, *, wait_s: float = 0.0, limit: int = 500, rule: str | None = None

@@ -8,7 +8,8 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
                &wait=SECONDS            while there are none, waits so long, 60 at most
                &rule=NAME&limit=N       of that rule alone; so many at most
     GET  /metrics                       figures for Prometheus
-    POST /v1/rules/NAME/start           {"name", "done"}: done is False when there was nothing to do
+    POST /v1/rules/NAME/start           {"name", "done"}: done is False when there was nothing to do; ?compare=1: anew,
+                                        relying on nothing that is known of the replica
     POST /v1/rules/NAME/stop
     POST /v1/rules/NAME/release
     POST /v1/rules/NAME/forget
@@ -93,7 +94,8 @@ def control_app(node: RunningNode) -> Starlette:
 
     async def start(request: Request) -> Response:
         name = request.path_params["name"]
-        return JSONResponse({"name": name, "done": node.start(name)})
+        compare = _number(request.query_params, "compare", 0, 0, 1) == 1
+        return JSONResponse({"name": name, "done": await node.start(name, compare=compare)})
 
     async def stop(request: Request) -> Response:
         name = request.path_params["name"]

@@ -27,8 +27,8 @@ import trio
 from i2core.api import DATA_CHANNELS, Channel, ClientTransport, Code, I2Error, Peer, StopRule, StreamHandler, UsageError
 from i2core.node.faults import as_i2error
 from i2core.node.lifeline import die_with_parent
+from i2core.rule.line import Say
 
-Say = Callable[[str, Code | None, str], None]
 MakeHandler = Callable[[Say], StreamHandler]
 """Builds the backup role in the child, given where its log lines go."""
 

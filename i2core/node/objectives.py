@@ -11,9 +11,9 @@ import trio
 
 from i2core.api import Code
 from i2core.config.model import Rule
-from i2core.node.runner import RuleRunner, Say
+from i2core.node.runner import RuleRunner
 from i2core.node.speech import said
-from i2core.rule.line import Line
+from i2core.rule.line import Line, Say
 from i2core.rule.rpo import RecoveryPoint
 
 TICK_S = 1.0

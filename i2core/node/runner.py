@@ -15,10 +15,10 @@ from i2core.api import Code, I2Error
 from i2core.node.faults import as_i2error, leading
 from i2core.pipeline.throttle import Throttle
 from i2core.rule.life import Life
+from i2core.rule.line import Say
 from i2core.rule.states import Action, Cause, Event, advance, fault
 from i2core.rule.status import RuleStatus
 
-Say = Callable[[str, Code | None, str], None]
 Run = Callable[[Life], Awaitable[None]]
 """One run, with a fresh status: returns or raises when it ends by itself, is cancelled to end it."""
 
@@ -37,6 +37,7 @@ class RuleRunner:
     _scope: trio.CancelScope | None = attrs.field(default=None, init=False)
     _idle: trio.Event = attrs.field(factory=trio.Event, init=False)
     _ending: Event = attrs.field(default=Event.STOP, init=False)
+    _compares: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.life = Life(RuleStatus(name=self.name), self.say)
@@ -51,11 +52,19 @@ class RuleRunner:
         """True from `start` until the run has ended, by whatever cause."""
         return self._scope is not None
 
-    def start(self, nursery: trio.Nursery) -> bool:
+    def start(self, nursery: trio.Nursery, *, compare: bool = False) -> bool:
         """Begins a run in `nursery`; False when one is under way, or will be as soon as the bandwidth limit is not 0.
-        Figures begin anew."""
+        Figures begin anew. With `compare` the run relies on nothing that an earlier one left."""
         self._nursery = nursery
-        return self._begin(Event.START)
+        begun = self._begin(Event.START)
+        if begun:
+            self._compares = compare
+        return begun
+
+    def take_compare(self) -> bool:
+        """True when the run that begins is the one that was to compare everything."""
+        compares, self._compares = self._compares, False
+        return compares
 
     def _begin(self, event: Event) -> bool:
         if self.running or advance(self.life.phase, event).action is not Action.START:

@@ -23,10 +23,10 @@ from i2core.node.trust import Trust
 from i2core.pipeline.throttle import RateLimit
 from i2core.registry import Registry
 from i2core.rule.line import told
-from i2core.rule.spool import Quota
+from i2core.rule.outgoing.spool import Quota
 
 if TYPE_CHECKING:
-    from i2core.rule.backup import BackupRuleStatus, BackupService
+    from i2core.rule.backup.service import BackupRuleStatus, BackupService
 
 
 @attrs.define
@@ -99,9 +99,13 @@ class RunningNode:
                 runner.start(self.nursery)
         return {"gained": [name for _, name in change.gained], "lost": [name for _, name in change.lost]}
 
-    def start(self, name: str) -> bool:
-        """Starts a rule; False when it runs already."""
-        return self._runner(name).start(self.nursery)
+    async def start(self, name: str, *, compare: bool = False) -> bool:
+        """Starts a rule; False when it runs already. With `compare` a run under way is ended first, what waits to be
+        sent is dropped, and everything is compared with the replica."""
+        runner = self._runner(name)
+        if compare:
+            await runner.stop()
+        return runner.start(self.nursery, compare=compare)
 
     async def stop(self, name: str) -> bool:
         """Stops a rule and waits for its end; False when it did not run."""
@@ -171,7 +175,10 @@ def _received_json(status: BackupRuleStatus) -> dict[str, Any]:
             obj=status.name if status.held else "",
             cause=status.held_reason if status.held else "",
             next_step=said(
-                f"if it is meant: i2 rule release {status.name}", f"若确属本意，请执行 i2 rule release {status.name}"
+                f"if it is meant: i2 rule release {status.name}; if not: put the files back on the work node, and "
+                f"there i2 rule start {status.name} --compare",
+                f"若确属本意，请执行 i2 rule release {status.name}；若非本意，请在工作机上恢复文件，并执行 "
+                f"i2 rule start {status.name} --compare",
             )
             if status.held
             else "",

@@ -39,10 +39,10 @@ from i2core.node.token import TokenShelf
 from i2core.node.trust import TrustedTransport
 from i2core.pipeline.throttle import Throttle
 from i2core.registry import Registry
-from i2core.rule.backup import BackupService
+from i2core.rule.backup.service import BackupService
 from i2core.rule.life import Life
 from i2core.rule.line import code_in
-from i2core.rule.work import WorkRule, run_rule
+from i2core.rule.work.runner import WorkRule, run_rule
 from i2core.tasks import background
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -87,7 +87,7 @@ async def _run(config: NodeConfig, registry: Registry, logbook: Logbook) -> None
             nursery.start_soon(logbook.keep_tidy)
             for rule in config.rules:
                 if rule.autostart:
-                    node.start(rule.name)
+                    await node.start(rule.name)
             logbook.say("", None, f"{config.name} is up: {_roles(node)}")
             async for number in signals:
                 logbook.say("", None, f"ending on {signal.Signals(number).name}")
@@ -131,6 +131,7 @@ async def _run_rule(node: RunningNode, name: str, transport: ClientTransport, li
         disk=node.disk,
         cache_dir=role.cache_dir or node.config.state_dir / "cache",
         throttle=node.runners[name].throttle,
+        compare=node.runners[name].take_compare(),
     )
     await run_rule(
         work,

@@ -19,6 +19,8 @@ DIGEST_BYTES = 16
 READ_BYTES = 4 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
 """Most content that one record carries."""
+WHOLE_BYTES = 4 * 1024 * 1024
+"""Files with no more data than this cross in one go; larger ones in slices, staged until they are whole."""
 ZERO_DIGEST = xxhash.xxh3_128_digest(bytes(BLOCK_BYTES))
 
 

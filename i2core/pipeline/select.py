@@ -1,12 +1,26 @@
-"""Choosing a capture: the one the config names, or for ``"auto"`` the best whose probe says that it works here."""
+"""Choosing and opening drivers: the chains of filters and codecs that a rule names, and its capture; for ``"auto"``
+that is the best whose probe says that it works here."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
-from i2core.api import CaptureContext, Code, DriverKind, DriverSpec, Probe, UsageError
+from i2core.api import (
+    CaptureContext,
+    Code,
+    CodecContext,
+    DriverKind,
+    DriverSpec,
+    FilterContext,
+    Probe,
+    UsageError,
+)
+from i2core.config.model import DriverChoice
+from i2core.config.options import structure_options
+from i2core.pipeline.chain import CodecChain, FilterChain
 
 
 class Drivers(Protocol):
@@ -52,3 +66,29 @@ def choose_capture(registry: Drivers, name: str, context: CaptureContext) -> Dri
         obj="capture auto",
         next_step="see i2 node doctor",
     )
+
+
+@asynccontextmanager
+async def open_codecs(drivers: Drivers, choices: Sequence[DriverChoice], rule: str) -> AsyncIterator[CodecChain]:
+    """The chain of the chosen codecs, in encode order."""
+    async with AsyncExitStack() as stack:
+        opened = []
+        for choice in choices:
+            spec = drivers.driver(DriverKind.CODEC, choice.name)
+            config = structure_options(spec, choice.options)
+            opened.append(await stack.enter_async_context(spec.open(config, CodecContext(rule=rule))))
+        yield CodecChain(opened)
+
+
+@asynccontextmanager
+async def open_filters(
+    drivers: Drivers, choices: Sequence[DriverChoice], context: FilterContext
+) -> AsyncIterator[FilterChain]:
+    """The chain of the chosen filters."""
+    async with AsyncExitStack() as stack:
+        opened = []
+        for choice in choices:
+            spec = drivers.driver(DriverKind.FILTER, choice.name)
+            config = structure_options(spec, choice.options)
+            opened.append(await stack.enter_async_context(spec.open(config, context)))
+        yield FilterChain(opened)

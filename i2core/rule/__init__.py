@@ -1,3 +1,8 @@
-"""A rule's life. Work side: `catalog` (what the replica holds, as sent), `reconcile` (a hint becomes records),
-`mirror` (list, compare, send), `work` (the runner). Backup side: `backup` (the session's other end), `brake`.
-`status` and `states` are values and pure decisions."""
+"""A rule's life. Here lie values and pure decisions (`status`, `states`, `life`, `rpo`, `line`); the rooms:
+
+    work side                                                                     backup side
+    work ──▶ live ──▶ mirror ──▶ reading          (each knows those behind it)    backup
+             live ──▶ outgoing ═══ records ═══════════════ session ═════════════▶ ═ sink
+
+Nothing in one side's rooms is known on the other: they meet in `i2core.wire` alone.
+"""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from i2core.api import I2Error
-from i2core.rule.line import Line
-from i2core.rule.source import Say
+from i2core.rule.line import Line, Say
 from i2core.rule.states import Action, Event, Phase, advance
 from i2core.rule.status import RuleStatus
 

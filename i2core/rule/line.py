@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from i2core.api import Code, Line
 from i2core.config.words import Spoken
 
-__all__ = ["Line", "code_in", "told"]
+__all__ = ["Line", "Say", "code_in", "told"]
+
+Say = Callable[[str, Code | None, str], None]
+"""The logbook: (rule name, code, line)."""
 
 
 def told(code: Code | None, *, obj: str = "", cause: str = "", next_step: str = "") -> dict[str, Any]:

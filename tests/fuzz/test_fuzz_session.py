@@ -20,8 +20,8 @@ from trio.testing import MockClock, memory_stream_pair
 from i2core.api import Channel, Code, Entry, Kind, LinkError, Meta, ProtocolError, Record, encode_records
 from i2core.config.model import BackupRole
 from i2core.registry import Registry
-from i2core.rule import receive
-from i2core.rule.backup import BackupService
+from i2core.rule.backup import receive
+from i2core.rule.backup.service import BackupService
 from i2core.wire.frame import FrameStream, FrameType
 from i2core.wire.listing import Chunk, HashQuery, OrphanList, encode_survey
 from i2core.wire.messages import PROTOCOL_VERSION, Fault, Welcome, parse

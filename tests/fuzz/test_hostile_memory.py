@@ -21,7 +21,7 @@ from i2core.api import Channel, Entry, Kind, Meta, Record, encode_records
 from i2core.api.records import PAIRS_LIMIT, RECORDS_LIMIT
 from i2core.config.model import BackupRole
 from i2core.registry import Registry
-from i2core.rule.backup import GREETING_BYTES, BackupService
+from i2core.rule.backup.service import GREETING_BYTES, BackupService
 from i2core.wire.frame import FRAME_LIMIT, FrameType
 from i2core.wire.listing import SURVEY_LIMIT, Chunk, HashQuery, OrphanList, encode_survey, most_orphans
 from i2core.wire.messages import BrakeLimits, CodecName, Hello, OrphanPolicy, dump

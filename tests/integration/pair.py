@@ -27,9 +27,9 @@ from i2core.api import (
     UsageError,
 )
 from i2core.config.model import BackupRole, DriverChoice, Pair, Rule
-from i2core.rule.backup import BackupService
+from i2core.rule.backup.service import BackupService
 from i2core.rule.status import RuleStatus
-from i2core.rule.work import WorkRule, run_rule
+from i2core.rule.work.runner import WorkRule, run_rule
 from i2core.tasks import background
 from i2core.testing import MemoryNet, ScriptedCapture
 from i2core.wire.frame import FrameType
@@ -182,14 +182,16 @@ class Nodes:
         epoch: int = 1,
         status: RuleStatus | None = None,
         keep: bool = True,
+        compare: bool = False,
     ) -> RuleStatus:
-        """Runs a rule; `once` to its end. Without `keep` the work node forgets all afterwards."""
+        """Runs a rule; `once` to its end. Without `keep` the work node forgets all afterwards. With `compare` it relies
+        on nothing that it knows."""
         rule = rule or self.rule()
         status = status or RuleStatus(name=rule.name)
         peer = Peer("bak", "127.0.0.1", self.ports, None)
         with trio.fail_after(LIMIT_S):
             await run_rule(
-                WorkRule(rule=rule, peer=peer, epoch=epoch, cache_dir=self.cache_dir),
+                WorkRule(rule=rule, peer=peer, epoch=epoch, cache_dir=self.cache_dir, compare=compare),
                 registry=self.registry,
                 transport=self.wire,
                 status=status,
@@ -200,21 +202,25 @@ class Nodes:
         return status
 
     @asynccontextmanager
-    async def starting(self, rule: Rule | None = None, *, epoch: int = 1) -> AsyncIterator[RuleStatus]:
+    async def starting(
+        self, rule: Rule | None = None, *, epoch: int = 1, compare: bool = False
+    ) -> AsyncIterator[RuleStatus]:
         """A rule that runs while the body does; its error ends both."""
         status = RuleStatus(name=(rule or self.rule()).name)
 
         async def live() -> None:
-            await self.run(rule, once=False, epoch=epoch, status=status)
+            await self.run(rule, once=False, epoch=epoch, status=status, compare=compare)
 
         async with background() as nursery:
             nursery.start_soon(live)
             yield status
 
     @asynccontextmanager
-    async def running(self, rule: Rule | None = None, *, epoch: int = 1) -> AsyncIterator[RuleStatus]:
+    async def running(
+        self, rule: Rule | None = None, *, epoch: int = 1, compare: bool = False
+    ) -> AsyncIterator[RuleStatus]:
         """`starting`, and its mirror is done."""
-        async with self.starting(rule, epoch=epoch) as status:
+        async with self.starting(rule, epoch=epoch, compare=compare) as status:
             await until(lambda: status.mirrored)
             yield status
 

@@ -15,9 +15,9 @@ from i2_sink_fs.sink import FsSink
 
 from i2core.api import Applied, Batch, Change, Code, Failure, Kind, Op, Place
 from i2core.config.model import OrphanAction, Orphans
-from i2core.rule.lister import Scope
-from i2core.rule.live import Live
-from i2core.rule.mirror import Mirror
+from i2core.rule.live.live import Live
+from i2core.rule.mirror.lister import Scope
+from i2core.rule.mirror.mirror import Mirror
 from i2core.testing.trees import compare_trees
 from i2core.wire.listing import encode_survey
 
@@ -49,7 +49,7 @@ class Meanwhile:
             name.unlink()
             self._nodes.capture.tell(CAME, WENT)
 
-        self._monkeypatch.setattr("i2core.rule.mirror.encode_survey", listed)
+        self._monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", listed)
         self._monkeypatch.setattr(Mirror, "run", mirrored)
 
     def moves(self, old: str, new: str) -> None:
@@ -62,7 +62,7 @@ class Meanwhile:
             self._nodes.capture.tell(Change(Op.RENAME, places[0], is_dir=True, to=places[1]))
             return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        self._monkeypatch.setattr("i2core.rule.mirror.encode_survey", listed)
+        self._monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", listed)
 
 
 @pytest.mark.parametrize("once", [False, True], ids=["live", "once"])
@@ -154,7 +154,7 @@ async def test_while_it_is_in_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         async with nodes.running():
             monkeypatch.setattr(FsSink, "apply", apply)
             if listed:
-                monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode)
+                monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode)
             else:
                 monkeypatch.setattr(Mirror, "run", run)
             name.unlink()

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from i2core.api import Change, Channel, Code, Op, Place
-from i2core.rule import live, work
-from i2core.rule.spool import Quota
-from i2core.rule.work import WorkRule
+from i2core.rule.live import live
+from i2core.rule.outgoing.spool import Quota
+from i2core.rule.work import runner as work
+from i2core.rule.work.runner import WorkRule
 from i2core.testing.trees import compare_trees
 
 from . import pair

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from i2core.api import Change, Code, Lost, Op, Place
 from i2core.pipeline.scan import SCAN
-from i2core.rule.losses import AGAIN_S, MOST, Losses
-from i2core.rule.source import Source
+from i2core.rule.reading.source import Source
+from i2core.rule.work.losses import AGAIN_S, MOST, Losses
 
 from .pair import open_nodes, until
 

@@ -28,7 +28,7 @@ async def test_what_is_in_a_directory_that_mending_brought(tmp_path: Path, monke
             raise LinkError("broken on purpose")
         return await apply(self, batch)
 
-    monkeypatch.setattr("i2core.rule.work.BACKOFF_S", (0.02, 0.1))
+    monkeypatch.setattr("i2core.rule.work.runner.BACKOFF_S", (0.02, 0.1))
     async with open_nodes(tmp_path) as nodes, nodes.running():
         monkeypatch.setattr(FsSink, "apply", faulty)
         (nodes.source / "new").mkdir()

@@ -1,8 +1,9 @@
-"""A file with several names is mended under one of them, and gets other names before they are made one again."""
+"""Files with several names are mended under one of them, and the others are made one with it again."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,30 +11,65 @@ import pytest
 from i2_sink_fs.sink import FsSink
 
 from i2core.api import Applied, Batch, Change, Code, Failure, Op, Place
-from i2core.rule.lister import Scope
-from i2core.rule.mirror import Mirror
+from i2core.rule.mirror.lister import Scope
+from i2core.rule.mirror.mirror import Mirror
 from i2core.testing.trees import compare_trees
 
 from .pair import open_nodes, until
 
 
+def fail_once(monkeypatch: pytest.MonkeyPatch, path: bytes) -> None:
+    """The next batch with a record of that path fails there, so that its directory is mended."""
+    real = FsSink.apply
+
+    async def apply(self: FsSink, batch: Batch) -> Applied:
+        done = await real(self, batch)
+        paths = [record.path for record in batch.records]
+        if path not in paths:
+            return done
+        monkeypatch.setattr(FsSink, "apply", real)
+        seq = batch.first_seq + paths.index(path)
+        return done._replace(failures=(Failure(seq, Place(0, path), Code.OPEN_REPLICA, "on purpose", repair=True),))
+
+    monkeypatch.setattr(FsSink, "apply", apply)
+
+
+@pytest.mark.parametrize("size", [100, 300_000, 5_000_000])
+@pytest.mark.parametrize("content", [b"1", b"2"])
+async def test_a_name_that_another_file_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, size: int
+) -> None:
+    """The replica's file of that name is patched, or has the right content: it is another one all the same."""
+    async with open_nodes(tmp_path) as nodes:
+        top = nodes.source
+        for name in ("here", "there"):
+            (top / name).mkdir()
+        (top / "here" / "name").write_bytes(b"1" * size)
+        (top / "there" / "name").write_bytes(b"0" * size)
+        async with nodes.running() as status:
+            times = (top / "here" / "name").stat()
+            (top / "here" / "name").unlink()
+            os.link(top / "there" / "name", top / "here" / "name")
+            (top / "here" / "name").write_bytes(content * size)
+            os.utime(top / "here" / "name", ns=(times.st_atime_ns, times.st_mtime_ns))
+            fail_once(monkeypatch, b"here/failing")
+            since = time.monotonic_ns()
+            (top / "here" / "failing").write_text("content")
+            nodes.capture.tell(Change(Op.CREATE, Place(0, b"here/failing")))
+            failing = nodes.target / "here" / "failing"
+            await until(lambda: failing.exists() and status.settled_ns > since)
+            nodes.capture.tell(Change(Op.CREATE, Place(0, b"here/name")), Change(Op.MODIFY, Place(0, b"here/name")))
+            await until(lambda: compare_trees(top, nodes.target) == [])
+
+
 async def test_a_name_that_was_sent_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real_apply, real_run = FsSink.apply, Mirror.run
+    real_run = Mirror.run
     async with open_nodes(tmp_path) as nodes:
         top = nodes.source
         for name in ("here", "there"):
             (top / name).mkdir()
         (top / "here" / "one").write_text("content")
         os.link(top / "here" / "one", top / "there" / "other")
-
-        async def apply(self: FsSink, batch: Batch) -> Applied:
-            done = await real_apply(self, batch)
-            paths = [record.path for record in batch.records]
-            if b"there/failing" not in paths:
-                return done
-            monkeypatch.setattr(FsSink, "apply", real_apply)
-            seq, place = batch.first_seq + paths.index(b"there/failing"), Place(0, b"there/failing")
-            return done._replace(failures=(Failure(seq, place, Code.OPEN_REPLICA, "on purpose", repair=True),))
 
         async def run(mirror: Mirror, scopes: Iterable[Scope]) -> None:
             await real_run(mirror, scopes)
@@ -50,7 +86,7 @@ async def test_a_name_that_was_sent_anew(tmp_path: Path, monkeypatch: pytest.Mon
             nodes.capture.tell(Change(Op.MODIFY, Place(0, b"here/one")))
             ctime_ns = (top / "here" / "one").stat().st_ctime_ns
             await until(lambda: (nodes.target / "here" / "one").stat().st_ctime_ns > ctime_ns)
-            monkeypatch.setattr(FsSink, "apply", apply)
+            fail_once(monkeypatch, b"there/failing")
             monkeypatch.setattr(Mirror, "run", run)
             (top / "there" / "failing").write_text("content")
             nodes.capture.tell(Change(Op.CREATE, Place(0, b"there/failing")))

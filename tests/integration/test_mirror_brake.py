@@ -120,6 +120,25 @@ async def test_other_limits_count_from_the_next_session_on(tmp_path: Path) -> No
             assert left(disk, nodes) >= 20, "only removals that keep within the share passed before"
 
 
+async def test_a_held_delete_that_was_not_meant_is_dropped_by_a_compare(tmp_path: Path) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        nodes.cache_dir = tmp_path / "cache"
+        paths = fill(nodes, 40)
+        brake = Brake(least=10, share=0.2)
+        async with nodes.running(nodes.rule(brake=brake)) as status:
+            tell_removed(nodes, paths)
+            await until(lambda: status.held)
+            kept = left(disk, nodes)
+            assert kept >= 32
+        for path in paths:
+            path.touch()
+        async with nodes.running(nodes.rule(brake=brake), compare=True) as status:
+            assert not status.held
+            assert left(disk, nodes) == 40
+        assert not any(line.startswith("released") for _, _, line in nodes.said)
+
+
 @pytest.mark.parametrize("what", ["gone", "emptied"])
 async def test_a_source_root_that_goes_or_is_emptied_is_held(tmp_path: Path, what: str) -> None:
     """However few files there are: the disk of the source may just not be mounted."""

@@ -14,7 +14,8 @@ import pytest
 
 from i2core.api import BLOCK_BYTES, Batch, Code, DriverKind, Kind, NoConfig, Record, Sink, SinkContext, StopRule
 from i2core.config.model import First, MirrorOptions, OnError, OrphanAction, Orphans, Pair, PathMapping, Verify
-from i2core.rule import drafting, mirror
+from i2core.rule.mirror import mirror
+from i2core.rule.reading import drafting
 from i2core.testing.memory_sink import MemoryDisk, MemorySink, memory_sink
 from i2core.testing.trees import compare_trees
 

@@ -9,7 +9,9 @@ import pytest
 
 from i2core.api import BLOCK_BYTES, Change, LinkError, Op, Place
 from i2core.config.model import OrphanAction, Orphans, Pair, Rule
-from i2core.rule import content, lister, mirror, work
+from i2core.rule.mirror import lister, mirror
+from i2core.rule.reading import content
+from i2core.rule.work import runner as work
 from i2core.testing.trees import compare_trees
 from i2core.wire.session import WINDOW_BYTES
 

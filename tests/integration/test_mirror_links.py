@@ -31,7 +31,7 @@ async def test_the_first_name_is_another_file_by_then(
             monkeypatch.undo()
             return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
+        monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode_and_change)
         await nodes.run()
         assert (nodes.target / second).read_text() == "the old file"
         assert (nodes.target / second).samefile(nodes.target / third)
@@ -57,7 +57,7 @@ async def test_what_takes_a_listed_name_is_not_patched_into_the_file_before(
             (nodes.source / first).write_bytes(b"y" * (size + 4))
             return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
+        monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode_and_change)
         await nodes.run()
         assert (nodes.target / first).read_bytes() == b"y" * (size + 4)
         assert (nodes.target / second).read_bytes() == b"x" * size + b"more"
@@ -87,7 +87,7 @@ async def test_other_names_of_a_changed_file(
                 (nodes.source / first).write_bytes(b"a new file")
             return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
+        monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode_and_change)
         await nodes.run()
         assert (nodes.target / second).read_bytes() == b"x" * size + more
         assert (nodes.target / second).stat().st_mode & 0o777 == 0o640
@@ -112,6 +112,6 @@ async def test_a_name_that_was_listed_for_another_file(tmp_path: Path, monkeypat
             os.link(nodes.source / "file", nodes.source / second)
             return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
+        monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode_and_change)
         await nodes.run()
         assert (nodes.target / second).samefile(nodes.target / "file")

@@ -9,7 +9,7 @@ import pytest
 
 from i2core.api import Change, Code, Op, Place
 from i2core.config.model import OrphanAction, Orphans
-from i2core.rule import lister
+from i2core.rule.mirror import lister
 from i2core.testing.memory_sink import MemoryDisk, memory_sink
 from i2core.testing.trees import compare_trees
 from i2core.wire.frame import FrameType

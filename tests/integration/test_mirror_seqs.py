@@ -11,7 +11,7 @@ import pytest
 
 from i2core.api import Change, Channel, Code, Kind, LinkError, Op, Peer, Place, Record
 from i2core.pipeline.chain import CodecChain
-from i2core.rule import receive
+from i2core.rule.backup import receive
 from i2core.testing.trees import compare_trees
 from i2core.wire import session as session_module
 from i2core.wire.frame import FrameType

@@ -28,7 +28,7 @@ async def test_an_orphan_under_a_name_that_vanished(
             (nodes.source / "name").unlink()
             return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_remove)
+        monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode_and_remove)
         await nodes.run(nodes.rule(orphans=Orphans(action=action)))
         assert (nodes.target / "name").is_symlink() is (action is OrphanAction.KEEP)
 
@@ -42,7 +42,7 @@ async def test_orphans_beneath_a_directory_that_came_meanwhile(tmp_path: Path, m
             (nodes.source / "name" / "within").mkdir(parents=True)
             return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_make)
+        monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode_and_make)
         await nodes.run(nodes.rule(orphans=Orphans(action=OrphanAction.DELETE)))
         assert [path.name for path in (nodes.target / "name").iterdir()] == ["within"]
 
@@ -59,6 +59,6 @@ async def test_the_times_above_a_file_that_became_a_directory(tmp_path: Path, mo
             (nodes.source / "above" / "name" / "within").write_text("late")
             return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("i2core.rule.mirror.encode_survey", encode_and_change)
+        monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode_and_change)
         await nodes.run()
         assert compare_trees(nodes.source, nodes.target) == []

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from i2core.api import Change, Channel, Code, Op, Place
-from i2core.rule import work
+from i2core.rule.work import runner as work
 from i2core.testing.trees import compare_trees
 
 from .pair import open_nodes, until

@@ -30,10 +30,10 @@ from i2core.api import (
     SinkContext,
 )
 from i2core.pipeline.throttle import Throttle
-from i2core.rule import pulse
-from i2core.rule.source import Say
+from i2core.rule.backup import pulse
+from i2core.rule.line import Say
 from i2core.rule.status import RuleStatus
-from i2core.rule.work import WorkRule, run_rule
+from i2core.rule.work.runner import WorkRule, run_rule
 from i2core.testing.trees import compare_trees
 
 from .pair import Nodes, open_nodes

@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from i2core.api import Change, Lost, Op, Place
-from i2core.rule import reconcile
-from i2core.rule.reconcile import Reconciler
+from i2core.rule.live import reconcile
+from i2core.rule.live.reconcile import Reconciler
 from i2core.testing.trees import compare_trees
 
 from .pair import open_nodes, until

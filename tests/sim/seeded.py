@@ -15,13 +15,13 @@ import i2_sink_fs.volumes
 import pytest
 import trio
 
-import i2core.rule.replica
+import i2core.rule.backup.replica
 from i2core.api import Applied, Batch, Change, Failure, Lost, Record
-from i2core.rule.dirty import DirtySet
-from i2core.rule.ledger import Ledger
-from i2core.rule.receive import Receiver
-from i2core.rule.reconcile import Reconciler
-from i2core.rule.replica import Position, PositionFile, Replica
+from i2core.rule.backup.receive import Receiver
+from i2core.rule.backup.replica import Position, PositionFile, Replica
+from i2core.rule.live.dirty import DirtySet
+from i2core.rule.live.ledger import Ledger
+from i2core.rule.live.reconcile import Reconciler
 from i2core.wire.session import Packed, Session
 
 Bug = Callable[[pytest.MonkeyPatch], None]
@@ -62,6 +62,21 @@ def told_before_kept(patch: pytest.MonkeyPatch) -> None:
         await kept(self, seq)
 
     patch.setattr(Replica, "durable", durable)
+
+
+def goal_behind_flush(patch: pytest.MonkeyPatch) -> None:
+    """What is applied while the sync runs is called durable, too."""
+
+    async def flush(self: Any, *, tell: bool) -> None:
+        async with self._replica.flushing:
+            if self._dirty.is_set():
+                self._dirty, self._full, self._unflushed_bytes = trio.Event(), trio.Event(), 0
+                await self._sink.flush()
+                await self._replica.durable(self._replica.applied_seq)
+        if tell:
+            await self._ack([])
+
+    patch.setattr(Receiver, "_flush", flush)
 
 
 def forgotten_record(patch: pytest.MonkeyPatch) -> None:
@@ -115,7 +130,7 @@ def doubts_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def progress_believed(patch: pytest.MonkeyPatch) -> None:
     """How far records were applied is believed after a power cut, too."""
-    patch.setattr(i2core.rule.replica, "boot_id", lambda: bytes(16))
+    patch.setattr(i2core.rule.backup.replica, "boot_id", lambda: bytes(16))
 
 
 def lost_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -185,6 +200,7 @@ BUGS: dict[Bug, int] = {
     ack_before_fsync: 100,
     position_before_data: 1000,
     told_before_kept: 1000,
+    goal_behind_flush: 1000,
     forgotten_record: 50,
     gap_accepted: 100,
     stale_epoch: 200,

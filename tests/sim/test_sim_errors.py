@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from i2core.api import Code, StopRule
-from i2core.rule.lister import Lister
+from i2core.rule.mirror.lister import Lister
 from i2core.testing.sim.history import play
 from i2core.wire.listing import Chunk
 

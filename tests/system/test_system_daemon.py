@@ -141,6 +141,19 @@ def test_stop_and_start_by_hand(site: Site, i2: Commands, source: Path) -> None:
     i2.eventually("it came over", (site.replica("data1") / "while stopped").exists)
 
 
+def test_a_replica_that_somebody_changed_is_compared_by_hand(site: Site, i2: Commands, source: Path) -> None:
+    site.prepare(site.rule("data1", source))
+    site.start("backup")
+    site.start("work")
+    site.replicating("data1")
+    victim = next(path for path in sorted(site.replica("data1").rglob("*")) if path.is_file())
+    victim.unlink()
+    assert i2.run("rule", "start", "data1", "--config", site.config("work")).returncode == 0
+    assert not victim.exists(), "it runs, and nothing was compared"
+    assert i2.run("rule", "start", "data1", "--compare", "--config", site.config("work")).returncode == 0
+    i2.eventually("it is there again", victim.exists)
+
+
 def test_an_objective_that_is_broken_is_told_and_so_is_its_end(site: Site, i2: Commands, source: Path) -> None:
     """And who follows the work node misses none of it, also across a restart."""
     site.prepare(site.rule("data1", source, 'rpo = "1s"'))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2core.rule import brake as brake_module
-from i2core.rule.brake import DeleteWindow
+from i2core.rule.backup import brake as brake_module
+from i2core.rule.backup.brake import DeleteWindow
 from i2core.wire.messages import BrakeLimits
 
 

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from i2core.api import BLOCK_BYTES, Entry, Place, StopRule
-from i2core.rule import catalog as catalog_module
-from i2core.rule.catalog import OPEN, Catalog, Doubt
-from i2core.rule.links import LinkTable
-from i2core.rule.resume import open_catalog
+from i2core.rule.mirror.links import LinkTable
+from i2core.rule.reading import catalog as catalog_module
+from i2core.rule.reading import digests as digests_module
+from i2core.rule.reading.catalog import OPEN, Catalog, Doubt
+from i2core.rule.work.resume import open_catalog
 
 CHUNK = 3
 """Digests of so few blocks make a row here, so that ranges cross rows."""
@@ -54,7 +55,7 @@ class CatalogMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(catalog_module, "CHUNK_BLOCKS", CHUNK)
+        self.patch.setattr(digests_module, "CHUNK_BLOCKS", CHUNK)
         self.patch.setattr(catalog_module, "_PATHS", 2)
         self.home = Path(tempfile.mkdtemp())
         self.model: dict[bytes, Known] = {}
@@ -167,7 +168,7 @@ class CatalogMachine(RuleBasedStateMachine):
         assert row is not None
         first = data.draw(st.integers(0, len(known.digests)))
         fresh = data.draw(st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=2 * CHUNK + 1))
-        self.catalog.set_digests(row, first, b"".join(fresh))
+        self.catalog.digests.put(row.id, first, b"".join(fresh))
         known.digests[first : first + len(fresh)] = fresh
 
     @precondition(lambda self: any(known.digests for known in self.model.values()))
@@ -177,10 +178,10 @@ class CatalogMachine(RuleBasedStateMachine):
         row = self.catalog.get(Place(0, path))
         assert row is not None
         if data.draw(st.booleans()):
-            self.catalog.cut_digests(row, blocks * BLOCK_BYTES + rest)
+            self.catalog.digests.cut(row.id, blocks * BLOCK_BYTES + rest)
             del self.model[path].digests[blocks:]
         else:
-            self.catalog.drop_digests(row)
+            self.catalog.digests.drop(row.id)
             self.model[path].digests.clear()
 
     @precondition(lambda self: self.path is not None)
@@ -206,7 +207,7 @@ class CatalogMachine(RuleBasedStateMachine):
             assert self.catalog.row(row.id) == row
             for first in range(len(known.digests) + 1):
                 expected = b"".join(known.digests[first : first + CHUNK + 1])
-                assert (self.catalog.digests(row, first, CHUNK + 1) or b"") == expected
+                assert (self.catalog.digests.get(row.id, first, CHUNK + 1) or b"") == expected
 
     @invariant()
     def nothing_is_where_it_was_once(self) -> None:
@@ -381,14 +382,14 @@ def test_digests_gather_under_a_reserved_row() -> None:
     catalog = Catalog(None)
     catalog.put(Place(0, b""), made(b"", 1, is_dir=True))
     old = catalog.put(Place(0, b"file"), made(b"file", 2, is_dir=False))
-    catalog.set_digests(old, 0, bytes(16))
+    catalog.digests.put(old.id, 0, bytes(16))
     reserved = catalog.reserve()
     assert catalog.row(reserved.id) is None
-    catalog.set_digests(reserved, 0, b"x" * 16)
+    catalog.digests.put(reserved.id, 0, b"x" * 16)
     row = catalog.put(Place(0, b"file"), made(b"file", 2, is_dir=False), reserved=reserved)
     assert row.id == reserved.id != old.id
-    assert catalog.digests(row, 0, 9) == b"x" * 16
-    assert catalog.digests(old, 0, 9) is None
+    assert catalog.digests.get(row.id, 0, 9) == b"x" * 16
+    assert catalog.digests.get(old.id, 0, 9) is None
     catalog.close()
 
 

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from i2core.api import BLOCK_BYTES, Entry
-from i2core.rule.compare import Comparison, same_meta
+from i2core.rule.backup.compare import Comparison, same_meta
 from i2core.wire.listing import Listed, Verdict
 
 FILE, DIR, LINK, FIFO, CHR = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR

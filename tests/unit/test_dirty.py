@@ -7,8 +7,8 @@ import time
 import pytest
 
 from i2core.api import Change, Lost, Op, Place
-from i2core.rule import dirty
-from i2core.rule.dirty import DirtySet, Mark
+from i2core.rule.live import dirty
+from i2core.rule.live.dirty import DirtySet, Mark
 
 
 def at(path: str) -> Place:

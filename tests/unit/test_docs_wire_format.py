@@ -13,7 +13,7 @@ from trio.testing import memory_stream_pair
 from i2core.api import BLOCK_BYTES, Entry, Kind, Meta, Record, decode_records, encode_records
 from i2core.config.model import FlushWindow
 from i2core.pipeline.blocks import PIECE_BYTES
-from i2core.rule import receive
+from i2core.rule.backup import receive
 from i2core.wire import session
 from i2core.wire.frame import FRAME_LIMIT, Frame, FrameStream, FrameType, aad
 from i2core.wire.listing import (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from i2core.api import Place
-from i2core.rule.catalog import Doubt
-from i2core.rule.ledger import Doubts, Ledger, add_doubt
+from i2core.rule.live.ledger import Doubts, Ledger, add_doubt
+from i2core.rule.reading.catalog import Doubt
 
 
 def doubt(number: int, *, deep: bool = False) -> Doubt:

@@ -117,6 +117,22 @@ async def test_start_stop_release(tmp_path: Path) -> None:
         assert not await _ask(tmp_path, lambda client: client.act("received", "release"))
 
 
+async def test_a_start_that_compares_ends_the_run_under_way(tmp_path: Path) -> None:
+    async with _node(tmp_path) as node:
+        runner, runs = node.runners[RULE], list[bool]()
+
+        async def replicate(life: Life) -> None:
+            runs.append(runner.take_compare())
+            await _replicate(life)
+
+        runner.run = replicate
+        assert await _ask(tmp_path, lambda client: client.act(RULE, "start"))
+        assert await _ask(tmp_path, lambda client: client.act(RULE, "start", compare=True))
+        assert await _ask(tmp_path, lambda client: client.act(RULE, "stop"))
+        assert await _ask(tmp_path, lambda client: client.act(RULE, "start"))
+        assert runs == [False, True, False]
+
+
 async def test_who_receives_a_rule_does_not_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("I2_LANG", "en")
     async with _node(tmp_path):
@@ -306,7 +322,7 @@ async def test_status_and_metrics_say_the_same(tmp_path: Path) -> None:
     assert (sent["next_step"], sent["next_step_zh"]) == ("free space, then start the rule", "释放空间后启动规则")
     assert (sent["rpo_seconds"], sent["rpo_broken"], sent["peer"]) == (30.0, False, "bak1")
     assert (received["object"], received["cause"]) == ("received", "900 of 1000 files")
-    assert received["next_step_zh"] == "若确属本意，请执行 i2 rule release received"
+    assert received["next_step_zh"].startswith("若确属本意，请执行 i2 rule release received；")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     lines = answer.text.splitlines()
     assert f'i2_rule_code{{rule="{RULE}",role="work",peer="bak1"}} 3606' in lines

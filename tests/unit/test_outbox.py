@@ -8,10 +8,10 @@ import pytest
 import trio
 import trio.testing
 
-from i2core.rule import outbox as outbox_module
-from i2core.rule import spool as spool_module
-from i2core.rule.outbox import Outbox
-from i2core.rule.spool import Quota, Spool
+from i2core.rule.outgoing import outbox as outbox_module
+from i2core.rule.outgoing import spool as spool_module
+from i2core.rule.outgoing.outbox import Outbox
+from i2core.rule.outgoing.spool import Quota, Spool
 from i2core.wire.session import Sealed
 
 KIB = 1024

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from trio.testing import MockClock
 
-from i2core.rule import pulse
-from i2core.rule.pulse import SLOW_S, Pulse, disk_sectors
+from i2core.rule.backup import pulse
+from i2core.rule.backup.pulse import SLOW_S, Pulse, disk_sectors
 
 
 @pytest.fixture

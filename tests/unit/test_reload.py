@@ -22,7 +22,7 @@ from i2core.node.runner import RuleRunner
 from i2core.node.running import RunningNode
 from i2core.pipeline.throttle import RateLimit, Throttle
 from i2core.rule.life import Life
-from i2core.rule.spool import Quota
+from i2core.rule.outgoing.spool import Quota
 from i2core.testing.named import NamedDrivers
 
 NODE = """

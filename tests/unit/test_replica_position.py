@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from i2core.api import Code, Kind, Record, StopRule
-from i2core.rule.replica import Position, PositionFile, Replica
+from i2core.rule.backup.replica import Position, PositionFile, Replica
 
 
 def test_a_new_replica_is_at_the_beginning(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ async def test_after_a_breakdown_only_what_is_durable_is_believed(
     first = replica(tmp_path, [])
     first.applied(1, [Record(Kind.BARRIER, 0, b"")] * 3, 99)
     await first.durable(2)
-    monkeypatch.setattr("i2core.rule.replica.boot_id", lambda: b"another boot....")
+    monkeypatch.setattr("i2core.rule.backup.replica.boot_id", lambda: b"another boot....")
     again = replica(tmp_path, [])
     assert (again.applied_seq, again.exact) == (2, False)
 
@@ -136,7 +136,7 @@ async def test_a_breakdown_is_not_forgotten_before_the_work_node_has_heard_of_it
     first = replica(tmp_path, [])
     await first.begin(1, [b"/target"])
     first.applied(1, [Record(Kind.BARRIER, 0, b"")] * 3, 99)
-    monkeypatch.setattr("i2core.rule.replica.boot_id", lambda: b"another boot....")
+    monkeypatch.setattr("i2core.rule.backup.replica.boot_id", lambda: b"another boot....")
     for _ in range(2):
         again = replica(tmp_path, [])
         assert (again.applied_seq, again.exact) == (0, False)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2core.rule import spool as spool_module
-from i2core.rule.spool import Quota, Spool
+from i2core.rule.outgoing import spool as spool_module
+from i2core.rule.outgoing.spool import Quota, Spool
 from i2core.wire.session import Sealed
 
 

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from i2core.api import Code, LinkError
 from i2core.pipeline.throttle import Throttle, ThrottledStream
-from i2core.rule.watchdog import ASLEEP_S, LOOK_S, STALL_S, Moves, StallWatch, watch_session
+from i2core.rule.work.watchdog import ASLEEP_S, LOOK_S, STALL_S, Moves, StallWatch, watch_session
 from i2core.wire.session import Session
 
 STILL = Moves(0, 0, 0, 0, 0)

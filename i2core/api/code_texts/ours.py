@@ -40,8 +40,8 @@ OURS: dict[int, CodeText] = {
         "大量删除已暂停",
         "so much of the replica was to be removed at once that it looks like an accident",
         "短时间内要删除的灾备数据过多，疑似误操作",
-        "if it is meant: i2 rule release RULE",
-        "若确属本意，请执行 i2 rule release 规则名",
+        "if it is meant: i2 rule release RULE; if not: put the files back, and i2 rule start RULE --compare",
+        "若确属本意，请执行 i2 rule release 规则名；若非本意，请恢复文件，并执行 i2 rule start 规则名 --compare",
     ),
     3604: CodeText(
         _I,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from i2core.api import Change, Lost
-from i2core.rule.dirty import DirtySet
+from i2core.rule.live.dirty import DirtySet
 from i2core.testing.sim.machine import Violation
 from i2core.testing.sim.scale import LIMITS
 

@@ -11,8 +11,9 @@ from contextvars import ContextVar
 
 from i2core.testing.sim.disk import Inode
 
-ANY, WRITE, SYNC = "any", "write", "sync"
-"""Kinds of steps: `WRITE` changes a disk, `SYNC` is the beginning, or the end, of a sync."""
+ANY, WRITE, SYNC, PROMISE = "any", "write", "sync", "promise"
+"""Kinds of steps: `WRITE` changes a disk, `SYNC` is the beginning, or the end, of a sync, `PROMISE` the moment at which
+the other end hears that something is durable."""
 
 
 class Killed(BaseException):
@@ -53,6 +54,13 @@ class Machine:
             if not self.left:
                 self.die()
                 raise Killed
+
+    def promised(self) -> None:
+        """Its promise was heard: no step of its own, but it may be the moment of its death."""
+        if self.left and self.dies_on == PROMISE:
+            self.left -= 1
+            if not self.left:
+                self.die()
 
     def die(self) -> None:
         """Nothing that it does from here on has any effect."""

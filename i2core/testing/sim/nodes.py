@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 import trio
 
 from i2core.config.model import Rule
-from i2core.rule.spool import Quota
+from i2core.rule.outgoing.spool import Quota
 from i2core.rule.status import RuleStatus
 from i2core.testing.sim.capture import SimCapture
 from i2core.testing.sim.disk import Disk, Inode
@@ -14,6 +16,20 @@ from i2core.testing.sim.machine import Machine
 
 MEMORY_BYTES = 48 * 1024
 """A work node's memory limit."""
+
+
+class HeardStatus(RuleStatus):
+    """Calls `heard` whenever the node was told that more is durable."""
+
+    def __init__(self, name: str, heard: Callable[[], None]) -> None:
+        self._heard = heard
+        super().__init__(name=name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        grows = name == "durable_seq" and value != getattr(self, name, 0)
+        super().__setattr__(name, value)
+        if grows:
+            self._heard()
 
 
 @attrs.define(eq=False)

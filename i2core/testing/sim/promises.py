@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import attrs
 
 from i2core.api import Batch, Record
-from i2core.rule.backup import BackupRuleStatus
+from i2core.rule.backup.service import BackupRuleStatus
 from i2core.testing.sim.disk import Inode
 from i2core.testing.sim.kernel import Kernel
 from i2core.testing.sim.machine import Machine, Violation

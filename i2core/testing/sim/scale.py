@@ -36,6 +36,7 @@ LIMITS: dict[str, int | bytes] = {
     "WINDOW_BYTES": 24 * BLOCK,
     # what waits
     "MARKS": 8,
+    "REMEMBERED": 8,
     "FOLD_AT": 12,
     "RANGES": 4,
     "ROOM_BYTES": 16 * BLOCK,

@@ -25,7 +25,7 @@ import trio
 
 from i2core.api import DriverKind, syscalls
 from i2core.registry import Registry
-from i2core.rule.dirty import DirtySet
+from i2core.rule.live.dirty import DirtySet
 from i2core.testing.sim.bounds import BoundedDirtySet
 from i2core.testing.sim.clock import SimTime
 from i2core.testing.sim.kernel import Kernel
@@ -35,7 +35,13 @@ from i2core.testing.sim.scale import LIMITS
 T = TypeVar("T")
 _WITHIN = ("i2core.api", "i2core.pipeline", "i2core.rule", "i2core.wire", "i2_sink_fs")
 """The packages under test."""
-_MODULES = ("i2core.rule.work", "i2core.rule.backup", "i2core.pipeline.scan", "i2_sink_fs.sink", "i2_sink_fs.system")
+_MODULES = (
+    "i2core.rule.work.runner",
+    "i2core.rule.backup.service",
+    "i2core.pipeline.scan",
+    "i2_sink_fs.sink",
+    "i2_sink_fs.system",
+)
 """Importing these imports all of them."""
 
 

@@ -26,10 +26,9 @@ from i2core.config.model import (
     Rule,
     Verify,
 )
-from i2core.rule.backup import BackupService
-from i2core.rule.spool import Quota
-from i2core.rule.status import RuleStatus
-from i2core.rule.work import WorkRule, run_rule
+from i2core.rule.backup.service import BackupService
+from i2core.rule.outgoing.spool import Quota
+from i2core.rule.work.runner import WorkRule, run_rule
 from i2core.tasks import leaf
 from i2core.testing.sim.application import Application
 from i2core.testing.sim.clock import EPOCH_S, SimTime
@@ -39,7 +38,7 @@ from i2core.testing.sim.drivers import Watch, backup_drivers, work_drivers
 from i2core.testing.sim.kernel import Kernel
 from i2core.testing.sim.machine import Machine, Violation, running
 from i2core.testing.sim.net import SimNet, origin
-from i2core.testing.sim.nodes import MEMORY_BYTES, Node, WorkNode
+from i2core.testing.sim.nodes import MEMORY_BYTES, HeardStatus, Node, WorkNode
 from i2core.testing.sim.oracle import differences, only_linked_differ
 from i2core.testing.sim.plan import Plan, Step
 from i2core.testing.sim.promises import Promises
@@ -388,7 +387,7 @@ class World:
     async def _replicate(self, node: WorkNode, machine: Machine) -> None:
         assert node.rule is not None
         while True:
-            node.status = RuleStatus(name="sim")
+            node.status = HeardStatus("sim", self._promised)
             node.memory = Quota(MEMORY_BYTES)
             try:
                 await run_rule(
@@ -517,6 +516,10 @@ class World:
         for disk in node.disks:
             disk.power_cut(chance)
         self._promises.check(before)
+
+    def _promised(self) -> None:
+        if self.backup.machine is not None:
+            self.backup.machine.promised()
 
     def _enters(self) -> None:
         assert self._service is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import attrs
 
@@ -13,13 +13,12 @@ from i2core.config.model import OnError
 from i2core.config.words import Spoken
 from i2core.pipeline.chain import FilterChain
 from i2core.pipeline.tree import SourceTree
-from i2core.rule.catalog import Catalog
+from i2core.rule.line import Say
+from i2core.rule.reading.catalog import Catalog
 from i2core.rule.status import RuleStatus
 
 _MAKES = frozenset({Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.LINK, Kind.RENAME})
 """Records that give a name its object in one step."""
-Say = Callable[[str, Code | None, str], None]
-"""The logbook: (rule name, code, line)."""
 
 
 @attrs.frozen(kw_only=True)

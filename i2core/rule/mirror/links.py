@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from i2core.api import Entry
-from i2core.rule.catalog import signed
+from i2core.rule.reading.catalog import signed
 
 
 class LinkTable:

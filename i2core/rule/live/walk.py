@@ -9,8 +9,8 @@ from typing import Protocol
 
 from i2core.api import Entry, Place
 from i2core.api.entries import GONE
-from i2core.rule.catalog import Row
-from i2core.rule.source import Source
+from i2core.rule.reading.catalog import Row
+from i2core.rule.reading.source import Source
 
 
 class Keeper(Protocol):

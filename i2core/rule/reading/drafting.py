@@ -8,10 +8,8 @@ from typing import NamedTuple
 
 from i2core.api import BLOCK_BYTES, Entry, Kind, Meta, Place, Record, Xattrs, xattr_digest
 from i2core.api.entries import entry_of, xattrs_at, xattrs_of_fd
-from i2core.pipeline.blocks import PIECE_BYTES, Scan, digests, extents, read_range
+from i2core.pipeline.blocks import PIECE_BYTES, WHOLE_BYTES, Scan, digests, extents, read_range
 
-WHOLE_BYTES = 4 * 1024 * 1024
-"""Files with no more data than this are read in one go; larger ones are sent in slices (`rule.content`)."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Root may read without touching atime; others may only do so for their own files, and would get EPERM.
 _NOATIME = os.O_NOATIME if os.geteuid() == 0 else 0

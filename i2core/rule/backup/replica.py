@@ -20,8 +20,8 @@ import attrs
 import trio
 
 from i2core.api import Code, Record, StopRule
+from i2core.rule.backup.brake import DeleteWindow
 from i2core.rule.boot import boot_id
-from i2core.rule.brake import DeleteWindow
 from i2core.rule.full import code_of_full
 from i2core.wire.messages import BrakeLimits
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import trio
 
-from i2core.rule.spool import Quota, Slip, Spool
+from i2core.rule.outgoing.spool import Quota, Slip, Spool
 from i2core.wire.session import Sealed
 
 ROOM_BYTES = 2 * 1024 * 1024

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from i2core.api import Change, Code, Lost
 from i2core.pipeline.scan import SCAN
 from i2core.rule.line import Line
-from i2core.rule.source import Source
+from i2core.rule.reading.source import Source
 
 AGAIN_S = 3600.0
 """The same place for the same reason is told once in that time: some captures look at what they cannot watch by the

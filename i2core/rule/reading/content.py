@@ -17,9 +17,9 @@ from i2core.api import BLOCK_BYTES, Entry, Kind, Place, Record
 from i2core.api.entries import entry_of, xattrs_of_fd
 from i2core.api.records import Buffer
 from i2core.pipeline.blocks import DIGEST_BYTES, Scan, scan
-from i2core.rule.catalog import Row
-from i2core.rule.drafting import content_bytes, meta_of, open_file, piece_records
-from i2core.rule.source import Source
+from i2core.rule.reading.catalog import Row
+from i2core.rule.reading.drafting import content_bytes, meta_of, open_file, piece_records
+from i2core.rule.reading.source import Source
 from i2core.tasks import background
 from i2core.wire.frame import FrameType
 from i2core.wire.listing import HashQuery
@@ -108,7 +108,7 @@ class Transfer:
             os.close(self._fd)
             self._fd = -1
         if self._reserved and self._row is not None:
-            self._source.catalog.drop_digests(self._row)
+            self._source.catalog.digests.drop(self._row.id)
             self._row = None
 
     async def run(self) -> None:
@@ -205,7 +205,7 @@ class Transfer:
         first = at // BLOCK_BYTES
         row = self._row
         if self._trust and row is not None and not self._reserved:
-            kept = await trio.to_thread.run_sync(self._source.catalog.digests, row, first, SLICE_BLOCKS)
+            kept = await trio.to_thread.run_sync(self._source.catalog.digests.get, row.id, first, SLICE_BLOCKS)
             if kept is not None:
                 return kept
         if self._ahead is not None and self._ahead[0] == first:
@@ -276,8 +276,8 @@ class Transfer:
     def _keep(self, found: Scan) -> None:
         assert self._row is not None
         first = self._at // BLOCK_BYTES
-        if not first or self._source.catalog.digests(self._row, first - 1, 1) is not None:
-            self._source.catalog.set_digests(self._row, first, found.hashes)
+        if not first or self._source.catalog.digests.get(self._row.id, first - 1, 1) is not None:
+            self._source.catalog.digests.put(self._row.id, first, found.hashes)
 
     def _finish(self) -> list[Record]:
         self.done = True
@@ -289,7 +289,7 @@ class Transfer:
         root, path = self._place
         seen = self._entry._replace(size=status.st_size)
         assert self._row is not None
-        self._source.catalog.cut_digests(self._row, status.st_size)
+        self._source.catalog.digests.cut(self._row.id, status.st_size)
         row = self._source.catalog.put(self._place, seen, reserved=self._row if self._reserved else None)
         self._reserved = False
         self.brought = seen.ino

@@ -2,8 +2,8 @@
 one resumes.
 
 What counts as a move: bytes that the connection took, an ack, an answer, or the backup node's word that its disk is at
-work (`i2core.rule.pulse`). What waits for a bandwidth limit, or for somebody to release a held delete, does not stall.
-All by trio's monotonic clock.
+work (`i2core.rule.backup.pulse`). What waits for a bandwidth limit, or for somebody to release a held delete, does not
+stall. All by trio's monotonic clock.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 One row per object, linked to its directory's row: renaming a tree changes one row. Looked up by name (what did we send
 for this path?) and by inode (where did we send this object?), which turns a changed tree into renames and links without
-trusting the order of any events. Block digests of large files lie beside it. The catalog belongs to one rule; its calls
-block and are made by one worker at a time.
+trusting the order of any events. Digests of large files lie beside it. The catalog belongs to one rule; its calls block
+and are made by one worker at a time.
 
 A mirror notes whole directories, and most of their files nobody ever asks for. So these are kept as they were listed,
 many to a row, until someone does (`put_listing`); each has a row of its own from then on. Directories, and files with
@@ -19,15 +19,14 @@ import sqlite3
 import stat
 import struct
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from i2core.api import BLOCK_BYTES, Entry, Place
-from i2core.pipeline.blocks import DIGEST_BYTES
+from i2core.api import Entry, Place
+from i2core.rule.reading.digests import SCHEMA as DIGESTS_SCHEMA
+from i2core.rule.reading.digests import Digests
 
-CHUNK_BLOCKS = 1024
-"""Digests of so many blocks (64 MiB of content) make one row."""
 _PATHS = 8192
 _NEVER_NS = -(1 << 63)
 """A time that no file has."""
@@ -40,9 +39,6 @@ CREATE TABLE IF NOT EXISTS node (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS node_name ON node (parent, name);
 CREATE INDEX IF NOT EXISTS node_ino ON node (ino);
-CREATE TABLE IF NOT EXISTS blocks (
-    node INTEGER NOT NULL, chunk INTEGER NOT NULL, digests BLOB NOT NULL, PRIMARY KEY (node, chunk)
-) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS listing (
     parent INTEGER NOT NULL, files INTEGER NOT NULL, names BLOB NOT NULL, fields BLOB NOT NULL
 );
@@ -135,6 +131,7 @@ class Catalog:
         except BaseException:
             self._db.close()  # at once: it may hold a lock
             raise
+        self.digests = Digests(self._db)
         self._folded = self._db.execute("SELECT 1 FROM listing LIMIT 1").fetchone() is not None
         self._next_id = int(self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM node").fetchone()[0])
         self._paths: OrderedDict[Place, int] = OrderedDict()
@@ -149,7 +146,7 @@ class Catalog:
         self._db.execute("PRAGMA synchronous = OFF")
         self._db.execute("PRAGMA cache_size = -16000")
         self._db.execute("PRAGMA temp_store = FILE")
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(_SCHEMA + DIGESTS_SCHEMA)
         self._db.execute("BEGIN")
         # Digests of a file that was never finished may lie under an id that no row has.
         self._db.execute("DELETE FROM blocks WHERE node NOT IN (SELECT id FROM node)")
@@ -318,7 +315,7 @@ class Catalog:
             place = self.place(other)
             if place.root == root:
                 self._write([self._row(other.id, other.parent, other.name, entry)])
-                self.drop_digests(other)
+                self.digests.drop(other.id)
             elif other.ctime_ns != entry.ctime_ns:
                 apart.append(place)
         return apart
@@ -328,7 +325,7 @@ class Catalog:
         `digests` they at least are right."""
         self._db.execute("UPDATE node SET mtime_ns = ?, ctime_ns = 0 WHERE id = ?", (_NEVER_NS, row.id))
         if not digests:
-            self.drop_digests(row)
+            self.digests.drop(row.id)
 
     def row(self, ident: int) -> Row | None:
         """The row of that id; None when it was forgotten."""
@@ -475,7 +472,7 @@ class Catalog:
             self._db.execute(f"DELETE FROM node WHERE id IN ({_SUBTREE} SELECT id FROM sub)", (row.id,))
             self._paths.clear()
         else:
-            self._db.execute("DELETE FROM blocks WHERE node = ?", (row.id,))
+            self.digests.drop(row.id)
             self._db.execute("DELETE FROM node WHERE id = ?", (row.id,))
 
     def count_files(self, row: Row) -> int:
@@ -487,52 +484,7 @@ class Catalog:
         sql = f"{_SUBTREE} SELECT coalesce(sum(files), 0) FROM listing JOIN sub ON listing.parent = sub.id"
         return files + int(self._db.execute(sql, (row.id,)).fetchone()[0])
 
-    def digests(self, row: Row, first: int, count: int) -> bytes | None:
-        """Digests of up to `count` blocks from `first` on; None when the first of them is not known."""
-        found = bytearray()
-        for chunk in range(first // CHUNK_BLOCKS, (first + count - 1) // CHUNK_BLOCKS + 1):
-            sql = "SELECT digests FROM blocks WHERE node = ? AND chunk = ?"
-            kept = self._db.execute(sql, (row.id, chunk)).fetchone()
-            if kept is None:
-                break
-            skip = max(0, first - chunk * CHUNK_BLOCKS) * DIGEST_BYTES
-            found += kept[0][skip:]
-            if len(kept[0]) < CHUNK_BLOCKS * DIGEST_BYTES:
-                break
-        return bytes(found[: count * DIGEST_BYTES]) or None
-
-    def set_digests(self, row: Row, first: int, digests: bytes) -> None:
-        """Keeps the digests of the blocks from `first` on; a gap in front of them must not exist."""
-        for chunk, start, part in _by_chunk(first, digests):
-            sql = "SELECT digests FROM blocks WHERE node = ? AND chunk = ?"
-            kept = self._db.execute(sql, (row.id, chunk)).fetchone()
-            whole = bytearray(kept[0] if kept else b"")
-            whole[start * DIGEST_BYTES : start * DIGEST_BYTES + len(part)] = part
-            self._db.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", (row.id, chunk, bytes(whole)))
-
-    def cut_digests(self, row: Row, size: int) -> None:
-        """Forgets the digests of blocks that do not lie whole within the first `size` bytes."""
-        blocks = size // BLOCK_BYTES
-        chunk, rest = divmod(blocks, CHUNK_BLOCKS)
-        self._db.execute("DELETE FROM blocks WHERE node = ? AND chunk >= ?", (row.id, chunk + (rest > 0)))
-        sql = "UPDATE blocks SET digests = substr(digests, 1, ?) WHERE node = ? AND chunk = ?"
-        self._db.execute(sql, (rest * DIGEST_BYTES, row.id, chunk))
-
-    def drop_digests(self, row: Row) -> None:
-        """Forgets all digests of the file."""
-        self._db.execute("DELETE FROM blocks WHERE node = ?", (row.id,))
-
 
 def _has_own_row(entry: Entry) -> bool:
     """False for what may be kept as it was listed. Files with several names are looked for by inode (`sent_as`)."""
     return entry.nlink > 1 or stat.S_ISDIR(entry.mode)
-
-
-def _by_chunk(first: int, digests: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Digests from block `first` on, cut at chunk borders: (chunk, first block within it, digests)."""
-    at = 0
-    while at < len(digests):
-        chunk, start = divmod(first + at // DIGEST_BYTES, CHUNK_BLOCKS)
-        size = (CHUNK_BLOCKS - start) * DIGEST_BYTES
-        yield chunk, start, digests[at : at + size]
-        at += size

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import trio
 
 from i2core.api import Kind, Place, Record
-from i2core.rule.catalog import Doubt
-from i2core.rule.lister import Scope
-from i2core.rule.mirror import Mirror
-from i2core.rule.source import Source
+from i2core.rule.mirror.lister import Scope
+from i2core.rule.mirror.mirror import Mirror
+from i2core.rule.reading.catalog import Doubt
+from i2core.rule.reading.source import Source
 from i2core.wire.session import Session
 
 REMOVALS = 1000
@@ -33,14 +33,30 @@ class Waiting(NamedTuple):
     """Entries that were made behind their directory's times."""
 
 
-async def mend(source: Source, session: Session, doubts: Iterable[Doubt], found: dict[Doubt, None]) -> Waiting:
-    """Compares these places with the replica, and mends what differs. All records made before are sent already, and
+class Plan(NamedTuple):
+    """What becomes of doubts."""
+
+    scopes: list[Scope]
+    """Directories to be compared."""
+    gone: list[Place]
+    """Neither the source nor, as far as we know, the replica has anything here."""
+    compared: list[tuple[Place, Doubt]]
+    waiting: Waiting
+
+    def covers(self, place: Place) -> bool:
+        """True when the object at `place` is compared."""
+        return any(
+            scope.place == place.above or (scope.deep and _is_beneath(place, scope.place)) for scope in self.scopes
+        )
+
+
+async def mend(source: Source, session: Session, plan: Plan, found: dict[Doubt, None]) -> Waiting:
+    """Compares what is planned with the replica, and mends what differs. All records made before are sent already, and
     nobody makes others meanwhile. What is in doubt beside these places goes into `found`, as soon as that is known.
 
     Raises:
         LinkError: the link broke.
     """
-    plan = await trio.to_thread.run_sync(_plan, source, list(doubts))
     for at in range(0, len(plan.gone), REMOVALS):
         part = plan.gone[at : at + REMOVALS]
         await session.send_records([Record(Kind.REMOVE, place.root, place.path) for place in part])
@@ -49,6 +65,7 @@ async def mend(source: Source, session: Session, doubts: Iterable[Doubt], found:
         await mirror.run(plan.scopes)
     finally:
         found.update(mirror.deepened)
+        found.update(dict.fromkeys(source.catalog.doubt_at(place) for place in mirror.renewed))
     plan.waiting.doubts.extend(mirror.unsettled)
     missed = mirror.missed.difference(plan.gone)
     plan.waiting.doubts.extend(doubt for place, doubt in plan.compared if _touches(place, doubt, missed))
@@ -60,15 +77,8 @@ async def mend(source: Source, session: Session, doubts: Iterable[Doubt], found:
     return plan.waiting
 
 
-class _Plan(NamedTuple):
-    scopes: list[Scope]
-    gone: list[Place]
-    """Neither the source nor, as far as we know, the replica has anything here."""
-    compared: list[tuple[Place, Doubt]]
-    waiting: Waiting
-
-
-def _plan(source: Source, doubts: list[Doubt]) -> _Plan:
+def plan(source: Source, doubts: Iterable[Doubt]) -> Plan:
+    """Where to look into these doubts now; for worker threads."""
     scopes: dict[Place, bool] = {}
     gone: list[Place] = []
     compared: list[tuple[Place, Doubt]] = []
@@ -87,7 +97,7 @@ def _plan(source: Source, doubts: list[Doubt]) -> _Plan:
     tops = [place for place, deep in scopes.items() if deep]
     covered = {place for place in scopes if any(_is_beneath(place, top) for top in tops)}
     chosen = [Scope(place, deep=scopes[place]) for place in sorted(scopes.keys() - covered)]
-    return _Plan(chosen, gone, compared, Waiting(list(dict.fromkeys(waiting.doubts)), waiting.moved, []))
+    return Plan(chosen, gone, compared, Waiting(list(dict.fromkeys(waiting.doubts)), waiting.moved, []))
 
 
 def _touches(place: Place, doubt: Doubt, missed: set[Place]) -> bool:

@@ -12,26 +12,23 @@ from __future__ import annotations
 import stat
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import trio
 
 from i2core.api import Code, Failure, Kind, Place, Record
-from i2core.api.entries import GONE
-from i2core.api.records import Buffer
-from i2core.rule.catalog import OPEN, Catalog, Doubt, Row
-from i2core.rule.content import SLICE_BYTES, Transfer
-from i2core.rule.dirty import DirtySet, Mark
-from i2core.rule.drafting import Large
-from i2core.rule.ledger import Doubts, Ledger
-from i2core.rule.mend import mend
-from i2core.rule.outbox import Outbox
-from i2core.rule.reconcile import Outcome, Reconciler
-from i2core.rule.source import Source
+from i2core.rule.live.dirty import DirtySet, Mark
+from i2core.rule.live.ledger import Doubts, Ledger
+from i2core.rule.live.reconcile import Outcome, Reconciler
+from i2core.rule.live.slices import Slices
+from i2core.rule.mirror.mend import mend, plan
+from i2core.rule.outgoing.outbox import Outbox
+from i2core.rule.reading.catalog import OPEN, Doubt
+from i2core.rule.reading.drafting import Large
+from i2core.rule.reading.source import Source
 from i2core.tasks import background
-from i2core.wire.frame import FrameType
-from i2core.wire.session import Packed, Sealed, SeqCounter, Session
+from i2core.wire.session import Sealed, SeqCounter, Session
 
 SETTLE_S = 0.001
 """A created file is usually written at once: looking a moment later sends it once instead of twice."""
@@ -40,14 +37,12 @@ APART_S = 1.0
 MARKS = 512
 LEAST_BYTES = 4 * 1024 * 1024
 """With a session, so much may be on its way whatever the limits and the other rules leave."""
-QUIET_FACTOR = 10
-"""A growing large file sends its tail at once; the whole is compared again after so many times what that took."""
 REPAIRS = 5
 """So often a place that the backup node cannot keep in step is compared within one session; then it is left out."""
 SMALL_BYTES = 16 * 1024
 """Up to this size encoding costs less than a hop to a worker thread."""
-WAIT_S = 0.2
-"""What could not be compared, for it had moved, is tried again after so long."""
+WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
+"""What could not be compared, for it had moved, is tried again after so long; each wait doubles."""
 
 
 class _Made(NamedTuple):
@@ -69,13 +64,14 @@ class Live:
         self._reconciler = Reconciler(source)
         self._session: Session | None = None
         self._marks: deque[Mark] = deque()
-        self._transfers: deque[_Slicing] = deque()
+        self._slices = Slices(source, dirty, self._reconciler, self.keep)
         self._parked: dict[Place, Large] = {}
         """Large files that wait for a session."""
         self._broken_off: list[Doubt] = []
         """Large files whose transfer the end of a session broke off."""
         self._repairs: dict[Doubt, None] = {}
         self._repair_at = 0.0
+        self._repair_wait_s = WAIT_S
         self._doubtful_ns: int | None = None
         """Since when something has been in doubt; None: nothing is."""
         self._failed: list[Place] = []
@@ -83,9 +79,6 @@ class Live:
         self._doubted: list[Doubt] = []
         """Of `_repairs`, what the catalog still believes in: it may move before it is compared."""
         self._repaired: dict[Place, int] = {}
-        self._compared: dict[Place, tuple[float, float]] = {}
-        self._again: dict[Place, tuple[float, int]] = {}
-        """Large files to be looked at once more: when, and since when they have waited for it."""
         self._told_full = False
         self._working_ns: int | None = None
         """When the oldest of what the reconciler works on was named."""
@@ -97,16 +90,15 @@ class Live:
     @property
     def settled(self) -> bool:
         """True when nothing waits, nothing is under way, and all that was sent is durable."""
-        idle = self._waiting and not (self._again or self._repairs or self._dirty)
+        idle = self._waiting and not (self._slices.due_at is not None or self._repairs or self._dirty)
         return idle and self._ledger.oldest_ns is None
 
     @property
     def oldest_ns(self) -> int | None:
         """When the oldest change happened that is not durable on the replica; None: there is none."""
         ages = [self._ledger.oldest_ns, self._dirty.oldest_ns, self._working_ns, self._doubtful_ns]
-        ages += [transfer.since_ns for transfer in self._transfers]
+        ages += self._slices.since_ns
         ages += [large.since_ns for large in self._parked.values()]
-        ages += [since_ns for _, since_ns in self._again.values()]
         return min((age for age in ages if age is not None), default=None)
 
     def restore(self) -> None:
@@ -268,17 +260,13 @@ class Live:
             self._dirty.add_places([place], content=True)
 
     def _break_off(self) -> None:
-        for transfer in self._transfers:
-            self._broken_off.append(transfer.doubt)
-            self._doubtful_since(transfer.since_ns)
-            transfer.close()
-        self._transfers.clear()
-        self._dirty.add_places(self._again, content=True)
-        self._again.clear()
+        for doubt, since_ns in self._slices.break_off():
+            self._broken_off.append(doubt)
+            self._doubtful_since(since_ns)
 
     @property
     def _busy(self) -> bool:
-        waiting = self._dirty or self._marks or self._transfers or self._pending or self._failed or self._doubted
+        waiting = self._dirty or self._marks or self._slices or self._pending or self._failed or self._doubted
         return bool(waiting) or self._reconciler.oldest_ns is not None or self._repair_due
 
     @property
@@ -287,9 +275,7 @@ class Live:
 
     def _owes(self, until_ns: int) -> bool:
         """True while something is not sent that was named up to then."""
-        named = [mark.since_ns for mark in self._marks]
-        named += [transfer.since_ns for transfer in self._transfers]
-        named += [since_ns for _, since_ns in self._again.values()]
+        named = [mark.since_ns for mark in self._marks] + self._slices.since_ns
         if self._reconciler.oldest_ns is not None:
             named.append(self._reconciler.oldest_ns)
         if self._repairs or self._failed:
@@ -299,7 +285,8 @@ class Live:
     async def _wait(self) -> None:
         """Until something is to do."""
         self._woken = trio.Event()
-        until = min((at for at, _ in self._again.values()), default=trio.current_time() + 3600)
+        due_at = self._slices.due_at
+        until = trio.current_time() + 3600 if due_at is None else due_at
         if self._repairs:
             until = min(until, self._repair_at)
         self._waiting = True
@@ -310,10 +297,7 @@ class Live:
                     await self._woken.wait()
         finally:
             self._waiting = False
-        due = [place for place, (at, _) in self._again.items() if at <= trio.current_time()]
-        for place in due:
-            del self._again[place]
-        self._dirty.add_places(due, content=True)
+        self._slices.look_again()
 
     async def _wake_when_dirty(self) -> None:
         await self._dirty.wait()
@@ -329,11 +313,12 @@ class Live:
             await sent.wait()
         parked, self._parked = self._parked, {}
         for large in parked.values():
-            self._queue(large)
-        if not (self._dirty or self._marks or self._reconciler.oldest_ns) or self._transfers or self._repair_due:
+            assert self._session is not None
+            self._slices.add(large, self._session, tail=self._until_ns is None)
+        if not (self._dirty or self._marks or self._reconciler.oldest_ns) or self._slices or self._repair_due:
             await self._send_pending()
-        if self._transfers:
-            await self._step()
+        if self._slices:
+            await self._slices.step()
         if self._repair_due:
             await self._send_pending()
             await self._repair()
@@ -390,59 +375,6 @@ class Live:
         batch, self._pending = self._pending, None
         await self._send(batch, trio.Event())
 
-    # ------------------------------------------------------------------------------------------ large files
-
-    def _queue(self, large: Large) -> None:
-        """A large file joins the round, unless it is in it already: then it is looked at once more afterwards. That
-        holds for a second name as well, which then crosses as a link."""
-        place, entry, whole, since_ns = large
-        assert self._session is not None
-        now = trio.current_time()
-        if any(place == transfer.place or entry.ino == transfer.inode for transfer in self._transfers):
-            self._again.setdefault(place, (now, since_ns))
-            return
-        first = 0
-        row = self._source.catalog.get(place)
-        if not whole and self._until_ns is None and row is not None and entry.size > row.size > SLICE_BYTES:
-            compared, took = self._compared.get(place, (-1e9, 0.0))
-            due = compared + took * QUIET_FACTOR
-            if now < due:
-                first = row.size
-                self._again[place] = (due, since_ns)
-        lane = _KeptLane(self, self._session, self._source.catalog, large)
-        self._transfers.append(_Slicing(self._source, lane, large, first))
-        if not first:
-            self._compared[place] = (now, 0.0)
-
-    async def _step(self) -> None:
-        transfer = self._transfers[0]
-        begun = trio.current_time()
-        try:
-            await transfer.step()
-        except OSError as error:
-            self._drop(transfer)
-            if error.errno not in GONE:
-                self._source.unreadable(transfer.place, error)
-            return
-        if transfer.place in self._compared:
-            at, took = self._compared[transfer.place]
-            self._compared[transfer.place] = (at, took + trio.current_time() - begun)
-        self._transfers.rotate(-1)
-        if transfer.done:
-            self._drop(transfer)
-            self._source.status.sent_files += 1
-            if len(self._compared) > MARKS:
-                self._compared.pop(next(iter(self._compared)))
-
-    def _drop(self, transfer: _Slicing) -> None:
-        """A transfer is over. Its staging file came and went in the replica's directory, and changes that came while it
-        was under way have marks of their own, or are seen by a second look."""
-        self._transfers.remove(transfer)
-        transfer.close()
-        self._reconciler.touch(transfer.place)
-        self._dirty.add_places([transfer.place])
-        self._dirty.add_places(transfer.apart, content=True)
-
     # ------------------------------------------------------------------------------------------ repair
 
     async def _repair(self) -> None:
@@ -452,13 +384,9 @@ class Live:
         repairing = self._repairs
         self._repairs = {}
         try:
-            directories = {doubt.parent for doubt in repairing}
-            for transfer in list(self._transfers):
-                # The compare sends such a file itself; two that build one staging file would spoil it.
-                if transfer.doubt.parent in directories:
-                    self._drop(transfer)
-                    self._dirty.add_places([transfer.place], content=True)
-            waiting = await mend(self._source, self._session, list(repairing), repairing)
+            planned = await trio.to_thread.run_sync(plan, self._source, list(repairing))
+            self._slices.yield_to(planned)
+            waiting = await mend(self._source, self._session, planned, repairing)
         except BaseException:
             self._repairs = repairing | self._repairs
             raise
@@ -471,65 +399,10 @@ class Live:
             self._dirty.add_places([place])
         if waiting.doubts:
             self.doubt(waiting.doubts)
-            self._repair_at = trio.current_time() + WAIT_S
+            self._repair_at = trio.current_time() + self._repair_wait_s
+            # What it waits for may take its time, a large file for example; and looking for it costs a walk.
+            self._repair_wait_s = min(self._repair_wait_s * 2, LONGEST_WAIT_S)
             self._dirty.add_places(waiting.moved, tree=True)
+        else:
+            self._repair_wait_s = WAIT_S
         self._may_be_sure()
-
-
-class _KeptLane:
-    """A session for one large file: what it sends is kept until it is durable."""
-
-    def __init__(self, live: Live, session: Session, catalog: Catalog, large: Large) -> None:
-        self._live = live
-        self._session = session
-        self._catalog = catalog
-        self._since_ns = large.since_ns
-        self._place = large.place
-        self.doubt = catalog.doubt_at(large.place)
-
-    def begin(self, row: Row) -> None:
-        """What is sent is, or will be, the object of that row: a failure is looked into wherever it moves."""
-        self.doubt = self.doubt._replace(node=row.id)
-
-    def pack(self, records: Sequence[Record]) -> Packed:
-        """Numbers and encodes records."""
-        packed = self._session.pack(records)
-        self._catalog.keep_doubts(packed.batch.last_seq, [self.doubt])
-        return packed
-
-    async def send(self, packed: Packed) -> None:
-        """Keeps and sends them."""
-        self._live.keep(packed.batch, self._since_ns, {(self._place, self.doubt.node): self.doubt})
-        await self._session.send(packed)
-
-    async def post(self, question: FrameType, payload: bytes) -> Callable[[], Awaitable[Buffer]]:
-        """See `Session.post`."""
-        return await self._session.post(question, payload)
-
-
-class _Slicing(Transfer):
-    """A large file between the jobs."""
-
-    def __init__(self, source: Source, lane: _KeptLane, large: Large, first: int) -> None:
-        super().__init__(
-            source,
-            lane,
-            large.place,
-            whole=large.whole,
-            trust=True,
-            first=first,
-            inode=large.entry.ino,
-            since_ns=large.since_ns,
-        )
-        self._kept = lane
-
-    @property
-    def doubt(self) -> Doubt:
-        """Says where to find it, should the session end before it is through."""
-        return self._kept.doubt
-
-    def _begin(self) -> bool:
-        begun = super()._begin()
-        if begun and self._row is not None:
-            self._kept.begin(self._row)
-        return begun

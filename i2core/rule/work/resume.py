@@ -16,8 +16,8 @@ from i2core.api import StopRule
 from i2core.config.model import Rule, Verify
 from i2core.config.words import Spoken
 from i2core.rule.boot import boot_id
-from i2core.rule.catalog import Catalog
 from i2core.rule.full import means_full
+from i2core.rule.reading.catalog import Catalog
 
 
 def open_catalog(path: Path | None) -> tuple[Catalog, bool]:

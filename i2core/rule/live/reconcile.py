@@ -20,11 +20,12 @@ import attrs
 
 from i2core.api import BLOCK_BYTES, RESERVED_PREFIX, Code, Entry, Kind, Place, Record
 from i2core.api.entries import GONE, entry_of, xattrs_of_fd
-from i2core.pipeline.blocks import PIECE_BYTES, scan
-from i2core.rule.catalog import Row
-from i2core.rule.dirty import Mark
-from i2core.rule.drafting import (
-    WHOLE_BYTES,
+from i2core.pipeline.blocks import PIECE_BYTES, WHOLE_BYTES, scan
+from i2core.rule.live.dirty import Mark
+from i2core.rule.live.ledger import Doubts, add_doubt
+from i2core.rule.live.walk import walk
+from i2core.rule.reading.catalog import Row
+from i2core.rule.reading.drafting import (
     Large,
     content_bytes,
     draft,
@@ -33,9 +34,7 @@ from i2core.rule.drafting import (
     piece_records,
     setattr_record,
 )
-from i2core.rule.ledger import Doubts, add_doubt
-from i2core.rule.source import Source
-from i2core.rule.walk import walk
+from i2core.rule.reading.source import Source
 
 JOB_BYTES = 1024 * 1024
 JOB_RECORDS = 1000
@@ -144,7 +143,7 @@ class Reconciler:
         """Records that a capture brought with their bytes go out as they are; digests they outdate are dropped."""
         row = self._source.catalog.get(mark.place)
         if row is not None:
-            self._source.catalog.drop_digests(row)
+            self._source.catalog.digests.drop(row.id)
         self._emit(mark.place, *mark.records)
 
     def _move(self, old: Place, new: Place) -> None:
@@ -366,9 +365,9 @@ class Reconciler:
         self._source.status.sent_files += not stat.S_ISDIR(entry.mode)
         row = self._source.catalog.put(place, drafted.entry)
         self._emit(place, *drafted.records, deep=stat.S_ISDIR(entry.mode))
-        self._source.catalog.drop_digests(row)
+        self._source.catalog.digests.drop(row.id)
         if drafted.digests:
-            self._source.catalog.set_digests(row, 0, drafted.digests)
+            self._source.catalog.digests.put(row.id, 0, drafted.digests)
         self._look_at_other_roots(row, drafted.entry)
         if stat.S_ISDIR(entry.mode):
             self._walk_soon(place)
@@ -380,7 +379,7 @@ class Reconciler:
             self._make(fd, place, entry)
             return
         touched = entry.size if ranges is None else sum(end - first for first, end in ranges)
-        unknown = entry.size > PIECE_BYTES and source.catalog.digests(row, 0, 1) is None
+        unknown = entry.size > PIECE_BYTES and source.catalog.digests.get(row.id, 0, 1) is None
         if touched > WHOLE_BYTES or unknown:
             self._out.large.append(Large(place, entry, whole=False, since_ns=self._since_ns))
             return
@@ -392,12 +391,12 @@ class Reconciler:
                 start = first // BLOCK_BYTES * BLOCK_BYTES
                 stop = min(-(-end // BLOCK_BYTES) * BLOCK_BYTES, status.st_size)
                 block = start // BLOCK_BYTES
-                base = source.catalog.digests(row, block, max(1, (stop - start) // BLOCK_BYTES + 1)) or b""
+                base = source.catalog.digests.get(row.id, block, max(1, (stop - start) // BLOCK_BYTES + 1)) or b""
                 found = scan(file, start, stop, base, EVERYTHING)
                 records += piece_records(place, found, staged=False)
-                if not block or source.catalog.digests(row, block - 1, 1) is not None:
-                    source.catalog.set_digests(row, block, found.hashes)
-            source.catalog.cut_digests(row, status.st_size)
+                if not block or source.catalog.digests.get(row.id, block - 1, 1) is not None:
+                    source.catalog.digests.put(row.id, block, found.hashes)
+            source.catalog.digests.cut(row.id, status.st_size)
             if records or status.st_size != row.size:
                 records.append(Record(Kind.TRUNCATE, place.root, place.path, size=status.st_size))
             if records or not row.same_meta(now):

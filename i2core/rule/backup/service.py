@@ -17,7 +17,6 @@ from i2core.api import (
     DATA_CHANNELS,
     Channel,
     Code,
-    CodecContext,
     DriverKind,
     I2Error,
     LinkError,
@@ -31,11 +30,10 @@ from i2core.config.model import BackupRole, DriverChoice
 from i2core.config.options import structure_options
 from i2core.config.words import Spoken
 from i2core.pipeline.chain import CodecChain
-from i2core.pipeline.select import Drivers
-from i2core.rule.line import code_in
-from i2core.rule.receive import Receiver
-from i2core.rule.replica import Position, PositionFile, Replica, known_positions
-from i2core.rule.source import Say
+from i2core.pipeline.select import Drivers, open_codecs
+from i2core.rule.backup.receive import Receiver
+from i2core.rule.backup.replica import Position, PositionFile, Replica, known_positions
+from i2core.rule.line import Say, code_in
 from i2core.wire.frame import FrameStream, FrameType
 from i2core.wire.messages import PROTOCOL_VERSION, Fault, Hello, Welcome, dump, parse, protocol_of
 from i2core.wire.session import GREETING_S
@@ -61,18 +59,6 @@ class BackupRuleStatus:
 
 def _ignored(_seq: int) -> None:
     pass
-
-
-@asynccontextmanager
-async def open_codecs(drivers: Drivers, choices: tuple[DriverChoice, ...], rule: str) -> AsyncIterator[CodecChain]:
-    """The chain of the chosen codecs, in encode order."""
-    async with contextlib.AsyncExitStack() as stack:
-        opened = []
-        for choice in choices:
-            spec = drivers.driver(DriverKind.CODEC, choice.name)
-            config = structure_options(spec, choice.options)
-            opened.append(await stack.enter_async_context(spec.open(config, CodecContext(rule=rule))))
-        yield CodecChain(opened)
 
 
 async def _refuse(frames: FrameStream, error: I2Error) -> None:

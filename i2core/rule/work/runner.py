@@ -7,27 +7,20 @@ the live records have a connection each, and share one row of seqs: the mirror e
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import attrs
 import trio
 
-from i2core import __version__
 from i2core.api import (
     Capture,
-    CaptureContext,
     Channel,
     ClientTransport,
     Code,
-    DriverKind,
-    FilterContext,
     I2Error,
     LinkError,
     Peer,
@@ -36,34 +29,33 @@ from i2core.api import (
     ProtocolError,
     StopRule,
 )
-from i2core.config.model import DriverChoice, OrphanAction, Rule, Verify
-from i2core.config.options import structure_options
+from i2core.config.model import OrphanAction, Rule, Verify
 from i2core.config.words import Spoken
-from i2core.pipeline.chain import CodecChain, FilterChain
-from i2core.pipeline.select import Drivers, choose_capture
+from i2core.pipeline.chain import CodecChain
+from i2core.pipeline.select import Drivers, open_codecs
 from i2core.pipeline.throttle import Throttle, ThrottledStream
-from i2core.pipeline.tree import SourceTree
-from i2core.rule.backup import open_codecs
-from i2core.rule.catalog import Doubt
-from i2core.rule.dirty import DirtySet
 from i2core.rule.full import own_disk
-from i2core.rule.ledger import Ledger
 from i2core.rule.life import Life
-from i2core.rule.line import Line, code_in
-from i2core.rule.lister import Scope
-from i2core.rule.live import Live
-from i2core.rule.losses import Losses
-from i2core.rule.mirror import Mirror
-from i2core.rule.outbox import Outbox
-from i2core.rule.resume import may_resume, open_catalog, selection
-from i2core.rule.roots import watch_roots
-from i2core.rule.source import Say, Source
-from i2core.rule.spool import Quota, Spool
+from i2core.rule.line import Line, Say
+from i2core.rule.live.dirty import DirtySet
+from i2core.rule.live.ledger import Ledger
+from i2core.rule.live.live import Live
+from i2core.rule.mirror.lister import Scope
+from i2core.rule.mirror.mirror import Mirror
+from i2core.rule.outgoing.outbox import Outbox
+from i2core.rule.outgoing.spool import Quota, Spool
+from i2core.rule.reading.catalog import Doubt
+from i2core.rule.reading.source import Source
 from i2core.rule.states import Cause, Event
 from i2core.rule.status import RuleStatus
-from i2core.rule.watchdog import watch_session
+from i2core.rule.work.hello import hello
+from i2core.rule.work.losses import Losses
+from i2core.rule.work.opening import open_capture, open_source
+from i2core.rule.work.resume import may_resume, selection
+from i2core.rule.work.roots import watch_roots
+from i2core.rule.work.watchdog import watch_session
 from i2core.tasks import background
-from i2core.wire.messages import ROOT_GONE, Ack, BrakeLimits, CodecName, Hello, Hold, OrphanPolicy
+from i2core.wire.messages import ROOT_GONE, Ack, Hold
 from i2core.wire.session import SeqCounter, Session, open_session
 
 BACKOFF_S = (0.5, 30.0)
@@ -90,6 +82,8 @@ class WorkRule:
     """Where records wait on disk; None: only in memory."""
     throttle: Throttle = attrs.field(factory=Throttle)
     """Limits what is sent; those that nobody sets are none."""
+    compare: bool = False
+    """Compare everything, whatever an earlier run left."""
     release_step: str = ""
     """How a held delete goes on where no daemon has the replica, so that nobody could be told to release it."""
 
@@ -113,13 +107,13 @@ async def run_rule(
         LinkError: with `once`, when the link broke too often.
     """
     with own_disk(state_dir):
-        async with _open_source(work.rule, registry, status, state_dir, say) as source:
+        async with open_source(work.rule, registry, status, state_dir, say) as source:
             if life is None:
                 life = Life(status, say)
                 life.advance(Event.START)
             runner = _Runner(work, registry, transport, source, once, life)
             async with runner.restored(), background() as nursery:
-                nursery.start_soon(runner.catch, _open_capture(work.rule, registry, source))
+                nursery.start_soon(runner.catch, open_capture(work.rule, registry, source))
                 nursery.start_soon(runner.rescan)
                 nursery.start_soon(runner.tell)
                 nursery.start_soon(watch_roots, source, runner.is_settled, runner.has_lost_a_root)
@@ -162,7 +156,8 @@ class _Runner:
         self._lost_a_root = False
         self._catching = trio.Event()
         whole = source.catalog.fact("left_out") != 1
-        self._resumed = not once and whole and may_resume(source.catalog, work.rule, work.epoch, clean=source.clean)
+        known = whole and may_resume(source.catalog, work.rule, work.epoch, clean=source.clean)
+        self._resumed = known and not (once or work.compare)
 
     @asynccontextmanager
     async def restored(self) -> AsyncIterator[None]:
@@ -329,29 +324,14 @@ class _Runner:
     @asynccontextmanager
     async def _open(self, channel: Channel) -> AsyncIterator[Session]:
         rule = self._work.rule
-        hello = Hello(
-            version=__version__,
-            rule=rule.name,
-            channel=channel.value,
-            epoch=self._work.epoch,
-            targets=[pair.target.decode("latin-1") for pair in _directories(rule)],
-            codecs=[CodecName(name=codec.name, options=_public(codec)) for codec in rule.codecs],
-            orphans=OrphanPolicy(
-                action=rule.orphans.action.value,
-                to=rule.orphans.to.decode("latin-1") if rule.orphans.to else None,
-                archive=rule.orphans.archive,
-            ),
-            brake=BrakeLimits(
-                share=rule.brake.share, window_s=rule.brake.window_s, least=rule.brake.least, on=rule.brake.share < 1
-            ),
-        )
+        greeting = hello(rule, channel, self._work.epoch)
         async with self._producing() if channel is Channel.REPLICATION else contextlib.nullcontext():
             connected = await self._transport.connect(self._work.peer, channel)
         stream = ThrottledStream(connected, self._work.throttle)
         async with contextlib.AsyncExitStack() as stack:
             codecs: CodecChain = await stack.enter_async_context(open_codecs(self._registry, rule.codecs, rule.name))
             session = await stack.enter_async_context(
-                open_session(stream, hello, codecs, self._seqs, on_ack=self._acked, on_hold=self._held)
+                open_session(stream, greeting, codecs, self._seqs, on_ack=self._acked, on_hold=self._held)
             )
             session.nursery.start_soon(
                 watch_session, session, stream, self._work.throttle, lambda: self._status.held, self._work.peer.name
@@ -390,8 +370,10 @@ class _Runner:
             self._source.catalog.commit()
         rule, node = self._source.rule, self._work.peer.name
         step = self._work.release_step or Spoken.of(
-            f"if it is meant: i2 rule release {rule} on {node}",
-            f"若确属本意，请在 {node} 上执行 i2 rule release {rule}",
+            f"if it is meant: i2 rule release {rule} on {node}; if not: put the files back, and here "
+            f"i2 rule start {rule} --compare",
+            f"若确属本意，请在 {node} 上执行 i2 rule release {rule}；若非本意，请恢复文件，并在本节点执行 "
+            f"i2 rule start {rule} --compare",
         )
         held = I2Error(hold.reason, code=Code.MASS_DELETE_HELD, next_step=step)
         self._advance(Event.HELD if hold.on else Event.RELEASED, held if hold.on else None)
@@ -414,97 +396,3 @@ class _Runner:
         if self._life.phase.state.value in ("abnormal", "invalid"):
             self._advance(Event.LINK_BACK)
             self._source.say(self._source.rule, Code.NETWORK, "the link is back")
-
-
-# ---------------------------------------------------------------------------------------------- opening
-
-
-@attrs.frozen
-class _Directory:
-    source: bytes
-    target: bytes
-    only: bytes | None
-
-
-def _directories(rule: Rule) -> Sequence[_Directory]:
-    """The rule's pairs as directories; a pair of single files is its directory, limited to that name."""
-    found = []
-    for pair in rule.pairs:
-        if os.path.isdir(pair.source) or not os.path.lexists(pair.source):
-            found.append(_Directory(pair.source, pair.target, None))
-        else:
-            above, name = os.path.split(pair.source)
-            found.append(_Directory(above, os.path.dirname(pair.target), name))
-    return found
-
-
-def _public(codec: DriverChoice) -> dict[str, object]:
-    """A codec's options that the backup node may see: never where a secret lies."""
-    secret = ("key", "pass")
-    return {name: value for name, value in codec.options.items() if not name.startswith(secret)}
-
-
-@asynccontextmanager
-async def _open_source(
-    rule: Rule, registry: Drivers, status: RuleStatus, state_dir: Path | None, say: Say
-) -> AsyncIterator[Source]:
-    async with contextlib.AsyncExitStack() as stack:
-        directories = _directories(rule)
-        trees = []
-        for directory in directories:
-            try:
-                tree = SourceTree(directory.source, directory.only)
-            except OSError as error:
-                shown = os.fsdecode(directory.source)
-                raise StopRule(error.strerror or "", code=Code.SOURCE_GONE, obj=shown) from error
-            stack.callback(tree.close)
-            trees.append(tree)
-        filters = []
-        context = FilterContext(roots=tuple(tree.path for tree in trees))
-        for choice in rule.filters:
-            spec = registry.driver(DriverKind.FILTER, choice.name)
-            opened = spec.open(structure_options(spec, choice.options), context)
-            filters.append(await stack.enter_async_context(opened))
-        path = None
-        pairs = [pair.source + b"\0" + pair.target for pair in rule.pairs]
-        key = hashlib.sha256(b"\0".join([rule.name.encode(), *pairs])).hexdigest()[:32]
-        if state_dir is not None:
-            await trio.to_thread.run_sync(partial(os.makedirs, state_dir, 0o700, exist_ok=True))
-            path = state_dir / f"{key}.catalog"
-        catalog, clean = open_catalog(path)
-        stack.callback(catalog.close)
-        yield Source(
-            rule=rule.name,
-            trees=trees,
-            filter=FilterChain(filters),
-            catalog=catalog,
-            clean=clean,
-            key=key,
-            status=status,
-            on_error=rule.mirror.on_error,
-            say=say,
-        )
-
-
-@asynccontextmanager
-async def _open_capture(rule: Rule, registry: Drivers, source: Source) -> AsyncIterator[Capture]:
-    def wants_dir(root: int, path: bytes) -> bool:
-        return source.wants(Place(root, path), True)
-
-    context = CaptureContext(
-        roots=tuple(tree.path for tree in source.trees),
-        wants_dir=wants_dir,
-        say=_line_sayer(source),
-    )
-    spec = choose_capture(registry, rule.capture.name, context)
-    source.status.capture = spec.name
-    options = rule.capture.options if rule.capture.name == spec.name else {}
-    async with spec.open(structure_options(spec, options), context) as capture:
-        yield capture
-
-
-def _line_sayer(source: Source) -> Callable[[str], None]:
-    def line(text: str) -> None:
-        source.say(source.rule, code_in(text), text)
-
-    return line

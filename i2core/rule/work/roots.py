@@ -10,7 +10,7 @@ import trio
 from i2core.api import Code, StopRule
 from i2core.config.words import Spoken
 from i2core.pipeline.tree import SourceTree
-from i2core.rule.source import Source
+from i2core.rule.reading.source import Source
 
 LOOK_S = 1.0
 

@@ -33,10 +33,10 @@ from i2core.api import (
 )
 from i2core.api.changes import join
 from i2core.config.model import FlushWindow
-from i2core.rule.compare import Comparison, Path, same_meta
-from i2core.rule.drafting import WHOLE_BYTES
-from i2core.rule.pulse import Pulse
-from i2core.rule.replica import Replica
+from i2core.pipeline.blocks import WHOLE_BYTES
+from i2core.rule.backup.compare import Comparison, Path, same_meta
+from i2core.rule.backup.pulse import Pulse
+from i2core.rule.backup.replica import Replica
 from i2core.tasks import background
 from i2core.wire.frame import FRAME_LIMIT, Frame, FrameStream, FrameType, aad
 from i2core.wire.listing import (

@@ -11,7 +11,7 @@ from collections import deque
 from typing import NamedTuple
 
 from i2core.api import Place
-from i2core.rule.catalog import Doubt
+from i2core.rule.reading.catalog import Doubt
 
 Doubts = dict[tuple[Place, int], Doubt]
 """By the place that a record named and the object that it was about: one place may see several in one batch."""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from i2core.api import Entry, Place
 from i2core.api.changes import join
 from i2core.api.entries import GONE
-from i2core.rule.links import LinkTable
-from i2core.rule.source import Source
+from i2core.rule.mirror.links import LinkTable
+from i2core.rule.reading.source import Source
 from i2core.wire.listing import Chunk
 
 CHUNK_ENTRIES = 1000

@@ -22,11 +22,13 @@ from i2core.api import BLOCK_BYTES, Code, Entry, Kind, Place, ProtocolError, Rec
 from i2core.api.changes import join
 from i2core.api.entries import GONE, entry_of, xattrs_of_fd
 from i2core.api.records import Buffer
-from i2core.pipeline.blocks import scan
-from i2core.rule.catalog import OPEN, Doubt, Row
-from i2core.rule.content import Transfer
-from i2core.rule.drafting import (
-    WHOLE_BYTES,
+from i2core.pipeline.blocks import WHOLE_BYTES, scan
+from i2core.rule.mirror.extra import Extra
+from i2core.rule.mirror.lister import Lister, Scope
+from i2core.rule.mirror.shared import SharedFiles, is_shared
+from i2core.rule.reading.catalog import OPEN, Doubt, Row
+from i2core.rule.reading.content import Transfer
+from i2core.rule.reading.drafting import (
     Drafted,
     Large,
     content_bytes,
@@ -36,16 +38,13 @@ from i2core.rule.drafting import (
     piece_records,
     setattr_record,
 )
-from i2core.rule.lister import Lister, Scope
-from i2core.rule.source import Source
+from i2core.rule.reading.source import Source
 from i2core.tasks import background
 from i2core.wire.frame import FrameType
 from i2core.wire.listing import Chunk, Judged, OrphanList, Verdict, decode_verdicts, encode_survey
 from i2core.wire.session import Packed, Session
 
 FRAMES_AHEAD = 4
-ASKED_AT_ONCE = 1000
-"""Directories of orphans in one question."""
 BATCH_BYTES = 1024 * 1024
 BATCH_RECORDS = 1000
 EVERYTHING = 1 << 62
@@ -57,8 +56,6 @@ _SAME, _META, _WHOLE, _BLOCKS, _LINK = (
     int(Verdict.BLOCKS),
     int(Verdict.LINK),
 )
-
-_UNKNOWN = Entry(b"", stat.S_IFDIR, 0, 0, 0, 0)
 
 
 class _Asked(NamedTuple):
@@ -104,10 +101,13 @@ class Mirror:
         self._blank: Place | None = None
         # Lister and builder take turns: two threads under one interpreter lock make each other slower.
         self._one = trio.CapacityLimiter(1)
-        self.renewed: list[Place] = []
+        self._shared = SharedFiles(source.catalog, certain=orphans)
+        self._extra = Extra(source, session)
+
+    @property
+    def renewed(self) -> list[Place]:
         """Files with several names that were sent anew under one of them."""
-        self._astray: set[Place] = set()
-        """Names of files with several that were other files, or gone, before the file was brought under them."""
+        return self._shared.renewed
 
     @property
     def missed(self) -> set[Place]:
@@ -171,7 +171,7 @@ class Mirror:
                 await self._send_large(filled.special)
             elif filled.special is not None:
                 await self._send_pending()
-                await self._send_orphans(filled.special)
+                await self._extra.send(filled.special)
             if filled.exhausted:
                 return
 
@@ -193,14 +193,14 @@ class Mirror:
         except OSError as error:
             if error.errno not in GONE:
                 source.unreadable(large.place, error)
-        if _is_shared(large.entry) and transfer.brought != inode:
-            self._astray.add(place)
+        if is_shared(large.entry) and transfer.brought != inode:
+            self._shared.miss(place)
         # A file that was compared block by block and found equal was not sent.
         source.status.sent_files += source.status.sent_bytes > before or large.whole
 
         for step in await trio.to_thread.run_sync(self._left_by, large.place):
             if isinstance(step, OrphanList):
-                await self._send_orphans(step)
+                await self._extra.send(step)
             elif isinstance(step, list):
                 await self._session.send_records(step)
 
@@ -215,10 +215,6 @@ class Mirror:
             if error.errno not in GONE:
                 self._source.unreadable(place, error)
             return []
-
-    async def _send_orphans(self, orphans: OrphanList) -> None:
-        for part in await self._separate(orphans):
-            await self._session.ask(FrameType.ORPHANS, part.encode())
 
     def _fill(self, steps: Iterator[_Step]) -> _Filled:
         """Pulls steps until a batch is full; for worker threads."""
@@ -256,13 +252,15 @@ class Mirror:
                     yield from self._chunk_steps(fd, place, here if known else None, chunk, answer)
             except OSError as error:
                 self._lister.miss(place, error)
-                self._astray.update([place.child(entry.name) for entry in chunk.entries if _is_shared(entry)])
+                self._shared.miss(*(place.child(entry.name) for entry in chunk.entries if is_shared(entry)))
 
     def _is_same(self, place: Place, here: Row, chunk: Chunk, answer: Judged) -> bool:
         """True when nothing is to be done but to note what was listed."""
         if answer.here or answer.orphans or any(answer.verdicts) or place in self._shallow:
             return False
-        if self._astray and any(self._is_astray(place, link) for link in chunk.links.values()):
+        if any(self._shared.is_missed(place, link) for link in chunk.links.values()):
+            return False
+        if not self._orphans and any(is_shared(entry) for entry in chunk.entries):
             return False
         return self._is_blank(place, here, chunk)
 
@@ -328,10 +326,13 @@ class Mirror:
         for index, entry in enumerate(chunk.entries):
             row = rows.pop(entry.name, None)
             if row is not None and not (row.is_object(entry) and row.same_content(entry)):
-                catalog.drop_digests(row)
+                catalog.digests.drop(row.id)
             verdict, first = answer.verdicts[index], chunk.links.get(index)
-            if verdict == _SAME and self._is_astray(place, first):
+            if verdict == _SAME and self._shared.is_missed(place, first):
                 verdict = _WHOLE
+            if not (self._orphans or verdict & (_WHOLE | _LINK)) and _is_another(entry, row):
+                # Whatever the replica has here, it is not known to be one file with the other names.
+                self._renew(place.child(entry.name), entry)
             if verdict == _SAME:
                 if not self._is_left(place, entry, row):
                     kept.append((entry, row))
@@ -339,13 +340,13 @@ class Mirror:
                 continue
             at = place.child(entry.name)
             link = None
-            if verdict & _LINK or (verdict & _WHOLE and _is_shared(entry)):
-                link = self._link(at, entry, first, kept)
+            if verdict & _LINK or (verdict & _WHOLE and is_shared(entry)):
+                link = self._shared.sent_as(at, entry, first, kept)
             try:
                 step = self._entry_step(fd, at, entry, link, verdict, answer.digests.get(index))
             except OSError as error:
-                if _is_shared(entry):
-                    self._astray.add(at)
+                if is_shared(entry):
+                    self._shared.miss(at)
                 if error.errno not in GONE:
                     source.unreadable(at, error, Code.OPEN_SOURCE)
                 elif row is not None:
@@ -355,11 +356,11 @@ class Mirror:
                 self._count((entry,))
                 continue
             other = (step.entry.dev, step.entry.ino) != (entry.dev, entry.ino)
-            if other and _is_shared(entry):
-                self._astray.add(at)
-            if link is None and _is_shared(step.entry) and (other or verdict & (_WHOLE | _LINK)):
-                if other or not _is_shared(entry):  # it got this name or another since it was listed
-                    link = self._link(at, step.entry, None, kept)
+            if other and is_shared(entry):
+                self._shared.miss(at)
+            if link is None and is_shared(step.entry) and (other or verdict & (_WHOLE | _LINK)):
+                if other or not is_shared(entry):  # it got this name or another since it was listed
+                    link = self._shared.sent_as(at, step.entry, None, kept)
                 if link is None:
                     self._renew(at, step.entry)
                 else:
@@ -371,7 +372,7 @@ class Mirror:
             self._count((entry,))
             source.status.sent_files += bool(step.records) and not stat.S_ISDIR(entry.mode)
             if step.digests:
-                catalog.set_digests(catalog.put_child(here, step.entry, row), 0, step.digests)
+                catalog.digests.put(catalog.put_child(here, step.entry, row).id, 0, step.digests)
             else:
                 kept.append((step.entry, row))
             if step.records:
@@ -384,6 +385,12 @@ class Mirror:
             deepened = [catalog.doubt_at(scope.place, deep=True) for scope in self._deeper[known:]]
             catalog.keep_doubts(OPEN, deepened)
             self.deepened.update(dict.fromkeys(deepened))
+
+    def _renew(self, at: Place, entry: Entry) -> None:
+        """A file is sent under one of its names: under the others, if it was sent at all, it is another one there."""
+        self._shared.renew(at, entry)
+        if not self._orphans:
+            self._source.catalog.keep_doubts(OPEN, [self._source.catalog.doubt_at(at)])
 
     def _is_left(self, place: Place, entry: Entry, row: Row | None) -> bool:
         """True for a directory beneath a shallow scope: its metadata would be compared with its own entries, so its row
@@ -448,96 +455,22 @@ class Mirror:
         if verdict & (_WHOLE | _LINK):
             return draft(fd, at, entry)
         attributes = setattr_record(fd, at, entry)
-        if _is_shared(entry):
+        if is_shared(entry):
             now = self._source.trees[at.root].entry(fd, entry.name)
             if now is None or (now.dev, now.ino) != (entry.dev, entry.ino):
                 return draft(fd, at, entry)  # another file by now: its attributes are not those of all the names
         return Drafted([attributes], entry)
 
-    def _link(
-        self, at: Place, entry: Entry, link: bytes | None, kept: Sequence[tuple[Entry, Row | None]]
-    ) -> bytes | None:
-        """The name under which this very file was sent: the one that was listed first, unless that was another file
-        when it was sent; or one that became its name since it was listed. None: it has not been sent. `kept`: what is
-        sent of this chunk, and not in the catalog yet."""
-        catalog, above = self._source.catalog, at.above
-        same = [above.child(each.name).path for each, _ in kept if (each.dev, each.ino) == (entry.dev, entry.ino)]
-        if link is not None and not self._is_astray(at, link):
-            row = catalog.get(Place(at.root, link))
-            if link in same or (row is not None and row.is_object(entry)):
-                return link
-        if self._orphans:  # else what the catalog says may be in doubt itself
-            places = [catalog.place(row) for row in catalog.sent_as(entry)]
-            same += [place.path for place in places if place.root == at.root and place != at]
-        return same[0] if same else None
-
-    def _renew(self, at: Place, entry: Entry) -> None:
-        """A file with several names is sent anew under one of them: what the replica has under others is another file,
-        until they are made one."""
-        self.renewed.append(at)
-        catalog = self._source.catalog
-        for row in catalog.sent_as(entry):
-            place = catalog.place(row)
-            if place.root == at.root and place != at:
-                catalog.doubt(row, digests=True)
-
-    def _is_astray(self, at: Place, first: bytes | None) -> bool:
-        """True when what is listed at `at`, or in it, was to be brought as the file listed first at `first`, and was
-        not: that was another file by then, or gone."""
-        return first is not None and Place(at.root, first) in self._astray
-
     def _confirmed(self, fd: int, place: Place, names: list[bytes]) -> list[bytes]:
         """The names among the replica's extra ones that the source really lacks, and that the rule protects. A
         directory that came since is mirrored, too: who knows what the replica has beneath its name."""
-        tree = self._source.trees[place.root]
-        found = []
-        for name in names:
-            if not place.path and tree.only not in (None, name):
-                continue
-            entry = tree.entry(fd, name)
-            if entry is not None:
-                is_dir = stat.S_ISDIR(entry.mode)
-                if self._source.wants(place.child(name), is_dir):
-                    # It may move on before its hint is seen, and leave there what others put on the replica.
-                    self.unsettled.append(self._source.catalog.doubt_at(place.child(name)))
-                    if is_dir:
-                        self._deeper.append(Scope(place.child(name)))
-            elif self._covers(place.child(name)):
-                found.append(name)
-        return found
-
-    async def _separate(self, orphans: OrphanList) -> list[OrphanList]:
-        """The orphans, without what the rule excludes beneath directories that only the replica has: that stays, and
-        what lies beside it goes one by one."""
-        if self._source.filter.empty:
-            return [orphans]
-        root, found, kept = orphans.root, [orphans], set[bytes]()
-        level = [join(orphans.path, name) for name in orphans.names]
-        while level:
-            asked, level = level[:ASKED_AT_ONCE], level[ASKED_AT_ONCE:]
-            chunks = [Chunk(root, path, _UNKNOWN, True, True, False, ()) for path in asked]
-            judged = decode_verdicts(await self._session.ask(FrameType.SURVEY, encode_survey(chunks)))
-            for path, answer in zip(asked, judged, strict=True):
-                if answer.here & _WHOLE:  # no directory
-                    continue
-                names = [name for name in answer.orphans if self._covers(Place(root, join(path, name)))]
-                found.append(OrphanList(root, path, names))
-                level += [join(path, name) for name in names]
-                above = path if len(names) < len(answer.orphans) else orphans.path
-                while above != orphans.path:
-                    kept.add(above)
-                    above = above.rpartition(b"/")[0]
-        parts = [
-            OrphanList(root, path, [name for name in names if join(path, name) not in kept])
-            for _, path, names in found
-            if path == orphans.path or path in kept
-        ]
-        return [part for part in parts if part.names]
-
-    def _covers(self, at: Place) -> bool:
-        """True when the rule protects the name whatever it is on the replica: that is not known here, and what any
-        exclusion covers is left alone."""
-        return self._source.wants(at, is_dir=False) and self._source.wants(at, is_dir=True)
+        gone, back = self._extra.confirmed(fd, place, names)
+        for at, is_dir in back:
+            # It may move on before its hint is seen, and leave there what others put on the replica.
+            self.unsettled.append(self._source.catalog.doubt_at(at))
+            if is_dir:
+                self._deeper.append(Scope(at))
+        return gone
 
     def _count(self, entries: Sequence[Entry]) -> None:
         """The mirror is done with these."""
@@ -568,9 +501,9 @@ def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Draft
         os.close(file)
 
 
-def _is_shared(entry: Entry) -> bool:
-    """True for a file with several names."""
-    return entry.nlink > 1 and stat.S_ISREG(entry.mode)
+def _is_another(entry: Entry, row: Row | None) -> bool:
+    """True when a file with several names was not sent under this one."""
+    return is_shared(entry) and (row is None or not row.is_object(entry))
 
 
 def _xattr_bytes(record: Record) -> int:
