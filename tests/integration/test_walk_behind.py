@@ -49,3 +49,28 @@ async def test_names_that_other_files_had_taken(
             since = time.monotonic_ns()
             await until(lambda: (status.settled_ns or 0) > since)
             assert compare_trees(nodes.source, nodes.target) == []
+
+
+async def test_a_directory_whose_name_is_a_file_by_then(tmp_path: Path) -> None:
+    """The hint of a new directory, resolved behind the exchange of two directories above, begins a walk where the
+    replica has a file once the exchange is repeated."""
+    async with open_nodes(tmp_path) as nodes:
+        top = nodes.source
+        for name in ("a", "b"):
+            (top / name).mkdir()
+        (top / "a" / "e").write_text("file")
+        async with nodes.running() as status:
+            (top / "a" / "e").unlink()
+            (top / "a" / "e").mkdir()
+            for old, new in (("b", "passing"), ("a", "b"), ("passing", "a")):
+                (top / old).rename(top / new)
+            (top / "b" / "e" / "inside").write_text("inside")
+            since = time.monotonic_ns()
+            renames = [
+                Change(Op.RENAME, Place(0, old), is_dir=True, to=Place(0, new))
+                for old, new in ((b"b", b"passing"), (b"a", b"b"), (b"passing", b"a"))
+            ]
+            made = [Change(Op.REMOVE, Place(0, b"b/e")), Change(Op.CREATE, Place(0, b"b/e"), is_dir=True)]
+            nodes.capture.tell(*made, *renames)
+            await until(lambda: (status.settled_ns or 0) > since)
+            assert compare_trees(nodes.source, nodes.target) == []

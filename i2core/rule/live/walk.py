@@ -46,8 +46,8 @@ def walk(source: Source, keeper: Keeper, top: Place) -> Iterator[None]:
     while todo:
         place = todo.pop()
         here = catalog.get(place)
-        if here is None:
-            continue
+        if here is None or not stat.S_ISDIR(here.mode):
+            continue  # a rename above has brought another object here; it has a walk of its own
         rows = catalog.children(here)
         try:
             with tree.directory(place.path) as fd:

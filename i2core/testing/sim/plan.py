@@ -90,8 +90,8 @@ def plan(seed: int) -> Plan:
             until = chance.choice((-86_400.0, -60.0, -0.5, 3600.0))
         # Deaths come soon after something happened: that is when there is something to lose.
         near = chance.choice(steps).at_s + chance.choice((0.0, 0.003, 0.01, 0.03, 0.1, 0.21, 0.5))
-        on = chance.choice((ANY, WRITE, SYNC, PROMISE) if what.endswith("backup") else (ANY, WRITE, SYNC))
-        count = 1 + chance.randrange({ANY: chance.choice((10, 60, 300, 1000)), WRITE: 40, SYNC: 12, PROMISE: 5}[on])
+        on = chance.choice((ANY, WRITE, SYNC, PROMISE, PROMISE) if what.endswith("backup") else (ANY, WRITE, SYNC))
+        count = 1 + chance.randrange({ANY: chance.choice((10, 60, 300, 1000)), WRITE: 40, SYNC: 12, PROMISE: 3}[on])
         steps.append(Step(near, what, count, on, until))
     return Plan(
         seed=seed,
