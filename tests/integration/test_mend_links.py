@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import trio
 from i2_sink_fs.sink import FsSink
 
 from i2core.api import Applied, Batch, Change, Code, Failure, Op, Place
@@ -92,3 +93,32 @@ async def test_a_name_that_was_sent_anew(tmp_path: Path, monkeypatch: pytest.Mon
             nodes.capture.tell(Change(Op.CREATE, Place(0, b"there/failing")))
             await until(lambda: Mirror.run is real_run)
             await until(lambda: compare_trees(top, nodes.target) == [])
+
+
+async def test_a_name_that_went_before_what_was_sent_under_it_was_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent under it changed the other name as well, which has no record of its own."""
+    real = FsSink.apply
+
+    async def apply(self: FsSink, batch: Batch) -> Applied:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with open_nodes(tmp_path) as nodes:
+        one, two = nodes.source / "here" / "one", nodes.source / "there" / "two"
+        one.parent.mkdir()
+        two.parent.mkdir()
+        one.write_text("content")
+        os.link(one, two)
+        async with nodes.running() as status:
+            await until(lambda: status.settled_ns > 0)
+            monkeypatch.setattr(FsSink, "apply", apply)
+            one.write_text("other content")
+            nodes.capture.tell(Change(Op.MODIFY, Place(0, b"here/one")))
+            before = status.seq
+            await until(lambda: status.seq > before)
+        monkeypatch.setattr(FsSink, "apply", real)
+        one.parent.rename(tmp_path / "away")
+        async with nodes.running():
+            await until(lambda: compare_trees(nodes.source, nodes.target) == [])

@@ -321,12 +321,15 @@ class Reconciler:
 
     def _note(self, place: Place, entry: Entry) -> None:
         """The replica has what `entry` is, under this name and the others of the same file."""
-        self._look_at_other_roots(self._source.catalog.put(place, entry), entry)
+        self._look_at_other_names(place, self._source.catalog.put(place, entry), entry)
 
-    def _look_at_other_roots(self, row: Row, entry: Entry) -> None:
-        """A file with names beneath several roots changes beneath all of them, and only one may have been told."""
+    def _look_at_other_names(self, place: Place, row: Row, entry: Entry) -> None:
+        """A file changes under all its names, and only one may have been told."""
         if entry.nlink > 1 and not stat.S_ISDIR(entry.mode):
-            for other in self._source.catalog.share(row, entry):
+            doubts, apart = self._source.catalog.share(row, entry)
+            for doubt in doubts:
+                add_doubt(self._out.doubts, place, doubt)
+            for other in apart:
                 self._check(other, content=True)
 
     def _from_elsewhere(self, fd: int, place: Place, entry: Entry) -> bool:
@@ -368,7 +371,7 @@ class Reconciler:
         self._source.catalog.digests.drop(row.id)
         if drafted.digests:
             self._source.catalog.digests.put(row.id, 0, drafted.digests)
-        self._look_at_other_roots(row, drafted.entry)
+        self._look_at_other_names(place, row, drafted.entry)
         if stat.S_ISDIR(entry.mode):
             self._walk_soon(place)
 

@@ -153,6 +153,8 @@ class _KeptLane:
         self._since_ns = large.since_ns
         self._place = large.place
         self.doubt = catalog.doubt_at(large.place)
+        self.shared: list[Doubt] = []
+        """Other names that what is sent has changed."""
 
     def begin(self, row: Row) -> None:
         """What is sent is, or will be, the object of that row: a failure is looked into wherever it moves."""
@@ -161,12 +163,13 @@ class _KeptLane:
     def pack(self, records: Sequence[Record]) -> Packed:
         """Numbers and encodes records."""
         packed = self._session.pack(records)
-        self._catalog.keep_doubts(packed.batch.last_seq, [self.doubt])
+        self._catalog.keep_doubts(packed.batch.last_seq, [self.doubt, *self.shared])
         return packed
 
     async def send(self, packed: Packed) -> None:
         """Keeps and sends them."""
-        self._keep(packed.batch, self._since_ns, {(self._place, self.doubt.node): self.doubt})
+        about: Doubts = {(self._place, doubt.node): doubt for doubt in (self.doubt, *self.shared)}
+        self._keep(packed.batch, self._since_ns, about)
         await self._session.send(packed)
 
     async def post(self, question: FrameType, payload: bytes) -> Callable[[], Awaitable[Buffer]]:
@@ -200,3 +203,8 @@ class _Slicing(Transfer):
         if begun and self._row is not None:
             self._kept.begin(self._row)
         return begun
+
+    def _finish(self) -> list[Record]:
+        records = super()._finish()
+        self._kept.shared = self.shared
+        return records

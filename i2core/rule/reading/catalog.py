@@ -111,6 +111,15 @@ class Doubt(NamedTuple):
     """All that is beneath may differ as well."""
 
 
+class Shared(NamedTuple):
+    """The other names of a file that was sent under one of them."""
+
+    doubts: list[Doubt]
+    """Beneath the same root. They are in doubt as long as the one is, and longer than that has its name."""
+    apart: list[Place]
+    """Beneath other roots, as far as they are older."""
+
+
 OPEN = (1 << 63) - 1
 """Stands for the seq of records that are still being made."""
 
@@ -307,18 +316,20 @@ class Catalog:
         found = (Row(*each) for each in self._db.execute(sql, (row.ino, row.dev, row.id)))
         return [other for other in found if stat.S_IFMT(other.mode) == stat.S_IFMT(row.mode)]
 
-    def share(self, row: Row, entry: Entry) -> list[Place]:
-        """What was sent under one name of a file with several has changed the others beneath its root as well. Gives
-        those beneath other roots that are older: each root has a file of its own on the replica."""
-        root, apart = self.place(row).root, []
+    def share(self, row: Row, entry: Entry) -> Shared:
+        """What was sent under one name of a file with several has changed the others beneath its root as well. Beneath
+        other roots it has not: each root has a file of its own on the replica."""
+        shared = Shared([], [])
+        root = self.place(row).root
         for other in self.other_names(row):
             place = self.place(other)
             if place.root == root:
                 self._write([self._row(other.id, other.parent, other.name, entry)])
                 self.digests.drop(other.id)
+                shared.doubts.append(Doubt(other.parent, other.name, other.id))
             elif other.ctime_ns != entry.ctime_ns:
-                apart.append(place)
-        return apart
+                shared.apart.append(place)
+        return shared
 
     def doubt(self, row: Row, *, digests: bool = False) -> None:
         """It is not certain that the replica has what the row says: whoever looks at it next finds it changed. With

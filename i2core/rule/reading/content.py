@@ -17,7 +17,7 @@ from i2core.api import BLOCK_BYTES, Entry, Kind, Place, Record
 from i2core.api.entries import entry_of, xattrs_of_fd
 from i2core.api.records import Buffer
 from i2core.pipeline.blocks import DIGEST_BYTES, Scan, scan
-from i2core.rule.reading.catalog import Row
+from i2core.rule.reading.catalog import Doubt, Row
 from i2core.rule.reading.drafting import content_bytes, meta_of, open_file, piece_records
 from i2core.rule.reading.source import Source
 from i2core.tasks import background
@@ -88,6 +88,8 @@ class Transfer:
         self._asks = not (whole and self._at == 0)
         self._ahead: tuple[int, Callable[[], Awaitable[bytes]]] | None = None
         self.done = False
+        self.shared: list[Doubt] = []
+        """Other names of the file, which changed with it."""
         self.apart: list[Place] = []
         """Other names of the file, which are to be looked at when it is done."""
         self.brought = 0
@@ -191,6 +193,9 @@ class Transfer:
         else:
             # Until it is done the replica has neither the old content nor the new, wherever the file goes meanwhile.
             catalog.doubt(self._row, digests=True)
+            if self._entry.nlink > 1:
+                for other in catalog.other_names(self._row):
+                    catalog.doubt(other)
         return True
 
     def _is_open(self, entry: Entry) -> bool:
@@ -296,7 +301,7 @@ class Transfer:
         others: list[Place] = []
         if status.st_nlink > 1 and (self._trust or not self._whole):
             others = self._other_names(row)
-            self.apart = self._source.catalog.share(row, seen)
+            self.shared, self.apart = self._source.catalog.share(row, seen)
         if self._whole:
             self._source.catalog.end_staging(self._place)
             # Names that were sent while this one was under way are files of their own on the replica. A mirror makes
