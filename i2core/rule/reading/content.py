@@ -195,7 +195,7 @@ class Transfer:
             catalog.doubt(self._row, digests=True)
             if self._entry.nlink > 1:
                 for other in catalog.other_names(self._row):
-                    catalog.doubt(other)
+                    catalog.digests.drop(other.id)
         return True
 
     def _is_open(self, entry: Entry) -> bool:

@@ -162,7 +162,7 @@ def _inline(chance: Random, slowness: float) -> Callable[..., Awaitable[Any]]:
 
     async def pause() -> None:
         if chance.random() < slowness:
-            await trio.sleep(chance.choice((0.001, 0.01, 0.05, 0.2)))
+            await trio.sleep(chance.choice((0.001, 0.01, 0.05, 0.2, 0.8)))
         else:
             await trio.lowlevel.checkpoint()
 
