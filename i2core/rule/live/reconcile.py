@@ -363,7 +363,7 @@ class Reconciler:
         drafted = draft(fd, place, entry)
         self._touch(place)
         if isinstance(drafted, Large):
-            self._out.large.append(drafted._replace(since_ns=self._since_ns))
+            self._send_in_slices(drafted)
             return
         self._source.status.sent_files += not stat.S_ISDIR(entry.mode)
         row = self._source.catalog.put(place, drafted.entry)
@@ -375,6 +375,9 @@ class Reconciler:
         if stat.S_ISDIR(entry.mode):
             self._walk_soon(place)
 
+    def _send_in_slices(self, large: Large) -> None:
+        self._out.large.append(large._replace(since_ns=self._since_ns, walked=self._walked is not None))
+
     def _patch(self, fd: int, place: Place, entry: Entry, row: Row, ranges: list[tuple[int, int]] | None) -> None:
         """A regular file whose content may have changed."""
         source = self._source
@@ -384,7 +387,7 @@ class Reconciler:
         touched = entry.size if ranges is None else sum(end - first for first, end in ranges)
         unknown = entry.size > PIECE_BYTES and source.catalog.digests.get(row.id, 0, 1) is None
         if touched > WHOLE_BYTES or unknown:
-            self._out.large.append(Large(place, entry, whole=False, since_ns=self._since_ns))
+            self._send_in_slices(Large(place, entry, whole=False))
             return
         file, status = open_file(fd, entry.name)
         try:

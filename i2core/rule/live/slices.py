@@ -69,13 +69,16 @@ class Slices:
 
     def add(self, large: Large, session: Session, *, tail: bool) -> None:
         """A large file joins the round, unless it is in it already: then it is looked at once more afterwards. That
-        holds for a second name as well, which then crosses as a link. With `tail` one that has grown since it was
-        compared, a moment ago, only sends what was added."""
-        place, entry, whole, since_ns = large
+        holds for a second name as well, which then crosses as a link. A walk finds each file that is under way; only
+        one that has changed meanwhile is news. With `tail` one that has grown since it was compared, a moment ago, only
+        sends what was added."""
+        place, entry, whole, since_ns, walked = large
         now = trio.current_time()
-        if any(place == transfer.place or entry.ino == transfer.inode for transfer in self._transfers):
-            self._again.setdefault(place, (now, since_ns))
-            return
+        for transfer in self._transfers:
+            if place == transfer.place or entry.ino == transfer.inode:
+                if not (walked and place == transfer.place and transfer.reads(entry)):
+                    self._again.setdefault(place, (now, since_ns))
+                return
         first = 0
         row = self._source.catalog.get(place)
         if not whole and tail and row is not None and entry.size > row.size > SLICE_BYTES:

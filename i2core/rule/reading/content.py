@@ -104,6 +104,17 @@ class Transfer:
         """Where the file was when last looked at."""
         return self._place
 
+    def reads(self, entry: Entry) -> bool:
+        """True when the file is, as far as its times tell, still as it was when the transfer opened it."""
+        seen = self._entry
+        return seen is not None and (seen.ino, seen.dev, seen.size, seen.mtime_ns, seen.ctime_ns) == (
+            entry.ino,
+            entry.dev,
+            entry.size,
+            entry.mtime_ns,
+            entry.ctime_ns,
+        )
+
     def close(self) -> None:
         """Lets the file go; one that is not done leaves nothing in the catalog."""
         if self._fd >= 0:

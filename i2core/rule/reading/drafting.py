@@ -23,6 +23,8 @@ class Large(NamedTuple):
     whole: bool
     since_ns: int = 0
     """`time.monotonic_ns` at which it was first named."""
+    walked: bool = False
+    """It was found by looking at all that is there; nobody told that it had changed."""
 
 
 class Drafted(NamedTuple):

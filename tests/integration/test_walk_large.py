@@ -1,0 +1,45 @@
+"""A large file takes longer than the time between two looks at all files: it is not sent, nor read, for ever."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from i2core.api import Change, Lost, Op, Place
+from i2core.rule.live.slices import Slices
+from i2core.rule.reading.content import Transfer
+from i2core.testing.trees import compare_trees
+
+from .pair import open_nodes, until
+
+
+@pytest.mark.parametrize("changes", [False, True])
+async def test_a_file_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: bool) -> None:
+    step, begin, begun = Slices.step, Transfer._begin, list[Place]()
+
+    async def slow(self: Slices) -> None:
+        await trio.sleep(0.1)
+        await step(self)
+
+    def beginning(self: Transfer) -> bool:
+        begun.append(self.place)
+        return begin(self)
+
+    monkeypatch.setattr(Slices, "step", slow)
+    monkeypatch.setattr(Transfer, "_begin", beginning)
+    async with open_nodes(tmp_path) as nodes, nodes.running() as status:
+        large = nodes.source / "large"
+        large.write_bytes(b"large" * 1_600_000)
+        nodes.capture.tell(Change(Op.CREATE, Place(0, b"large")))
+        await until(lambda: bool(begun))
+        if changes:
+            with large.open("r+b") as file:
+                file.write(b"other")
+        nodes.capture.tell(Lost(Place(0, b""), "on purpose"))
+        since = time.monotonic_ns()
+        await until(lambda: status.settled_ns > since and compare_trees(nodes.source, nodes.target) == [])
+        await trio.sleep(0.3)
+        assert (len(begun) > 1) == changes
