@@ -199,8 +199,8 @@ def overwritten_in_place(patch: pytest.MonkeyPatch) -> None:
 BUGS: dict[Bug, int] = {
     ack_before_fsync: 100,
     position_before_data: 1000,
-    told_before_kept: 1000,
-    goal_behind_flush: 1000,
+    told_before_kept: 2000,
+    goal_behind_flush: 2000,
     forgotten_record: 50,
     gap_accepted: 100,
     stale_epoch: 200,

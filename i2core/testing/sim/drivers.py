@@ -54,12 +54,22 @@ def work_drivers(kernel: Kernel, captures: list[SimCapture], chance: Random) -> 
 class Watch:
     """Who hears what a sink is given; and a fault that it is to have."""
 
-    def __init__(self, enters: Callable[[], None], applies: Callable[[Batch], None], applied: Callable[[Batch], None]):
+    def __init__(
+        self,
+        *,
+        enters: Callable[[], None],
+        applies: Callable[[Batch], None],
+        applied: Callable[[Batch], None],
+        cut: Callable[[], None],
+    ) -> None:
         self.enters = enters
         self.applies = applies
         self.applied = applied
+        self.cut = cut
         self.fails = 0
         """So many batches from now, one record is not applied, and its failure told."""
+        self.unheard = False
+        """The link breaks before that was heard."""
 
     def failing(self, batch: Batch, chance: Random) -> int | None:
         """The index of the record that fails; None: none does."""
@@ -108,6 +118,8 @@ class _WatchedSink(Sink):
             for path in paths
         )
         behind = await self._inner.apply(Batch(seq + 1, batch.records[index + 1 :]))
+        if self._watch.unheard:
+            self._watch.cut()
         return Applied(batch.last_seq, (*before.failures, *failures, *behind.failures))
 
     async def flush(self) -> None:

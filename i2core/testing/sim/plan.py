@@ -13,7 +13,7 @@ ACCIDENTS = {
     "power work": 2,
     "stop work": 2,
     "kill backup": 4,
-    "power backup": 6,
+    "power backup": 8,
     "stop backup": 1,
     "cut": 4,
     "half-open": 3,
@@ -23,10 +23,11 @@ ACCIDENTS = {
     "fill backup": 2,
     "clock": 2,
     "overflow": 3,
-    "takeover": 2,
+    "takeover": 4,
     "tamper": 2,
     "trap": 2,
-    "fail": 8,
+    "fail": 6,
+    "fail unheard": 4,
 }
 """What can go wrong, and how often it does, compared with the others."""
 

@@ -70,7 +70,7 @@ class World:
         self._databases = Databases()
         self._net = SimNet(self._chances["net"], named=plan.named)
         self._service: BackupService | None = None
-        self._watch = Watch(self._enters, self._applies, self._applied)
+        self._watch = Watch(enters=self._enters, applies=self._applies, applied=self._applied, cut=self._net.cut)
         self._tampered = False
 
         self.kernel = Kernel(Disk(1, self._clock_ns), host=bytes(self._databases.home))
@@ -222,7 +222,7 @@ class World:
             self._lay_trap()
             await self._work(2 + step.steps % 5)
         elif what == "fail":
-            self._watch.fails = 1 + step.steps % 5
+            self._watch.fails, self._watch.unheard = 1 + step.steps % 5, who == "unheard"
         elif what == "fill":
             for disk in self.backup.disks:
                 disk.capacity_bytes = disk.used_bytes + step.steps * 40
