@@ -327,7 +327,7 @@ class Replica:
         finally:
             self.held_reason = ""
         self.window.release(trio.current_time())
-        self.say(Code.MASS_DELETE_HELD, "released")
+        self.say(None, "released")
 
     def release(self) -> bool:
         """Lets held records through; False when none are held."""

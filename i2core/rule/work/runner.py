@@ -378,7 +378,7 @@ class _Runner:
         held = I2Error(hold.reason, code=Code.MASS_DELETE_HELD, next_step=step)
         self._advance(Event.HELD if hold.on else Event.RELEASED, held if hold.on else None)
         if not hold.on:
-            self._source.say(self._source.rule, Code.MASS_DELETE_HELD, "released by the backup node")
+            self._source.say(self._source.rule, None, "released by the backup node")
 
     # ------------------------------------------------------------------------------------------ states
 
