@@ -159,6 +159,7 @@ def test_an_objective_that_is_broken_is_told_and_so_is_its_end(site: Site, i2: C
     site.prepare(site.rule("data1", source, 'rpo = "1s"'))
     backup, work = site.start("backup"), site.start("work")
     site.replicating("data1")
+    i2.eventually("the objective holds", lambda: not site.status("work", "data1")["rpo_broken"])
     with control_client(site.place / "work.state") as daemon:
         cursor = daemon.events(limit=1)["newest"]
     backup.kill()
