@@ -165,3 +165,13 @@ async def test_a_silent_hold_does_not_break_the_link(tmp_path: Path, monkeypatch
             assert Code.NETWORK not in nodes.codes()
             nodes.service.release("data1")
             await until(lambda: compare_trees(nodes.source, nodes.target) == [])
+
+
+async def test_what_is_durable_is_known_before_anything_is_sent(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "file").write_text("content")
+        async with nodes.running() as status:
+            await until(lambda: status.settled_ns > 0)
+        async with nodes.running() as status:
+            await until(lambda: status.settled_ns > 0)
+            assert status.durable_seq == status.seq > 0

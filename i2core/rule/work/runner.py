@@ -336,6 +336,8 @@ class _Runner:
             session.nursery.start_soon(
                 watch_session, session, stream, self._work.throttle, lambda: self._status.held, self._work.peer.name
             )
+            # Also when nothing is sent in this run.
+            self._status.durable_seq = max(self._status.durable_seq, session.welcome.durable_seq)
             before, self._session = self._session, session
             try:
                 yield session
