@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -94,7 +95,7 @@ class Scan(NamedTuple):
     """First byte behind what was compared: less than asked for when the file ended or `budget` was reached."""
 
 
-def scan(fd: int, start: int, end: int, base: bytes, budget: int) -> Scan:
+def scan(fd: int, start: int, end: int, base: bytes, budget: int = sys.maxsize) -> Scan:
     """Compares [start, end) (`start` on a block boundary) with the digests `base` of the same blocks.
 
     Blocks without a digest in `base` count as different. Stops behind the read in which `budget` bytes of differing

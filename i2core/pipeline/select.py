@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from i2core.api import (
     CaptureContext,
@@ -71,13 +71,8 @@ def choose_capture(registry: Drivers, name: str, context: CaptureContext) -> Dri
 @asynccontextmanager
 async def open_codecs(drivers: Drivers, choices: Sequence[DriverChoice], rule: str) -> AsyncIterator[CodecChain]:
     """The chain of the chosen codecs, in encode order."""
-    async with AsyncExitStack() as stack:
-        opened = []
-        for choice in choices:
-            spec = drivers.driver(DriverKind.CODEC, choice.name)
-            config = structure_options(spec, choice.options)
-            opened.append(await stack.enter_async_context(spec.open(config, CodecContext(rule=rule))))
-        yield CodecChain(opened)
+    async with _opened(drivers, DriverKind.CODEC, choices, CodecContext(rule=rule)) as codecs:
+        yield CodecChain(codecs)
 
 
 @asynccontextmanager
@@ -85,10 +80,18 @@ async def open_filters(
     drivers: Drivers, choices: Sequence[DriverChoice], context: FilterContext
 ) -> AsyncIterator[FilterChain]:
     """The chain of the chosen filters."""
+    async with _opened(drivers, DriverKind.FILTER, choices, context) as filters:
+        yield FilterChain(filters)
+
+
+@asynccontextmanager
+async def _opened(
+    drivers: Drivers, kind: DriverKind, choices: Sequence[DriverChoice], context: object
+) -> AsyncIterator[list[Any]]:
     async with AsyncExitStack() as stack:
         opened = []
         for choice in choices:
-            spec = drivers.driver(DriverKind.FILTER, choice.name)
+            spec = drivers.driver(kind, choice.name)
             config = structure_options(spec, choice.options)
             opened.append(await stack.enter_async_context(spec.open(config, context)))
-        yield FilterChain(opened)
+        yield opened

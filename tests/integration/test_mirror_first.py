@@ -14,7 +14,6 @@ import pytest
 
 from i2core.api import BLOCK_BYTES, Batch, Code, DriverKind, Kind, NoConfig, Record, Sink, SinkContext, StopRule
 from i2core.config.model import First, MirrorOptions, OnError, OrphanAction, Orphans, Pair, PathMapping, Verify
-from i2core.rule.mirror import mirror
 from i2core.rule.reading import drafting
 from i2core.testing.memory_sink import MemoryDisk, MemorySink, memory_sink
 from i2core.testing.trees import compare_trees
@@ -228,7 +227,6 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
         return real(dir_fd, found)
 
     monkeypatch.setattr(drafting, "open_file", open_file)
-    monkeypatch.setattr(mirror, "open_file", open_file)
 
 
 async def test_an_unreadable_file_is_named_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ JOB_BYTES = 1024 * 1024
 JOB_RECORDS = 1000
 WALK_S = 0.02
 """A job ends when a walk has gone on for so long, so that live changes come in between."""
-EVERYTHING = 1 << 62
+NEVER_NS = 1 << 62
 
 
 @attrs.define
@@ -50,7 +50,7 @@ class Outcome:
     records: list[Record] = attrs.field(factory=list)
     doubts: Doubts = attrs.field(factory=dict)
     """What the records are about, should it stay unknown whether they were applied."""
-    since_ns: int = EVERYTHING
+    since_ns: int = NEVER_NS
     """`time.monotonic_ns` at which the oldest of what was worked on was first named."""
     large: list[Large] = attrs.field(factory=list)
     content_bytes: int = 0
@@ -398,7 +398,7 @@ class Reconciler:
                 stop = min(-(-end // BLOCK_BYTES) * BLOCK_BYTES, status.st_size)
                 block = start // BLOCK_BYTES
                 base = source.catalog.digests.get(row.id, block, max(1, (stop - start) // BLOCK_BYTES + 1)) or b""
-                found = scan(file, start, stop, base, EVERYTHING)
+                found = scan(file, start, stop, base)
                 records += piece_records(place, found, staged=False)
                 if not block or source.catalog.digests.get(row.id, block - 1, 1) is not None:
                     source.catalog.digests.put(row.id, block, found.hashes)

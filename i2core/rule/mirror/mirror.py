@@ -11,18 +11,16 @@ also inside a large file.
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import trio
 
-from i2core.api import BLOCK_BYTES, Code, Entry, Kind, Place, ProtocolError, Record
+from i2core.api import Code, Entry, Kind, Place, ProtocolError, Record
 from i2core.api.changes import join
-from i2core.api.entries import GONE, entry_of, xattrs_of_fd
+from i2core.api.entries import GONE
 from i2core.api.records import Buffer
-from i2core.pipeline.blocks import WHOLE_BYTES, scan
 from i2core.rule.mirror.extra import Extra
 from i2core.rule.mirror.lister import Lister, Scope
 from i2core.rule.mirror.shared import SharedFiles, is_shared
@@ -33,9 +31,8 @@ from i2core.rule.reading.drafting import (
     Large,
     content_bytes,
     draft,
+    draft_patch,
     meta_of,
-    open_file,
-    piece_records,
     setattr_record,
 )
 from i2core.rule.reading.source import Source
@@ -47,7 +44,6 @@ from i2core.wire.session import Packed, Session
 FRAMES_AHEAD = 4
 BATCH_BYTES = 1024 * 1024
 BATCH_RECORDS = 1000
-EVERYTHING = 1 << 62
 # Plain numbers: an operation on an enum costs as much as a system call, and there are several for each file.
 _SAME, _META, _WHOLE, _BLOCKS, _LINK = (
     int(Verdict.SAME),
@@ -451,7 +447,11 @@ class Mirror:
         if link is not None:
             return Drafted([Record(Kind.LINK, at.root, at.path, other=link)], entry)
         if verdict & _BLOCKS and stat.S_ISREG(entry.mode):
-            return Large(at, entry, whole=False) if base is None else _patch(fd, at, entry, verdict, base)
+            return (
+                Large(at, entry, whole=False)
+                if base is None
+                else draft_patch(fd, at, entry, base, always=bool(verdict & _META))
+            )
         if verdict & (_WHOLE | _LINK):
             return draft(fd, at, entry)
         attributes = setattr_record(fd, at, entry)
@@ -477,28 +477,6 @@ class Mirror:
         sizes = [entry.size for entry in entries if stat.S_ISREG(entry.mode)]
         self._source.status.checked_bytes += sum(sizes)
         self._source.status.checked_files += sum([not stat.S_ISDIR(entry.mode) for entry in entries])
-
-
-def _patch(fd: int, at: Place, entry: Entry, verdict: int, base: bytes) -> Drafted | Large:
-    """Compares a file of a few blocks with the replica's digests; records for what differs."""
-    file, status = open_file(fd, entry.name)
-    try:
-        if (status.st_dev, status.st_ino) != (entry.dev, entry.ino):
-            # Another file by now: patched in place it would show under all names of the one that was listed.
-            return draft(fd, at, entry)
-        if status.st_size > WHOLE_BYTES:  # it has grown since it was listed
-            return Large(at, entry, whole=False)
-        found = scan(file, 0, status.st_size, base, EVERYTHING)
-        now = entry_of(entry.name, status, digest=entry.xattrs)
-        records = piece_records(at, found, staged=False)
-        if records or verdict & _META:
-            records.append(Record(Kind.TRUNCATE, at.root, at.path, size=status.st_size))
-            meta = meta_of(now, xattrs_of_fd(file))
-            records.append(Record(Kind.SETATTR, at.root, at.path, meta=meta))
-        # Nothing to send: what is known to be equal is what was listed, should its attributes have changed since.
-        return Drafted(records, now if records else entry, found.hashes if status.st_size > BLOCK_BYTES else b"")
-    finally:
-        os.close(file)
 
 
 def _is_another(entry: Entry, row: Row | None) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from i2core.api import BLOCK_BYTES, Entry, Kind, Meta, Place, Record, Xattrs, xattr_digest
 from i2core.api.entries import entry_of, xattrs_at, xattrs_of_fd
-from i2core.pipeline.blocks import PIECE_BYTES, WHOLE_BYTES, Scan, digests, extents, read_range
+from i2core.pipeline.blocks import PIECE_BYTES, WHOLE_BYTES, Scan, digests, extents, read_range, scan
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Root may read without touching atime; others may only do so for their own files, and would get EPERM.
@@ -114,6 +114,33 @@ def _draft_file(dir_fd: int, place: Place, entry: Entry) -> Drafted | Large:
         return Drafted(records, now)
     finally:
         os.close(fd)
+
+
+def draft_patch(dir_fd: int, place: Place, entry: Entry, base: bytes, *, always: bool) -> Drafted | Large:
+    """Records for what of a file of a few blocks differs from the digests `base`; `always` for its attributes, too.
+
+    Raises:
+        OSError: it cannot be read, or is gone.
+    """
+    root, path = place
+    file, status = open_file(dir_fd, entry.name)
+    try:
+        if (status.st_dev, status.st_ino) != (entry.dev, entry.ino):
+            # Another file by now: patched in place it would show under all names of the one that was listed.
+            return draft(dir_fd, place, entry)
+        if status.st_size > WHOLE_BYTES:  # it has grown since it was listed
+            return Large(place, entry, whole=False)
+        found = scan(file, 0, status.st_size, base)
+        now = entry_of(entry.name, status, digest=entry.xattrs)
+        records = piece_records(place, found, staged=False)
+        if records or always:
+            records.append(Record(Kind.TRUNCATE, root, path, size=status.st_size))
+            meta = meta_of(now, xattrs_of_fd(file))
+            records.append(Record(Kind.SETATTR, root, path, meta=meta))
+        # Nothing to send: what is known to be equal is what was listed, should its attributes have changed since.
+        return Drafted(records, now if records else entry, found.hashes if status.st_size > BLOCK_BYTES else b"")
+    finally:
+        os.close(file)
 
 
 def piece_records(place: Place, found: Scan, *, staged: bool) -> list[Record]:
