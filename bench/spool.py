@@ -25,7 +25,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from i2core.rule.outgoing.spool import Quota, Spool  # noqa: E402
 from i2core.testing.trees import compare_trees  # noqa: E402
-from i2core.wire.session import Sealed  # noqa: E402
+from i2core.wire.batch import EncodedBatch  # noqa: E402
 from tests.faults.daemons import Site, eventually, open_site  # noqa: E402
 
 MB = 1_000_000
@@ -133,10 +133,10 @@ def alone(home: Path) -> tuple[float, float]:
     spool = Spool(home, Quota(1 << 40))
     data = random.Random(SEED).randbytes(APPEND_BYTES)
     begun = time.perf_counter()
-    slips = [spool.append(Sealed(number, number, data), 0) for number in range(1, APPENDS + 1)]
+    entries = [spool.append(EncodedBatch(number, number, data), 0) for number in range(1, APPENDS + 1)]
     between = time.perf_counter()
-    for slip in slips:
-        spool.read(slip)
+    for entry in entries:
+        spool.read(entry)
     ended = time.perf_counter()
     spool.clear()
     total = APPENDS * APPEND_BYTES

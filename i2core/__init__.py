@@ -1,6 +1,6 @@
 """i2core: open disaster recovery for files, from a work node to a backup node.
 
-The core knows the road of the bytes and the life of a rule; everything that touches an operating system,
+The core has the data path and the states of a rule; everything that touches an operating system,
 a disk layout or a network is a driver, supplied by a plugin and bound once per rule.
 """
 

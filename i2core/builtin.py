@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from i2core.api import DriverSpec, hookimpl
-from i2core.pipeline.scan import SCAN
+from i2core.drivers.scan import SCAN
 
 
 @hookimpl
 def i2_captures() -> Iterable[DriverSpec]:
-    """The capture of last resort."""
+    """The scan capture, which works where no other does."""
     return (SCAN,)

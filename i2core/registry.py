@@ -1,11 +1,11 @@
 """The plugins that are installed, and the drivers they offer.
 
-One broken plugin must never stop the others. So each is imported, registered and asked on its own, and whatever is
-wrong with it becomes a `PluginProblem` that people see in ``i2 plugins list`` and in the message of a rule that needs
-it. A name that two offer belongs to neither: silently taking one of them could change what a rule does to its data.
+One broken plugin must never stop the others. So each is imported, registered and queried separately, and each failure
+becomes a `PluginProblem`, which is shown by ``i2 plugins list`` and in the error of a rule that needs the plugin. If
+two plugins offer the same name, neither gets it: choosing one silently could change how a rule treats its data.
 
-importlib.metadata lists what is installed without importing it, stevedore imports, pluggy binds and checks the hooks.
-Loading takes some 50 ms, so only commands that need drivers do it.
+importlib.metadata lists installed plugins without importing them, stevedore imports them, pluggy binds and checks the
+hooks. Loading takes about 50 ms, so only commands that need drivers do it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from stevedore.named import NamedExtensionManager
 
 from i2core.api import API_VERSION, Code, DriverKind, DriverSpec, UsageError
 from i2core.api.hooks import PROJECT, Hooks
+from i2core.config.words import bilingual
 
 GROUP = "i2core.plugins"
-"""The entry-point group in which plugins name themselves."""
+"""The entry-point group of plugins."""
 
 HOOK_KINDS: Mapping[str, frozenset[DriverKind]] = MappingProxyType(
     {
@@ -35,9 +36,10 @@ HOOK_KINDS: Mapping[str, frozenset[DriverKind]] = MappingProxyType(
         "i2_codecs": frozenset({DriverKind.CODEC}),
         "i2_transports": frozenset({DriverKind.CLIENT_TRANSPORT, DriverKind.SERVER_TRANSPORT}),
         "i2_sinks": frozenset({DriverKind.SINK}),
+        "i2_journals": frozenset({DriverKind.JOURNAL}),
     }
 )
-"""Which kinds of drivers each hook may return."""
+"""The kinds of drivers that each hook may return."""
 
 
 @attrs.frozen
@@ -46,12 +48,12 @@ class PluginProblem:
 
     plugin: str
     distribution: str
-    """Empty when nothing of that name is installed."""
+    """Empty when no plugin of that name is installed."""
     version: str
     what: str
     """Cause, for a person."""
     driver: str = ""
-    """The driver that is left out; empty when it is the whole plugin."""
+    """The driver that cannot be used; empty if the whole plugin cannot be used."""
 
     def __str__(self) -> str:
         origin = f" ({self.distribution} {self.version})" if self.distribution else ""
@@ -61,7 +63,7 @@ class PluginProblem:
 
 @attrs.frozen
 class PluginEntry:
-    """A plugin that loaded, and the drivers of it that can be used here."""
+    """A plugin that was loaded, with its drivers that can be used here."""
 
     name: str
     distribution: str
@@ -71,7 +73,7 @@ class PluginEntry:
 
 @attrs.frozen
 class Registry:
-    """What the enabled plugins offer. Made by `load`, never changed after."""
+    """The drivers of the enabled plugins. Created by `load`, never changed after."""
 
     plugins: tuple[PluginEntry, ...]
     """By name."""
@@ -82,7 +84,7 @@ class Registry:
     def load(cls, enabled: Collection[str] | None = None) -> Registry:
         """Imports the plugins with these entry-point names, or all that are installed.
 
-        Never raises for a plugin's sake: see `problems`.
+        A broken plugin does not raise: see `problems`.
         """
         problems: list[PluginProblem] = []
         loaded = list(_usable(enabled, problems.append))
@@ -103,30 +105,37 @@ class Registry:
         return tuple(self._drivers[kind])
 
     def driver(self, kind: DriverKind, name: str) -> DriverSpec:
-        """The driver that config calls by this name.
+        """The driver with this name in a config.
 
         Raises:
-            UsageError: there is none; the message names what is installed and any problem of that name.
+            UsageError: there is none; the message lists the installed drivers and all problems with that name.
         """
         if name in self._drivers[kind]:
             return self._drivers[kind][name]
         word = kind.value.replace("_", " ")
+        # First the problems of this name, then the plugins that failed as a whole: one of them may offer the driver.
         causes = [str(problem) for problem in self.problems if name in (problem.plugin, problem.driver)]
+        silent = [str(problem) for problem in self.problems if not problem.driver and str(problem) not in causes]
         installed = ", ".join(self.names(kind)) or "none"
         raise UsageError(
-            "; ".join([f"no {word} of this name can be used; installed: {installed}", *causes]),
+            bilingual(
+                "; ".join([f"no {word} of this name can be used; installed: {installed}", *causes, *silent]),
+                "；".join([f"没有可用的同名驱动（{word}）；已安装：{installed}", *causes, *silent]),
+            ),
             code=Code.PLUGIN_BROKEN if causes else Code.USAGE,
             obj=f"{word} {name}",
-            next_step="see i2 plugins list" if causes else "correct the name or install its plugin",
+            next_step=bilingual("see i2 plugins list", "参见 i2 plugins list")
+            if causes
+            else bilingual("correct the name or install its plugin", "请更正名称，或安装对应插件"),
         )
 
 
 class _OneEntryPoint(NamedExtensionManager[Any]):
     """stevedore's import of a single entry point that importlib.metadata found.
 
-    stevedore's own list comes from a cache on disk that forgets which distribution an entry point belongs to and
-    merges equal ones, so that a duplicate could not be seen. One by one, because an AssertionError at a plugin's
-    import passes through stevedore and would end the loading of the rest.
+    stevedore's own list comes from a cache on disk that does not record the distribution of an entry point and
+    merges equal ones, so that a duplicate could not be detected. Each plugin is imported by its own manager, because
+    an AssertionError at a plugin's import passes through stevedore and would end the loading of the rest.
     """
 
     def __init__(self, entry_point: importlib.metadata.EntryPoint, failed: Callable[[BaseException], None]) -> None:
@@ -135,7 +144,7 @@ class _OneEntryPoint(NamedExtensionManager[Any]):
             GROUP,
             [entry_point.name],
             on_load_failure_callback=lambda _manager, _entry_point, error: failed(error),
-            on_missing_entrypoints_callback=None,  # what is missing was found out before
+            on_missing_entrypoints_callback=None,  # missing ones were reported before
         )
 
     def list_entry_points(self) -> list[importlib.metadata.EntryPoint]:
@@ -144,7 +153,7 @@ class _OneEntryPoint(NamedExtensionManager[Any]):
 
 @attrs.frozen
 class _Offer:
-    """A plugin name and who offers it."""
+    """A plugin name and the distribution that offers it."""
 
     entry_point: importlib.metadata.EntryPoint
     distribution: str
@@ -155,11 +164,11 @@ class _Offer:
 
 
 class _Unfit(Exception):
-    """A plugin breaks the contract of its hooks; the text says how."""
+    """A plugin breaks the contract of its hooks; the text describes how."""
 
 
 def _installed(report: Callable[[PluginProblem], None]) -> dict[str, list[_Offer]]:
-    """Who offers which plugin name. Reads each distribution on its own: one unreadable entry_points.txt would make
+    """The offers by plugin name. Reads each distribution separately: one unreadable entry_points.txt would make
     `importlib.metadata.entry_points` fail for all. Of two copies of a distribution the first on the path counts."""
     offers: defaultdict[str, list[_Offer]] = defaultdict(list)
     seen: set[str] = set()
@@ -182,7 +191,7 @@ def _installed(report: Callable[[PluginProblem], None]) -> dict[str, list[_Offer
 
 
 def _usable(enabled: Collection[str] | None, report: Callable[[PluginProblem], None]) -> Iterator[PluginEntry]:
-    """Each enabled plugin that loads and answers, with the drivers of it that fit this host."""
+    """Each enabled plugin that loads and whose hooks work, with its drivers that fit this host."""
     offers = _installed(report)
     for name in sorted(offers if enabled is None else set(enabled)):
         match offers.get(name, []):
@@ -211,7 +220,7 @@ def _import(entry_point: importlib.metadata.EntryPoint) -> object:
     errors: list[BaseException] = []
     try:
         found = _OneEntryPoint(entry_point, errors.append).extensions
-    except (AssertionError, SystemExit) as error:  # stevedore lets these two pass
+    except (AssertionError, SystemExit) as error:  # stevedore does not catch these two
         raise _Unfit(f"cannot be imported: {_words(error)}") from error
     if errors:
         raise _Unfit(f"cannot be imported: {_words(errors[0])}") from errors[0]
@@ -220,10 +229,11 @@ def _import(entry_point: importlib.metadata.EntryPoint) -> object:
 
 
 def _ask(plugin: object) -> list[DriverSpec]:
-    """All that the plugin's hooks return. A pluggy manager of its own keeps one plugin's error from the others.
+    """All drivers that the plugin's hooks return. Each plugin has its own pluggy manager, so that an error stays its
+    own.
 
     Raises:
-        _Unfit: a hook is unknown, has a wrong signature, raises, or returns what it must not.
+        _Unfit: a hook is unknown, has a wrong signature, raises, or returns a wrong value.
     """
     bound = pluggy.PluginManager(PROJECT)
     bound.add_hookspecs(Hooks)
@@ -259,7 +269,7 @@ def _check_answer(hook: str, answer: object) -> None:
 def _fitting(
     specs: Iterable[DriverSpec], offer: _Offer, report: Callable[[PluginProblem], None]
 ) -> Iterator[DriverSpec]:
-    """The drivers that are made for this API and this platform."""
+    """The drivers made for this API version and this platform."""
     for spec in specs:
         if spec.api != API_VERSION:
             what = f"made for API version {spec.api}, this is {API_VERSION}: install a release that fits"
@@ -271,7 +281,7 @@ def _fitting(
 
 
 def _without_rivals(entries: Iterable[PluginEntry], report: Callable[[PluginProblem], None]) -> Iterator[PluginEntry]:
-    """The plugins less every driver whose kind and name another plugin offers too."""
+    """The plugins without the drivers whose kind and name another plugin offers too."""
     entries = list(entries)
     offered: defaultdict[tuple[DriverKind, str], list[PluginEntry]] = defaultdict(list)
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Background tasks that fail like a plain call: the first real error comes out, not a group of one."""
+"""Background tasks that fail like a plain call: they raise the most important error, not a group."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from i2core.api import I2Error, LinkError, PeerRefused
+
 
 def leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that matters in a group: the first that is not a cancellation, errors before interrupts."""
+    """The most important error of a group; of equally important ones, the first.
+
+    Two tasks may fail at the same time. After a `LinkError` the caller reconnects and continues, so a broken link must
+    not hide that a disk failed as well, or that a job failed. Cancellations are only consequences of other errors.
+    """
     found: list[BaseException] = []
     todo: list[BaseException] = [group]
     while todo:
@@ -18,8 +24,18 @@ def leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
             todo += error.exceptions
         else:
             found.append(error)
-    real = [error for error in found if not isinstance(error, trio.Cancelled)]
-    return next((e for e in real if not isinstance(e, Exception)), real[0] if real else found[0])
+    return min(found, key=_rank)
+
+
+def _rank(error: BaseException) -> int:
+    """0 for the most important errors; a higher number is less important."""
+    if isinstance(error, trio.Cancelled):
+        return 4
+    if isinstance(error, LinkError) and not isinstance(error, PeerRefused):
+        return 3
+    if isinstance(error, I2Error):
+        return 2
+    return 1 if isinstance(error, Exception) else 0
 
 
 @asynccontextmanager

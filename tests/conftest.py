@@ -1,6 +1,7 @@
 """Two nodes in one process, for tests of a whole rule: the real engine, sink and captures on real directories.
 
-`open_pair` gives a `Pair` whose rule runs; a test changes its sources, waits until all is settled, and compares.
+`open_pair` gives a `Pair` whose rule runs; a test changes its sources, waits until everything is replicated, and
+compares.
 """
 
 from __future__ import annotations
@@ -53,11 +54,12 @@ from i2core.config.model import (
 from i2core.config.model import (
     Pair as PathPair,
 )
-from i2core.pipeline.scan import SCAN
+from i2core.drivers.scan import SCAN
 from i2core.registry import Registry
 from i2core.rule.backup.service import BackupService
-from i2core.rule.status import RuleStatus
-from i2core.rule.work.runner import WorkRule, run_rule
+from i2core.rule.life.status import RuleStatus
+from i2core.rule.work.runner import run_rule
+from i2core.rule.work.work_rule import WorkRule
 from i2core.testing.memory_net import MemoryNet
 from i2core.testing.trees import compare_trees, differing
 
@@ -67,7 +69,7 @@ FENCE = b"fence"
 
 
 class Faults:
-    """What the sink is to do wrong: each time it is armed, one record of the next batches is not applied."""
+    """A fault of the sink: each time it is armed, one record of the next batches is not applied."""
 
     def __init__(self) -> None:
         self.armed: Callable[[Record], bool] | None = None
@@ -85,7 +87,7 @@ class Faults:
 
 
 class FaultySink(Sink):
-    """A sink that leaves out a record and says that its place needs repair."""
+    """A sink that skips a record and reports that its place needs repair."""
 
     def __init__(self, inner: Sink, faults: Faults) -> None:
         self._inner = inner
@@ -115,6 +117,9 @@ class FaultySink(Sink):
     async def tidy(self, place: Place, staged: Collection[bytes]) -> bool:
         return await self._inner.tidy(place, staged)
 
+    async def unstage(self, places: Sequence[Place]) -> None:
+        await self._inner.unstage(places)
+
     async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
         return await self._inner.hashes(place, first, count, staged=staged)
 
@@ -129,7 +134,7 @@ class FaultySink(Sink):
 
 
 class TappedCapture(Capture):
-    """A real capture, with changes that a test makes up in between."""
+    """A real capture, to whose reports a test can add others."""
 
     def __init__(self, changes: trio.MemoryReceiveChannel[Sequence[Change | Lost]]) -> None:
         self._changes = changes
@@ -140,7 +145,7 @@ class TappedCapture(Capture):
 
 
 class TestDrivers:
-    """The installed drivers, with the captures tapped and the sink made faulty."""
+    """The installed drivers, with `TappedCapture` and `FaultySink`."""
 
     __test__ = False
 
@@ -186,7 +191,7 @@ class TestDrivers:
 
 @attrs.define
 class Pair:
-    """A work node and a backup node, joined in memory; the rule `rule` runs from `sources` to `targets`."""
+    """A work node and a backup node, connected in memory; the rule `rule` runs from `sources` to `targets`."""
 
     home: Path
     rule: Rule
@@ -196,7 +201,7 @@ class Pair:
     sources: list[Path]
     targets: list[Path]
     fenced: bool
-    """False: the sources belong to somebody else, who says by another fence what must have crossed."""
+    """False: another program works on the sources, and marks by its own fence what must be replicated."""
     lines: list[str] = attrs.field(factory=list)
     status: RuleStatus = attrs.field(init=False)
     _work: trio.CancelScope = attrs.field(init=False)
@@ -208,7 +213,7 @@ class Pair:
     # ------------------------------------------------------------------------------------------ life and death
 
     async def start_backup(self) -> None:
-        """A backup node that knows what its position files tell, and nothing else."""
+        """Starts a backup node that knows only its position files."""
         self._backup, self._ports = await self.nursery.start(self._serve)
 
     async def _serve(self, *, task_status: trio.TaskStatus[tuple[trio.CancelScope, dict[Channel, int]]]) -> None:
@@ -221,7 +226,7 @@ class Pair:
                     task_status.started((scope, await nursery.start(serve)))
 
     async def start_work(self) -> None:
-        """The rule runs from here on, with the catalog that it left."""
+        """Starts the rule, with the catalog of its last run."""
         self.status = RuleStatus(name=self.rule.name)
         self.drivers.opened = trio.Event()
         self._work = await self.nursery.start(self._run)
@@ -247,12 +252,12 @@ class Pair:
         self.lines.append(f"{time.monotonic():.3f} {code.value if code else '-'} {line}")
 
     async def stop_work(self) -> None:
-        """Ends the rule, in the middle of whatever it does."""
+        """Ends the rule in the middle of its work."""
         self._work.cancel()
         await self._ended.wait()
 
     async def restart_backup(self) -> None:
-        """The backup node goes down and comes back; the rule finds it again by itself."""
+        """Stops the backup node and starts it again; the rule reconnects by itself."""
         self._backup.cancel()
         self.net.cut()
         ports = self._ports
@@ -260,11 +265,11 @@ class Pair:
         ports.update(self._ports)
 
     def cut(self) -> None:
-        """Breaks every connection; what is on its way is lost."""
+        """Breaks every connection; data in flight are lost."""
         self.net.cut()
 
     async def lose(self, place: Place) -> None:
-        """The capture says that it lost what happened beneath `place`."""
+        """The capture reports that it lost the events beneath `place`."""
         await self._tell(Lost(place, "lost on purpose"))
 
     async def _tell(self, *changes: Change | Lost) -> None:
@@ -274,14 +279,14 @@ class Pair:
     # ------------------------------------------------------------------------------------------ rest
 
     async def rescan(self) -> None:
-        """All roots are compared with what was sent."""
+        """Compares all roots with the catalog."""
         await self._tell(*(Lost(Place(root, b""), "a rescan") for root in range(len(self.sources))))
 
     async def settle(self) -> None:
-        """Returns when all that was done to the sources before is durable on the replica.
+        """Returns when all changes of the sources before the call are durable on the replica.
 
-        A fence is written behind it: captures tell in order, so what came before the fence has been told when the fence
-        has crossed.
+        It writes a fence file: captures report in order, so when the fence is replicated, everything before it has been
+        reported.
         """
         try:
             with trio.fail_after(SETTLE_S):
@@ -302,14 +307,14 @@ class Pair:
             raise AssertionError(f"the rule does not settle: {self.status}\n" + "\n".join(self.lines[-30:])) from None
 
     def differences(self) -> list[str]:
-        """What the replicas differ in, root by root."""
+        """The differences of the replicas, root by root."""
         found = []
         for source, target in zip(self.sources, self.targets, strict=True):
             found += [f"{source.name}: {line}" for line in compare_trees(source, target)]
         return found
 
     def differing_inodes(self) -> set[int | None]:
-        """The inodes of the sources in which the replicas differ; None stands for what no source has."""
+        """The source's inodes in which the replicas differ; None for an object that no source has."""
         found: set[int | None] = set()
         for source, target in zip(self.sources, self.targets, strict=True):
             for path, _ in differing(source, target):
@@ -320,7 +325,7 @@ class Pair:
         return found
 
     async def check(self) -> None:
-        """Settles, and holds the replicas to the sources."""
+        """Settles, and checks that the replicas equal the sources."""
         await self.settle()
         found = self.differences()
         assert not found, "\n".join(found) + "\n--\n" + "\n".join(self.lines[-30:])
@@ -345,9 +350,9 @@ OpenPair = Callable[..., AbstractAsyncContextManager[Pair]]
 
 @pytest.fixture
 def open_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenPair]:
-    """``open_pair(capture="inotify", roots=1, start=True)``: a pair at work in `tmp_path`. What `prepare` is given the
-    sources of is there before the rule starts."""
-    monkeypatch.setattr("i2core.rule.work.runner.TICK_S", 0.02)
+    """``open_pair(capture="inotify", roots=1, start=True)``: a running pair in `tmp_path`. `prepare` is called with the
+    sources before the rule starts."""
+    monkeypatch.setattr("i2core.rule.work.progress.TICK_S", 0.02)
     monkeypatch.setattr("i2core.rule.work.runner.BACKOFF_S", (0.02, 0.1))
 
     @asynccontextmanager

@@ -1,6 +1,7 @@
 """All that a plugin may import: contracts, values, hook specifications and errors.
 
-A plugin imports from here (and from `i2core.testing` in its tests) and from nowhere else in core.
+A plugin imports from here, from `i2core.posix` where it works on a local tree, and from `i2core.testing` in its tests;
+from nowhere else in core.
 """
 
 from i2core.api.changes import Change, Lost, Op, Place
@@ -19,6 +20,7 @@ from i2core.api.drivers import (
     ServerTransport,
     Sink,
     StreamHandler,
+    Times,
 )
 from i2core.api.errors import (
     Code,
@@ -26,15 +28,17 @@ from i2core.api.errors import (
     LinkError,
     PeerRefused,
     ProtocolError,
-    RepairNeeded,
     StopRule,
     UsageError,
 )
+from i2core.api.faults import Fault, FaultKind, Inspection, find_faults
+from i2core.api.frames import Draft, Frame, Header, Placed, Position, Seal, Tip
 from i2core.api.hooks import hookimpl, hookspec
+from i2core.api.journal import Journal, JournalFull, Merge, all_frames
 from i2core.api.line import Line
+from i2core.api.names import NamePages
 from i2core.api.records import (
     BLOCK_BYTES,
-    RESERVED_PREFIX,
     Batch,
     Buffer,
     Entry,
@@ -42,10 +46,9 @@ from i2core.api.records import (
     Meta,
     Record,
     Xattrs,
-    decode_records,
-    encode_records,
     xattr_digest,
 )
+from i2core.api.segments import Mark, MarkKind, Piece, Segment, SegmentGone, Space
 from i2core.api.specs import (
     API_VERSION,
     CaptureContext,
@@ -53,17 +56,18 @@ from i2core.api.specs import (
     DriverKind,
     DriverSpec,
     FilterContext,
+    JournalContext,
     NoConfig,
     Probe,
     SinkContext,
     TransportContext,
 )
+from i2core.net.crowd import Crowd, neighbourhood
 
 __all__ = [
     "API_VERSION",
     "BLOCK_BYTES",
     "DATA_CHANNELS",
-    "RESERVED_PREFIX",
     "Applied",
     "Ask",
     "Batch",
@@ -76,39 +80,62 @@ __all__ = [
     "Code",
     "Codec",
     "CodecContext",
+    "Crowd",
+    "Draft",
     "DriverKind",
     "DriverSpec",
     "Entry",
     "Failure",
+    "Fault",
+    "FaultKind",
     "Filter",
     "FilterContext",
+    "Frame",
+    "Header",
     "I2Error",
+    "Inspection",
+    "Journal",
+    "JournalContext",
+    "JournalFull",
     "Kind",
     "Line",
     "LinkError",
     "Lost",
+    "Mark",
+    "MarkKind",
+    "Merge",
     "Meta",
+    "NamePages",
     "NoConfig",
     "Op",
     "Peer",
     "PeerRefused",
+    "Piece",
     "Place",
+    "Placed",
+    "Position",
     "Probe",
     "ProtocolError",
     "Record",
-    "RepairNeeded",
+    "Seal",
     "Seen",
+    "Segment",
+    "SegmentGone",
     "ServerTransport",
     "Sink",
     "SinkContext",
+    "Space",
     "StopRule",
     "StreamHandler",
+    "Times",
+    "Tip",
     "TransportContext",
     "UsageError",
     "Xattrs",
-    "decode_records",
-    "encode_records",
+    "all_frames",
+    "find_faults",
     "hookimpl",
     "hookspec",
+    "neighbourhood",
     "xattr_digest",
 ]

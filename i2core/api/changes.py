@@ -1,16 +1,14 @@
-"""What a capture says: a change that happened under a watched root, or that changes were lost.
+"""What a capture reports: a change beneath a watched root, or that changes were lost.
 
-A change is a *hint* (look at this name again), optionally with an exact byte range, or already a *record* that
-carries its bytes. The source treats hints as claims to be checked, never as steps to be replayed: what is on disk
-now decides. That makes duplicates, merged masks and reordered neighbours harmless.
+A change is a *hint* (look at this name again), optionally with an exact byte range. The source
+checks hints and never replays them as steps: what is on disk now decides. So duplicates, merged masks and reordered
+neighbours do no harm.
 """
 
 from __future__ import annotations
 
 import enum
 from typing import NamedTuple
-
-from i2core.api.records import Record
 
 
 class Place(NamedTuple):
@@ -36,7 +34,7 @@ def join(path: bytes, name: bytes) -> bytes:
 
 
 class Op(enum.Enum):
-    """What the operating system said. `CREATE` covers link, symlink, mknod and a move in from outside;
+    """What the operating system reported. `CREATE` covers link, symlink, mknod and a move in from outside;
     `REMOVE` covers a move out. `RENAME` has both names beneath the rule's roots."""
 
     CREATE = "create"
@@ -58,8 +56,11 @@ class Change(NamedTuple):
     """True: nothing but ``[first, first + length)`` of the file's content changed."""
     first: int = 0
     length: int = 0
-    record: Record | None = None
-    """The change with its bytes in true write order, from captures that see the data. Wins over the hint."""
+    inode: int = 0
+    """Number of the file that changed; 0 where the capture does not know it. The name need not lead to this file any
+    more: one that is written through an open descriptor goes by the name under which it was opened, also when that is
+    gone and others are left (``ln log log.1; rm log``). With the path ``b""`` and `is_dir` False the name is not known,
+    or lies outside the roots; the file may have others within."""
 
 
 class Lost(NamedTuple):

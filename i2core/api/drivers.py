@@ -1,5 +1,5 @@
-"""The contracts of the drivers. Each class docstring states what its implementers owe; each `i2core.testing.check_*`
-holds a driver to it.
+"""The contracts of the drivers. Each class docstring states what an implementation must do ("Owes"); the functions
+`i2core.testing.check_*` check a driver against it.
 
     capture → (source) → filter → codecs → client transport ⇒ server transport → codecs → sink
 """
@@ -13,31 +13,41 @@ from typing import NamedTuple
 
 import trio
 
+from i2core.api.blockmap import BlockMap
 from i2core.api.changes import Change, Lost, Place
 from i2core.api.errors import Code
+from i2core.api.inode_flags import EVERY_FLAG
+from i2core.api.names import NamePages, paged
 from i2core.api.records import Batch, Buffer, Entry
 
 
 class Capture(ABC):
-    """Tells what changes beneath the rule's roots.
+    """Reports what changes beneath the rule's roots.
 
-    Owes: after `open` returned, every change beneath a root leads, in the order things happened, to a `Change` that
-    names it, or to a `Lost` whose subtree holds it; never to silence. A directory that appears is reported (CREATE,
-    or RENAME) only when changes beneath it will be seen, so that a scan made on that report closes the gap.
-    A `RENAME` with both names beneath the roots carries both. Names with `RESERVED_PREFIX` and excluded directories
-    need not be reported. Nothing outside the roots is reported. It never blocks or slows the application on purpose.
-    What no mechanism tells (stores through mmap) is found by the rule's periodic scan.
+    Owes: after `open` has returned, every change beneath a root is reported in the order in which it happened, by a
+    `Change` that names it or by a `Lost` whose subtree contains it. A new directory is reported (CREATE or RENAME) only
+    when changes beneath it will be seen: whoever scans it after this report misses nothing.
+    A `RENAME` with both names beneath the roots carries both. Excluded directories need not be reported.
+    Nothing outside the roots is reported. A capture never blocks or slows an application on purpose.
+    A file may change under a name that is gone, or that belongs to another file by now. It is reported under that name,
+    with its inode number where the driver knows it. Changes that no mechanism reports (stores through mmap) are found
+    by the rule's periodic scan.
     """
 
     @abstractmethod
     def changes(self) -> AsyncIterator[Sequence[Change | Lost]]:
         """Batches of at least one change, as soon as there are any; waits without polling where the system allows.
 
-        Cancellation: no change is lost that was not yet returned, as far as the driver holds it.
+        Cancellation: changes that the driver holds and has not returned yet are not lost.
 
         Raises:
-            StopRule: the watch broke in a way that only a human can mend.
+            StopRule: the watch broke in a way that only a human can repair.
         """
+
+    def unread(self) -> bool:
+        """True while there are changes that `changes` has not returned yet, as far as the driver knows: the replica is
+        not up to date then. A driver that cannot find out cheaply need not implement it."""
+        return False
 
 
 class Filter(ABC):
@@ -51,13 +61,12 @@ class Filter(ABC):
 class Codec(ABC):
     """Transforms payloads. `encode` and `decode` are inverse, synchronous, thread-safe and called from worker threads.
 
-    Owes: `decode` of damaged or hostile bytes raises and never yields more than `limit` bytes nor needs much more
-    memory than that. An authenticating codec binds `seq` and `header`: decoding with others raises.
-    """
+    Owes: `decode` of damaged or hostile bytes raises; it never returns more than `limit` bytes and never needs much
+    more memory than that. An authenticating codec binds `seq` and `header`: decoding with other ones raises."""
 
     @abstractmethod
     def encode(self, data: Buffer, *, seq: int, header: bytes) -> Buffer:
-        """The transformed payload of the frame with this seq and header."""
+        """The transformed payload of the frame with this seq and header: at most 4 KiB longer than `data`."""
 
     @abstractmethod
     def decode(self, data: Buffer, *, seq: int, header: bytes, limit: int) -> Buffer:
@@ -69,8 +78,8 @@ class Codec(ABC):
 
 
 class Channel(enum.Enum):
-    """What a connection is for. A rule has one for bulk and one for live data, which never wait for each other in one
-    socket buffer; nodes pair and are steered over a third."""
+    """What a connection is for. A rule has one for bulk data and one for live changes, so that neither waits for the
+    other in a socket buffer. Pairing and control use a third."""
 
     MIRROR = "mirror"
     REPLICATION = "replication"
@@ -92,9 +101,10 @@ class Peer(NamedTuple):
 
 
 StreamHandler = Callable[[trio.abc.Stream, Channel, str | None], Awaitable[None]]
-"""Serves one accepted stream: (stream, channel, name). The name is the peer's by its pinned fingerprint, None in
-plaintext, the fingerprint itself for a guest (`TransportContext.guest`). Raising `PeerRefused` turns the peer away:
-its connection is closed, and the logbook gets the cause with its address."""
+"""Serves one accepted stream: (stream, channel, name). The name is that of the peer whose fingerprint is pinned; None
+in plaintext; the fingerprint itself for a guest (`TransportContext.guest`). The stream of a guest has the numeric
+address of its other end as `peer_address`. A handler that raises `PeerRefused` refuses the peer: the connection is
+closed, and cause and address are logged."""
 
 
 class ClientTransport(ABC):
@@ -111,8 +121,8 @@ class ClientTransport(ABC):
 
 
 class ServerTransport(ABC):
-    """Accepts byte streams. Owes: the handler sees only streams of trusted peers; anyone else gets a closed
-    connection and a logged line; no peer can hold up another."""
+    """Accepts byte streams. Owes: the handler sees streams of trusted peers only. The connection of anyone else is
+    closed and logged. No peer can delay another."""
 
     @abstractmethod
     async def serve(
@@ -140,7 +150,7 @@ class Failure(NamedTuple):
     message: str
     """Cause and next step, for a person."""
     repair: bool = False
-    """True: the replica is not as the source believes; comparing this place again mends it."""
+    """True: the replica is not as the source believes; comparing this place again repairs it."""
 
 
 class Applied(NamedTuple):
@@ -148,6 +158,9 @@ class Applied(NamedTuple):
 
     applied_seq: int
     failures: tuple[Failure, ...] = ()
+    blocked: bool = False
+    """The record after `applied_seq` would replace a directory that is not empty, which `SinkContext.spares` forbids:
+    neither it nor a later one was applied."""
 
 
 class Ask(NamedTuple):
@@ -158,34 +171,79 @@ class Ask(NamedTuple):
     every: bool = False
 
 
+class Times(NamedTuple):
+    """Which modification times a file system can hold, in nanoseconds since the epoch. A time outside of the range
+    becomes the nearest one within it, and every time is rounded down to the grain."""
+
+    earliest_ns: int
+    latest_ns: int
+    grain_ns: int = 1
+
+    def kept(self, time_ns: int) -> int:
+        """The time as this file system stores it."""
+        return min(max(time_ns, self.earliest_ns), self.latest_ns) // self.grain_ns * self.grain_ns
+
+
+EVERY_TIME = Times(-(10**9) << 63, 10**9 << 63)
+"""All that the kernel knows: its seconds have 64 bits."""
+
+
 class Seen(NamedTuple):
     """The answer. `here` is the directory itself, None when it is missing or is no directory; `entries` has None where
-    there is nothing. `names` is empty unless asked for, and only then `leftovers` says that names of the sink's own are
-    there, in use or not."""
+    there is nothing. `names` is empty unless asked for, and None when an answer cannot hold them all: `Sink.names`
+    gives them then. `leftovers` is set only together with `names`: there are staging files of the sink, in use or not.
+    `times`: what the directory's file system can hold; a time that it cannot hold counts as equal to the nearest one
+    that it can, so that it is not sent again and again. `flags`: which inode flags it can hold, as a mask; the others
+    are not compared, for the same reason."""
 
     here: Entry | None
     entries: Sequence[Entry | None]
-    names: Sequence[bytes]
+    names: Sequence[bytes] | None
     leftovers: bool = False
+    times: Times = EVERY_TIME
+    flags: int = EVERY_FLAG
 
 
 class Sink(ABC):
-    """Keeps replicas: applies records beneath its roots, and tells what is there.
+    """Keeps replicas: applies records beneath its roots, and answers what is there.
 
-    Owes: nothing outside the roots is ever written, created or removed, whatever the records or the tree hold
-    (symlinks are data; every path is resolved beneath its root without following any). Each record may be applied again
-    with the same end, also after a crash in the middle of it; a name that later records moved away from or onto is
-    compared instead (docs/design/decisions.md, 5). Whole files and published staging files replace atomically. After
-    `flush` returned, all that was applied before survives a power cut, also what a sink on these roots applied in a
-    process that was killed. Behind each record, failed or not,
-    `SinkContext.applied` is told its seq.
-    Names with `RESERVED_PREFIX` are the sink's own: `look` leaves them out.
-    Methods are called one at a time; only `flush` may run while another is at work, and then vouches for what was
-    applied before it was called.
+    Owes, in the order of importance:
+
+    - *Nothing outside.* Nothing outside the roots is ever written, created or removed, whatever the records or the tree
+      contain. Symlinks are data; every path is resolved beneath its root without following any.
+    - *Repeatable.* Each record may be applied again with the same result, also after a crash in the middle of it. A
+      name that later records moved away from or onto is compared instead (docs/design/decisions.md, 5).
+    - *Atomic.* Whole files and published staging files replace what was there in one step.
+    - *Known to be wrong.* After a record that changes a file's content (WRITE, PUNCH, TRUNCATE) has failed, the file is
+      not published and gets no attributes: those records fail as well, until the file is made anew or its content is
+      asked for from its first block on (`hashes`). Otherwise it would look equal by size and time, and if nobody hears
+      of the failure, no compare finds it.
+    - *Durable.* After `flush` has returned, everything applied before survives a power cut, including what a sink on
+      these roots applied in a process that was killed. After each record, failed or not, `SinkContext.applied` gets its
+      seq.
+    - *Private.* A staged object lies where only this process's user can enter, under one name for each root that nobody
+      can guess. No record may use that name, `look` leaves it out, and it exists only while it is needed. Every other
+      name can be replicated. At no moment can anyone open an object who could not open it with its final owner and
+      mode.
+    - *The right directory.* Roots have an identity. Opening fails where a root is not the one of `SinkContext.known`,
+      for example because its disk is not mounted. A root is created, or filled again (`exchanged`), only where no disk
+      can be missing. When a root is exchanged while the sink is open, nothing is written into the other directory, and
+      `flush` raises.
+    - *One writer.* Two processes never have the same root open, nor one that lies in the other's (3572).
+    - *Flags.* With `SinkContext.flags` objects also get their inode flags and project ids, as far as the file system
+      and the rights of this process allow, and `look` reports them. Records can still change objects and directories
+      that are immutable or append-only. Without it, flags are neither set nor reported, and the kernel enforces them.
+
+    Methods are called one at a time. Only `flush` may run beside another one; it then covers what was applied before it
+    was called.
     """
 
     owns: bool
     """True when the sink can set owners (root); else owners are not compared."""
+    identities: Sequence[str] = ()
+    """For each root a text that no other directory has, also after a reboot; empty: the sink cannot find out."""
+    exchanged: bool = False
+    """True: a root is another directory than the known one, or was made again. What was durable there is not."""
 
     @abstractmethod
     async def apply(self, batch: Batch) -> Applied:
@@ -207,13 +265,28 @@ class Sink(ABC):
 
     @abstractmethod
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
-        """What the replica has at these directories; one answer per question, in order."""
+        """What the replica has at these directories; one answer per question, in order. The `names` of all answers
+        together take at most `NAMES_BYTES`, however large the directories are."""
+
+    async def names(self, place: Place) -> NamePages:
+        """All names in the directory at `place`, as `look` gives them for smaller ones; none where there is no
+        directory. Names that are created or removed meanwhile may be among them or not."""
+        (seen,) = await self.look([Ask(place, (), every=True)])
+        return NamePages(paged(seen.names or ()))
 
     async def tidy(self, place: Place, staged: Collection[bytes]) -> bool:
-        """Removes from one directory what interrupted work left there, but for the staging files of the names in
-        `staged`; True when something went, and the directory's times with it."""
+        """Removes what interrupted work left in one directory, except the staging files of the names in `staged`.
+
+        Returns: True when something was removed; the directory's times may have changed.
+        """
         await trio.lowlevel.checkpoint()
         return False
+
+    async def unstage(self, places: Sequence[Place]) -> None:
+        """Removes the staging files of these places and of everything beneath them, whatever the replica has there:
+        nobody resumes them. For the root itself: all of that root, as far as the sink knows of them; `tidy` finds the
+        rest."""
+        await trio.lowlevel.checkpoint()
 
     @abstractmethod
     async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
@@ -221,15 +294,27 @@ class Sink(ABC):
         `BLOCK_BYTES` from block `first` on; shorter at the file's end, empty when there is no such file. Of the file
         at `place`, or with `staged` of its staging file."""
 
+    async def block_map(self, place: Place, first: int, count: int, *, staged: bool = False) -> BlockMap:
+        """Like `hashes`, with holes given by their length: until `count` blocks have a digest of their own, or to the
+        file's end. A sink that cannot find holes need not implement it."""
+        return BlockMap(await self.hashes(place, first, count, staged=staged))
+
     @abstractmethod
     async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
         """Like `hashes` from block 0 on, for many small files at once: up to `most` digests of each."""
 
     @abstractmethod
     async def count(self, place: Place, limit: int) -> int:
-        """How many non-directories are at or beneath `place`; stops counting at `limit`."""
+        """How many objects other than directories are at or beneath `place`, each once whatever its names; stops
+        counting at `limit`."""
+
+    async def losses(self, places: Sequence[Place], limit: int) -> list[int]:
+        """For each place how many objects, up to `limit`, would be lost with it if all places went: an object that has
+        a name elsewhere is not. A sink without hard links need not implement it."""
+        return [await self.count(place, limit) for place in places]
 
     @abstractmethod
     async def set_aside(self, place: Place, destination: bytes) -> None:
         """Moves the object at `place` to `destination` (an absolute directory beneath an allowed directory), keeping
-        its path beneath the root there; an older one of that name gets a numbered sibling. Missing: no complaint."""
+        its path beneath the root there; if the name is taken there, it gets a numbered one. A missing object is no
+        error."""

@@ -4,8 +4,7 @@ I2Error
 ├── UsageError      the user corrects config or command; exit 2, nothing was changed
 ├── LinkError       try again later, with back-off
 │   └── PeerRefused     the peer is reachable but does not accept us (or is not who it should be)
-├── ProtocolError   drop the connection, connect anew
-├── RepairNeeded    compare the named place again
+├── ProtocolError   drop the connection, connect again
 └── StopRule        stop the rule; it needs a human
 """
 
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 from i2core.api.codes import Code
 
-__all__ = ["Code", "I2Error", "LinkError", "PeerRefused", "ProtocolError", "RepairNeeded", "StopRule", "UsageError"]
+__all__ = ["Code", "I2Error", "LinkError", "PeerRefused", "ProtocolError", "StopRule", "UsageError"]
 
 
 class I2Error(Exception):
@@ -59,12 +58,6 @@ class ProtocolError(I2Error):
     """The peer sent what the protocol does not allow, or bytes were damaged."""
 
     code = Code.MESSAGE_TYPE
-
-
-class RepairNeeded(I2Error):
-    """Both sides differ at the named object; a compare mends it."""
-
-    code = Code.FILE_CHECKSUM
 
 
 class StopRule(I2Error):

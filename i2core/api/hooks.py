@@ -23,7 +23,7 @@ class Hooks:
 
     @hookspec
     def i2_captures(self) -> Iterable[DriverSpec]:
-        """Drivers that tell what changes under a rule's sources (`Capture`)."""
+        """Drivers that report changes under a rule's sources (`Capture`)."""
         return ()
 
     @hookspec
@@ -44,4 +44,9 @@ class Hooks:
     @hookspec
     def i2_sinks(self) -> Iterable[DriverSpec]:
         """Drivers that keep the replica (`Sink`)."""
+        return ()
+
+    @hookspec
+    def i2_journals(self) -> Iterable[DriverSpec]:
+        """Drivers that keep the history of a replica (`Journal`)."""
         return ()

@@ -1,9 +1,8 @@
-"""What is told about a rule or a node: one line of text that still knows its parts.
+"""A report about a rule or a node: one line of text that still knows its parts.
 
-A line goes many ways before it is written down: through a driver's `context.say`, a session's callbacks, a pipe from a
-child process, a list in a test. All of them carry text. So `Line` is a `str`; who knows no parts passes it on, and the
-logbook finds them again.
-"""
+A line takes many ways before it is written: through a driver's `context.say`, a session's callbacks, a pipe from a
+child process, a list in a test. All of them carry text. So `Line` is a `str`; code that does not know the parts passes
+it on, and the logbook finds them again."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from i2core.api.errors import I2Error
 
 class Line(str):
     """A line with its parts; each may be empty. `obj` is what it is about, `state` the state that a rule has come to.
-    `code` is for who has no other way to give one: a driver's `context.say` takes a line alone."""
+    `code` is for callers that have no other way to give one: a driver's `context.say` takes a line alone."""
 
     __slots__ = ("cause", "code", "next_step", "obj", "state")
 

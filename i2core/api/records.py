@@ -1,8 +1,8 @@
-"""Records: the ordered steps that change a tree, and their encoding.
+"""Records: the ordered steps that change a tree.
 
 A `Record` is what crosses from the work node to the backup node. Records are idempotent: applied twice, in order,
-they leave the same tree (see `Sink.apply`). A batch is a list of records with consecutive seqs; its encoding
-(`encode_records`) is what codecs compress and encrypt. docs/wire-format.md is the reference of the layout.
+they leave the same tree (see `Sink.apply`). A batch is a list of records with consecutive seqs. How they look on the
+wire is in `i2core/wire/encoding.py`.
 
 Whole files of at most one record's size travel as `CREATE` with their content. Larger ones are staged: `STAGE`,
 any number of staged `WRITE`, then `PUBLISH`, which gives the file its name in one rename. A staged write whose
@@ -19,13 +19,10 @@ from typing import NamedTuple
 
 import xxhash
 
-from i2core.api.errors import Code, ProtocolError
+from i2core.api.inode_flags import UNREAD
 
 BLOCK_BYTES = 64 * 1024
 """Block of the content hashes (xxh3-128, 16 bytes a block; the last block of a file may be short)."""
-
-RESERVED_PREFIX = b".i2-"
-"""Names with this prefix belong to us (staging, parking): never listed, captured or replicated."""
 
 Buffer = bytes | bytearray | memoryview
 Xattrs = tuple[tuple[bytes, bytes], ...]
@@ -38,9 +35,11 @@ class Kind(enum.IntEnum):
     CREATE = 1
     """A regular file with its whole content: created, or atomically put in the place of what was there."""
     STAGE = 2
-    """Begin a staged file. With `size` 1 a staging file that an earlier run left is gone on with."""
+    """Begin a staged file. With `size` 1 a staging file that an earlier run left is gone on with. `meta` has the flags
+    that a file can only get while it is empty; None: it has none of these."""
     WRITE = 3
-    """`data` at `offset`; in place, or into the staging file when `staged`."""
+    """`data` at `offset`; in place, or into the staging file when `staged`. In place, `meta` tells what is to be
+    there: a file of this owner, with no more permissions for others; None: not known. PUNCH and TRUNCATE likewise."""
     PUNCH = 4
     """The range [offset, offset + size) reads as zeros and occupies no space."""
     TRUNCATE = 5
@@ -59,13 +58,18 @@ class Kind(enum.IntEnum):
     REMOVE = 12
     """The object at `path`, with all beneath it, is gone. When `staged`: its staging file alone."""
     SETATTR = 13
-    """`meta` is set on the object at `path`."""
+    """`meta` is set on the object at `path`. `offset` is its owner so far plus one; 0: not known."""
     BARRIER = 14
     """All records before this one belong to one consistent moment."""
 
 
+MAKING = frozenset({Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD, Kind.LINK})
+"""Records that make an object, or one more name of it, in one step."""
+
+
 class Meta(NamedTuple):
-    """Metadata of an object. `mode` holds type and permissions (st_mode); times in nanoseconds since the epoch."""
+    """Metadata of an object. `mode` holds type and permissions (st_mode); times in nanoseconds since the epoch:
+    any that the kernel knows, so they may have more than 64 bits."""
 
     mode: int
     uid: int
@@ -73,6 +77,8 @@ class Meta(NamedTuple):
     mtime_ns: int
     xattrs: Xattrs | None = None
     """The exact set of extended attributes; None leaves the present ones alone."""
+    flags: int = UNREAD
+    """Inode flags and project id (see `inode_flags`); `UNREAD` leaves the present ones alone."""
 
 
 class Record(NamedTuple):
@@ -102,7 +108,7 @@ class Batch(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One directory entry as `lstat` tells it, on either node. Times in ns, sizes in bytes."""
+    """One directory entry as `lstat` gives it, on either node. Times in ns, sizes in bytes."""
 
     name: bytes
     mode: int
@@ -120,82 +126,27 @@ class Entry(NamedTuple):
     target: bytes = b""
     """A symlink's text."""
     xattrs: int = 0
-    """`xattr_digest` of the extended attributes."""
+    """`xattr_digest` of the extended attributes; `UNREADABLE` where they are not known."""
+    flags: int = UNREAD
+    """Inode flags and project id, for a rule that carries them (see `inode_flags`)."""
+
+
+# A time in nanoseconds fits 64 bits from 1677 to 2262. File systems hold more: ext4 up to 2446, xfs up to 2486, btrfs
+# and tmpfs any 64-bit second. So a time is kept as 64 bits and an era, the number of times 2^64 ns (584 years) is to be
+# added; it is 0 for nearly all, and then takes no room.
+EARLIEST_NS, LATEST_NS = -(1 << 63), (1 << 63) - 1
+"""The times whose era is 0."""
+
+
+UNREADABLE = (1 << 64) - 1
+"""Pseudo digest of attributes that the process may list but not read: user.* of objects that it may not read. The
+replica's attributes are left as they are, since the present ones are unknown."""
 
 
 def xattr_digest(pairs: Iterable[tuple[bytes, bytes]]) -> int:
     """A 64-bit digest of a set of extended attributes; 0 for the empty set."""
     packed = b"".join(struct.pack("<HI", len(n), len(v)) + n + v for n, v in sorted(pairs))
     return xxhash.xxh3_64_intdigest(packed) if packed else 0
-
-
-# ------------------------------------------------------------------------------------------------ encoding
-# record  = head, [meta], path, other, [xattrs], data
-# head    = kind u8, flags u8, root u16, path_len u16, other_len u16, xattr_len u32, data_len u32, offset u64, size u64
-# xattrs  = (name_len u16, value_len u32, name, value)*
-
-_HEAD = struct.Struct("<BBHHHIIQQ")
-_META = struct.Struct("<IIIq")
-RECORDS_LIMIT, PAIRS_LIMIT = 10_000, 100_000
-"""Most records, and extended attributes of them all, in one payload: ten times what fills one. If a hostile peer so
-wants, each takes thirty times the memory that it takes on the wire."""
-_PAIR = struct.Struct("<HI")
-_COUNT = struct.Struct("<I")
-_STAGED, _HAS_META, _HAS_XATTRS = 1, 2, 4
-_KINDS = {int(k): k for k in Kind}
-_ALL_FLAGS = _STAGED | _HAS_META | _HAS_XATTRS
-_TWO_PATHS = (Kind.LINK, Kind.RENAME)
-
-
-def encoded_overhead(path: bytes) -> int:
-    """Bytes that a record of `path` takes on the wire beside its data; for filling batches."""
-    return _HEAD.size + _META.size + len(path)
-
-
-def _pack_xattrs(xattrs: Xattrs) -> bytes:
-    return b"".join([_PAIR.pack(len(n), len(v)) + n + v for n, v in xattrs]) if xattrs else b""
-
-
-def _unpack_xattrs(raw: bytes, most: int) -> Xattrs:
-    pairs: list[tuple[bytes, bytes]] = []
-    at = 0
-    while at < len(raw):
-        if len(pairs) == most:
-            raise ProtocolError(f"a batch of more than {PAIRS_LIMIT} extended attributes")
-        if at + _PAIR.size > len(raw):
-            raise ProtocolError("extended attributes cut short")
-        name_len, value_len = _PAIR.unpack_from(raw, at)
-        at += _PAIR.size
-        end = at + name_len + value_len
-        if end > len(raw) or not name_len:
-            raise ProtocolError("extended attributes cut short")
-        pairs.append((raw[at : at + name_len], raw[at + name_len : end]))
-        at = end
-    return tuple(pairs)
-
-
-def encode_records(records: Sequence[Record]) -> bytes:
-    """The records as one payload: a count, then each record. The inverse of `decode_records`."""
-    parts: list[Buffer] = [_COUNT.pack(len(records))]
-    add = parts.append
-    for kind, root, path, other, meta, offset, size, data, staged in records:
-        flags = _STAGED if staged else 0
-        xattrs = b""
-        if meta is not None:
-            flags |= _HAS_META
-            if meta.xattrs is not None:
-                flags |= _HAS_XATTRS
-                xattrs = _pack_xattrs(meta.xattrs)
-        add(_HEAD.pack(kind, flags, root, len(path), len(other), len(xattrs), len(data), offset, size))
-        if meta is not None:
-            add(_META.pack(meta.mode, meta.uid, meta.gid, meta.mtime_ns))
-        add(path)
-        if other:
-            add(other)
-        if xattrs:
-            add(xattrs)
-        add(data)
-    return b"".join(parts)
 
 
 def safe_path(path: bytes) -> bool:
@@ -209,68 +160,3 @@ def safe_path(path: bytes) -> bool:
 def safe_name(name: bytes) -> bool:
     """True for one component of a safe path."""
     return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
-
-
-def decode_records(payload: Buffer) -> list[Record]:
-    """Records of one payload; `data` are views into it, not copies.
-
-    Raises:
-        ProtocolError: the payload is not exactly one well-formed sequence of records with safe paths.
-    """
-    # One bytes object for the short fields, one view of it for content: slicing the one copies, the other does not.
-    raw = payload if isinstance(payload, bytes) else bytes(payload)
-    view = memoryview(raw)
-    total = len(raw)
-    if total < _COUNT.size:
-        raise ProtocolError("batch cut short")
-    (count,) = _COUNT.unpack_from(raw, 0)
-    at = _COUNT.size
-    if count * _HEAD.size > total:
-        raise ProtocolError("batch claims more records than it can hold")
-    if count > RECORDS_LIMIT:
-        raise ProtocolError(f"a batch of {count} records exceeds the limit of {RECORDS_LIMIT}")
-    pairs_left = PAIRS_LIMIT
-    records: list[Record] = []
-    add, make = records.append, tuple.__new__
-    head_size, meta_size = _HEAD.size, _META.size
-    unpack_head, unpack_meta = _HEAD.unpack_from, _META.unpack_from
-    for _ in range(count):
-        if at + head_size > total:
-            raise ProtocolError("record cut short")
-        code, flags, root, path_len, other_len, xattr_len, data_len, offset, size = unpack_head(raw, at)
-        at += head_size
-        kind = _KINDS.get(code)
-        if kind is None or flags & ~_ALL_FLAGS:
-            raise ProtocolError(f"unknown record kind {code} or flags {flags:#x}")
-        if offset >= 1 << 63 or size >= 1 << 63:
-            raise ProtocolError("offset or size out of range", code=Code.WRITE_FRAGMENT)
-        has_meta = flags & _HAS_META
-        end = at + (meta_size if has_meta else 0) + path_len + other_len + xattr_len + data_len
-        if end > total:
-            raise ProtocolError("record cut short", code=Code.WRITE_FRAGMENT)
-        mode = uid = gid = mtime_ns = 0
-        if has_meta:
-            mode, uid, gid, mtime_ns = unpack_meta(raw, at)
-            at += meta_size
-        path = raw[at : at + path_len]
-        at += path_len
-        other = b""
-        if other_len:
-            other = raw[at : at + other_len]
-            at += other_len
-        xattrs: Xattrs | None = None
-        if flags & _HAS_XATTRS:
-            xattrs = _unpack_xattrs(raw[at : at + xattr_len], pairs_left) if xattr_len else ()
-            pairs_left -= len(xattrs)
-        elif xattr_len:
-            raise ProtocolError("extended attributes without their flag")
-        meta = make(Meta, (mode, uid, gid, mtime_ns, xattrs)) if has_meta else None
-        data = view[end - data_len : end] if data_len else b""
-        at = end
-        if not safe_path(path) or (other and code in _TWO_PATHS and not safe_path(other)):
-            raise ProtocolError(f"unsafe path in a {kind.name} record")
-        # tuple.__new__ with all fields: a third of the time of calling the class, and there is one for each file.
-        add(make(Record, (kind, root, path, other, meta, offset, size, data, bool(flags & _STAGED))))
-    if at != total:
-        raise ProtocolError("bytes left over behind the last record")
-    return records

@@ -11,13 +11,14 @@ from typing import Any
 import attrs
 
 from i2core.api.drivers import Channel
+from i2core.api.frames import Tip
 
 API_VERSION = 1
 """A plugin names the version that it was written for (`DriverSpec.api`); another one is reported and left out."""
 
 
 class DriverKind(enum.Enum):
-    """The places where a driver fits; the value is the word that config, messages and hooks use."""
+    """The places where a driver fits; the value is the word in config, messages and hooks."""
 
     CAPTURE = "capture"
     FILTER = "filter"
@@ -25,6 +26,7 @@ class DriverKind(enum.Enum):
     CLIENT_TRANSPORT = "client_transport"
     SERVER_TRANSPORT = "server_transport"
     SINK = "sink"
+    JOURNAL = "journal"
 
 
 @attrs.frozen
@@ -64,7 +66,7 @@ class DriverSpec:
     rank: int = 0
     """For ``"auto"``: of the drivers whose probe works, the highest rank is taken."""
     probe: Callable[[CaptureContext], Probe] | None = None
-    """Captures: can it work for these roots, here, now? Reads only, leaves nothing behind."""
+    """Captures: can it work for these roots, here, now? Reads only, leaves no trace."""
     api: int = API_VERSION
 
 
@@ -100,8 +102,38 @@ class SinkContext:
     roots: tuple[bytes, ...]
     allowed: tuple[bytes, ...]
     applied: Callable[[int], None] = lambda seq: None
-    """Called behind each record with its seq, from whatever thread: so it is known how far a batch came that nobody
-    waited for to its end."""
+    """Called after each record with its seq, from any thread. So it is known how far a batch was applied even when
+    nobody waited for its end."""
+    say: Callable[[str], None] = lambda line: None
+    known: Mapping[bytes, str] = attrs.field(factory=dict)
+    """By root: its `Sink.identities` when the rule last wrote there. A new root has no entry."""
+    shared: dict[str, Any] = attrs.field(factory=dict)
+    """One for all sinks that a process opens for its rules: for what they have in common."""
+    spares: bool = False
+    """True: a directory that is not empty is removed by a record of its own (REMOVE). A batch ends before a record that
+    would replace one (`Applied.blocked`). A sink may ignore this."""
+    flags: bool = False
+    """True: the rule carries inode flags and project ids."""
+    secret: bytes = attrs.field(default=b"", repr=False)
+    """This node's alone, and the same after restarts: nobody else can guess a name that a sink derives from it, and the
+    sink finds that name again."""
+
+
+@attrs.frozen(kw_only=True)
+class JournalContext:
+    """For journals: where the history of one replica is kept, and what this node knows of it."""
+
+    directory: bytes
+    """Absolute, of this journal alone; the directory above it must exist."""
+    known: str = ""
+    """Its `Journal.identity` when it was last open; empty for a new one."""
+    kept: Tip | None = None
+    """A tip that was durable for certain. Where the journal ends before it, or has another frame there, opening raises
+    (3535) and changes nothing."""
+    segment_bytes: int = 64 * 1024 * 1024
+    """A segment that has reached this size is followed by a new one."""
+    reserve_bytes: int = 64 * 1024 * 1024
+    """Room to keep back for merging on a full disk; 0 for none."""
     say: Callable[[str], None] = lambda line: None
 
 
@@ -110,16 +142,16 @@ class TransportContext:
     """For transports: this node's identity, and whom it trusts.
 
     `certificate` and `key` are PEM files (the key 0600); None on a loopback-only plaintext node.
-    `peers` maps a pinned certificate fingerprint (``"sha256:<64 hex digits>"``) to the peer's name. Trust is given and
-    taken back while nodes run: a server asks `peers` at each connection, and keeps no copy.
+    `peers` maps a pinned certificate fingerprint (``"sha256:<64 hex digits>"``) to the peer's name. Trust changes while
+    nodes run: a server asks `peers` at each connection, and keeps no copy.
     """
 
     certificate: Path | None
     key: Path | None
     peers: Mapping[str, str]
     guest: Callable[[Channel, str], bool] = lambda channel, fingerprint: False
-    """Whether a peer that `peers` does not have may come in on this channel now. It has proved to own the certificate
-    with that fingerprint (lower case), and nothing else: the handler decides."""
+    """Whether a peer that `peers` does not have may come in on this channel now. It has proved that it owns the
+    certificate with that fingerprint (lower case), and nothing else: the handler decides."""
     plaintext: bool = False
     """The config allows plaintext; a transport still refuses it on any address that is not loopback."""
     say: Callable[[str], None] = lambda line: None

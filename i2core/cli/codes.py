@@ -1,4 +1,4 @@
-"""``i2 codes``: what a code means, where somebody meets it at three in the morning: at the terminal."""
+"""``i2 codes``: explains codes at the terminal, where an administrator meets them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _HEADS = {
 }
 
 
-@click.command(short_help="Say what the codes mean, and what to do.")
+@click.command(short_help="Explain the codes, and what to do about them.")
 @click.argument("numbers", metavar="[CODE]...", type=int, nargs=-1)
-@click.option("--markdown", is_flag=True, help="Print the table of docs/codes.md (or of its Chinese sibling).")
+@click.option("--markdown", is_flag=True, help="Print the table of docs/codes.md (or of its Chinese twin).")
 @json_option
 def codes(numbers: tuple[int, ...], markdown: bool) -> None:
-    """Say what these codes mean, their usual cause, and what to do; without CODE all of them.
+    """Explain these codes: meaning, usual cause, next step. Without CODE, explain all of them.
 
-    3519 to 3591 are the manual's numbers, those from 3600 on are ours. I2_LANG=zh shows the Chinese texts; --json has
-    both.
+    Numbers 3519 to 3591 are those of the manual; those from 3600 on are added by i2core.
+    I2_LANG=zh shows the Chinese texts; --json has both.
     """
     known = {int(code) for code in Code}
     if unknown := [number for number in numbers if number not in known]:

@@ -1,6 +1,6 @@
 """Command groups that import a command's module only when that command runs.
 
-`i2 --help` and shell completion must answer at once, while single commands need trio, TLS or an HTTP client.
+`i2 --help` and shell completion must answer at once, while some commands need trio, TLS or an HTTP client.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 
 class LazyGroup(click.Group):
@@ -20,7 +21,7 @@ class LazyGroup(click.Group):
         self.commands_at = commands_at
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order in which a reader should meet them."""
+        """The names, in the order of the help."""
         return list(self.commands_at)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -35,3 +36,12 @@ class LazyGroup(click.Group):
         """The list of commands in the help, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self.commands_at.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands and options for a shell, without importing any command."""
+        commands = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in self.commands_at.items()
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)

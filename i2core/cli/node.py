@@ -1,5 +1,5 @@
-"""``i2 node``: the daemon of this host, its identity, its peers (`pairing`), its
-logbook (`log`), and what the host can do."""
+"""``i2 node``: the daemon of this host, its identity, its peers (`pairing`), its log
+(`log`), and the capabilities of the host (`doctor`)."""
 
 from __future__ import annotations
 
@@ -8,60 +8,63 @@ from typing import TYPE_CHECKING
 
 import click
 
+from i2core.cli.completion import files
 from i2core.cli.log import log
 from i2core.cli.output import document, json_option, table, wants_json
 from i2core.cli.pairing import join, peers, revoke, token
 from i2core.cli.words import words
 
 if TYPE_CHECKING:
-    from i2core.node.doctor import Finding
+    from i2core.node.daemon.doctor import Finding
 
 _CONFIG_HELP = "Config file of the node.  [default: /etc/i2/node.toml]"
 
 
 def _config_path(given: str | None) -> Path:
-    from i2core.node.place import DEFAULT_CONFIG
+    from i2core.node.daemon.paths import DEFAULT_CONFIG
 
     return Path(given) if given else DEFAULT_CONFIG
 
 
-@click.group(short_help="Run the daemon; show its identity, its peers, what this host can do.")
+@click.group(short_help="Run the daemon; show identity, peers, host capabilities.")
 def node() -> None:
-    """Run the daemon of this host; show its identity, its peers, what this host can do."""
+    """Run the daemon of this host; show its identity, its peers, and the host's capabilities."""
 
 
 @node.command()
-@click.option("--config", "config_file", metavar="FILE", help=_CONFIG_HELP)
+@click.option("--config", "config_file", metavar="FILE", shell_complete=files, help=_CONFIG_HELP)
 def run(config_file: str | None) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C.
 
-    All mistakes of the config are reported at once, before anything is changed (exit code 2). Each rule lives on
-    its own: one that stops with an error leaves the others running, and `i2 rule start` starts it again. One line
-    for each thing that happens goes to stderr, and as JSON to STATE_DIR/log/node.jsonl.
+    All mistakes of the config are reported at once, before anything is changed (exit code 2). Each rule is
+    independent: when one stops with an error, the others keep running, and `i2 rule start` starts it again. Each
+    event is logged as one line on stderr, and as JSON in STATE_DIR/log/node.jsonl.
     """
     import trio
 
     from i2core.config.load import load
-    from i2core.node.ports import check_ports
-    from i2core.node.supervisor import run_node
+    from i2core.node.daemon.ports import check_ports
+    from i2core.node.daemon.supervisor import run_node
+    from i2core.posix.descriptors import raise_limit
     from i2core.registry import Registry
 
+    raise_limit()
     registry = Registry.load()
     config = load(_config_path(config_file), registry, look_further=check_ports)
     trio.run(run_node, config, registry)
 
 
 @node.command("id", short_help="Print this node's name and fingerprint.")
-@click.option("--config", "config_file", metavar="FILE", help=_CONFIG_HELP)
+@click.option("--config", "config_file", metavar="FILE", shell_complete=files, help=_CONFIG_HELP)
 @json_option
 def id_(config_file: str | None) -> None:
-    """Print this node's name and fingerprint; make its key first if it has none.
+    """Print this node's name and fingerprint; create its key first if it has none.
 
-    The fingerprint goes into the config of the nodes that are to trust this one. Only the [node] table of the
+    Add the fingerprint to the config of each node that must trust this one. Only the [node] table of the
     config is read, so this works before the peers are filled in.
     """
-    from i2core.node.identity import Identity
-    from i2core.node.place import node_place
+    from i2core.node.daemon.paths import node_place
+    from i2core.node.pairing.identity import Identity
 
     place = node_place(_config_path(config_file))
     identity = Identity.load_or_create(place.state_dir, place.name)
@@ -76,16 +79,22 @@ for _command in (log, token, join, peers, revoke):
 
 
 @node.command()
-@click.option("--config", "config_file", metavar="FILE", help="Look at the sources and places of this config.")
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    shell_complete=files,
+    help="Check the sources and directories of this config.",
+)
 @json_option
 def doctor(config_file: str | None) -> None:
-    """Tell what this host can and cannot do, and what to do about it.
+    """Show what works on this host, what does not, and why.
 
-    Looks at the captures for the config's sources (without --config: for /), privileges, limits, system calls and
+    Checks the captures for the config's sources (without --config: for /), privileges, limits, system calls and
     plugins. Reads only. Exit code 0 when a rule could run here, 1 when not.
     """
     from i2core.config.load import load
-    from i2core.node.doctor import examine
+    from i2core.node.daemon.doctor import examine
     from i2core.registry import Registry
 
     registry = Registry.load()

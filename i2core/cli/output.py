@@ -1,11 +1,11 @@
-"""Where a command's words go: one JSON document or human lines on stdout, everything else on stderr.
+"""Output of commands: one JSON document or lines for people on stdout, everything else on stderr.
 
-File names are hostile: what reaches a terminal has its control characters escaped, what reaches a program is
-ASCII JSON.
+File names are hostile: control characters are escaped for a terminal, and programs get ASCII JSON.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def json_option(command: Command) -> Command:
-    """Gives a command ``--json``; `wants_json` tells whether it was given."""
+    """Gives a command ``--json``; `wants_json` returns whether it was given."""
 
     def note(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
         context.meta[_JSON] = value
@@ -36,7 +36,7 @@ def json_option(command: Command) -> Command:
         expose_value=False,
         is_eager=True,
         callback=note,
-        help="Print one JSON document on stdout; progress and words go to stderr.",
+        help="Print one JSON document on stdout; progress and messages go to stderr.",
     )(command)
 
 
@@ -46,12 +46,20 @@ def wants_json(context: click.Context | None = None) -> bool:
 
 
 def document(value: Any) -> None:
-    """Prints the command's one JSON document. Bytes that are no UTF-8 stay as lone surrogates (``\\udcXX``)."""
+    """Prints the command's one JSON document. Bytes that are not UTF-8 stay as lone surrogates (``\\udcXX``)."""
     click.echo(json.dumps(value, indent=2))
 
 
-def shown(text: str) -> str:
-    """`text` fit for a terminal line: control characters and bytes that are no UTF-8 as backslash escapes."""
+def say(line: str) -> None:
+    """Prints a message for a person on stderr. A stderr that cannot be written to does not change the command's
+    outcome."""
+    with contextlib.suppress(OSError):
+        click.echo(f"i2: {line}", err=True)
+
+
+def printable(text: str) -> str:
+    """`text` made safe for a terminal line: control characters and bytes that are not UTF-8 become backslash
+    escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
@@ -67,30 +75,39 @@ def size(count: int) -> str:
     return f"{value / 1000:.1f} TB"
 
 
-_FOLDED_COLUMNS = 30
-"""The widest column of a table keeps at least so much of a terminal's width."""
+_FOLDED_COLUMNS = 24
+"""The least width of the widest column of a table."""
+_GAP = 2
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints aligned columns on stdout. On a terminal that is too narrow the widest column folds, and no other gives
-    way. Never wraps when stdout is no terminal, so that grep and cut work."""
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, spare: Sequence[str] = ()) -> None:
+    """Prints aligned columns on stdout. On a terminal that is too narrow, the columns `spare` are omitted one by one,
+    in their order; then the cells of the widest column are wrapped; then those of all columns. Nothing is wrapped or
+    omitted when stdout is not a terminal, so that grep and cut work."""
     from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(heads))
-    cells = [[shown(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(heads, *cells, strict=True)]
-    widest = widths.index(max(widths))
-    for number, head in enumerate(heads):
-        drawn.add_column(head, no_wrap=number != widest, overflow="fold")
-    for row in cells:
-        drawn.add_row(*map(Text, row))
+    columns = [[head, *map(printable, cells)] for head, *cells in zip(heads, *rows, strict=True)]
+    widths = [max(map(cell_len, column)) for column in columns]
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000, highlight=False)
-    if sys.stdout.isatty():
-        others = sum(width + 2 for width in widths) - widths[widest]
-        console.width = max(console.width, others + min(widths[widest], _FOLDED_COLUMNS))
+
+    def missing() -> int:
+        """How many terminal cells the table is too wide, even with the widest column wrapped."""
+        widest = max(widths, default=0)
+        return sum(widths) + _GAP * (len(widths) - 1) - max(0, widest - _FOLDED_COLUMNS) - console.width
+
+    for head in spare:
+        number = next((n for n, column in enumerate(columns) if column[0] == head), None)
+        if number is not None and missing() > 0:
+            del columns[number], widths[number]
+    tight, widest_at = missing() > 0, widths.index(max(widths))
+    drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold", show_header=any(heads))
+    for number, column in enumerate(columns):
+        drawn.add_column(column[0], no_wrap=not tight and number != widest_at, overflow="fold")
+    for cells in zip(*(column[1:] for column in columns), strict=True):
+        drawn.add_row(*map(Text, cells))
     console.print(drawn, soft_wrap=False)
 
 
@@ -99,10 +116,10 @@ def error_lines(error: I2Error) -> list[str]:
     from i2core.config.mistakes import ConfigErrors
 
     if isinstance(error, ConfigErrors):
-        return [f"i2: {words('error')}: {shown(str(mistake))}" for mistake in error.mistakes]
+        return [f"{words('error')}: {printable(str(mistake))}" for mistake in error.mistakes]
     chinese = language() == "zh"
     text = error.code.text
-    where = f"{shown(error.obj)}: " if error.obj else ""
+    where = f"{printable(error.obj)}: " if error.obj else ""
     what = text.zh if chinese else text.en
     step = error.next_step or (text.next_zh if chinese else text.next_en)
-    return [f"i2: {words('error')} {error.code.value}: {what}: {where}{shown(error.cause)} ({words('next')}: {step})"]
+    return [f"{words('error')} {error.code.value}: {what}: {where}{printable(error.cause)} ({words('next')}: {step})"]

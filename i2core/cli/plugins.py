@@ -1,4 +1,4 @@
-"""``i2 plugins``: what is installed, what is wrong with it, and whether a driver keeps its contract."""
+"""``i2 plugins``: lists the installed plugins and their problems, and checks drivers against their contracts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 import click
 
-from i2core.cli.output import document, json_option, shown, table, wants_json
+from i2core.cli.output import document, json_option, printable, say, table, wants_json
 
 if TYPE_CHECKING:
     from i2core.api import DriverSpec
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def plugins() -> None:
-    """List what is installed; check a plugin against its contract."""
+    """List the installed plugins; check a plugin against its contract."""
 
 
 @plugins.command(name="list", short_help="Show the installed plugins and their drivers.")
 @json_option
 def list_() -> None:
-    """Show the installed plugins, the drivers they offer, and what cannot be used."""
+    """Show the installed plugins, their drivers, and what cannot be used."""
     from i2core.registry import Registry
 
     registry = Registry.load()
@@ -38,7 +38,7 @@ def list_() -> None:
     ]
     table(("KIND", "DRIVER", "SUMMARY", "PLUGIN", "FROM"), sorted(rows))
     for problem in registry.problems:
-        click.echo(f"i2: {shown(str(problem))}", err=True)
+        say(printable(str(problem)))
 
 
 @plugins.command()
@@ -49,15 +49,15 @@ def list_() -> None:
     "options",
     metavar="KEY=VALUE",
     multiple=True,
-    help="An option of the driver, as in a config file; without any, the plugin's own example is taken.",
+    help="An option of the driver, as in a config file; default: the plugin's own example.",
 )
 @json_option
 @click.pass_context
 def check(context: click.Context, name: str, options: tuple[str, ...]) -> None:
-    """Hold each driver of plugin NAME to the contract of its kind.
+    """Check each driver of plugin NAME against the contract of its kind.
 
-    NAME is the plugin's, its distribution's, or that of one of its drivers. Exit code 1 when one breaks it, or when
-    the plugin cannot be used.
+    NAME is the name of the plugin, of its distribution, or of one of its drivers. Exit code 1 when a driver breaks
+    its contract, or when the plugin cannot be used.
     """
     from i2core.registry import Registry
 
@@ -80,14 +80,15 @@ def check(context: click.Context, name: str, options: tuple[str, ...]) -> None:
         )
     else:
         for result in results:
-            click.echo(f"{result.kind} {result.name}: {shown(result.cause) or 'good'}")
+            click.echo(f"{result.kind} {result.name}: {printable(result.cause) or 'good'}")
         for problem in problems:
-            click.echo(shown(str(problem)))
+            click.echo(printable(str(problem)))
     context.exit(0 if good else 1)
 
 
 def _plugin_called(registry: Registry, name: str) -> str:
-    """The plugin of that name, else the one whose distribution or driver has it; `name` itself when there is none."""
+    """The plugin of that name, else the one with a distribution or driver of that name; `name` itself when there is
+    none."""
     if any(known.name == name for known in registry.plugins) or any(p.plugin == name for p in registry.problems):
         return name
     named = {name, f"i2-{name.replace('_', '-')}"}
@@ -99,7 +100,7 @@ def _plugin_called(registry: Registry, name: str) -> str:
 
 @attrs.frozen
 class Checked:
-    """The outcome for one driver; `cause` is empty when it is good."""
+    """The result for one driver; `cause` is empty when the driver passed."""
 
     kind: str
     name: str
@@ -108,7 +109,8 @@ class Checked:
 
 
 def _check(spec: DriverSpec, options: Mapping[str, Any] | None) -> Checked:
-    """Runs the check of the driver's kind. Whatever goes wrong is the driver's fault, but for options that were given.
+    """Runs the check of the driver's kind. Every failure counts against the driver, except wrong options that the user
+    gave.
 
     Raises:
         UsageError: the given options do not fit the driver.
@@ -129,7 +131,7 @@ def _check(spec: DriverSpec, options: Mapping[str, Any] | None) -> Checked:
 
 
 def _words(error: BaseException) -> str:
-    """The first cause in one text; a failed contract has its own words, anything else is named with its class."""
+    """The first cause as one text: the message of a failed contract check, else the error with its class."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     text = str(error)
@@ -137,7 +139,7 @@ def _words(error: BaseException) -> str:
 
 
 def _options(given: tuple[str, ...]) -> dict[str, Any] | None:
-    """``KEY=VALUE`` pairs as a config file would give them; a value that is no TOML is a text."""
+    """``KEY=VALUE`` pairs as a config file would give them; a value that is not TOML is taken as text."""
     options: dict[str, Any] = {}
     for pair in given:
         key, separator, value = pair.partition("=")
@@ -151,21 +153,21 @@ def _options(given: tuple[str, ...]) -> dict[str, Any] | None:
 
 
 def _no_drivers(registry: Registry, name: str) -> NoReturn:
-    """Says why there is nothing to check.
+    """Reports why there is nothing to check.
 
     Raises:
         UsageError: always.
     """
     from i2core.api import UsageError
-    from i2core.node.speech import said
+    from i2core.config.words import bilingual
 
     names = [entry.name for entry in registry.plugins]
     installed = ", ".join(names)
     if name in names:
-        cause = said("offers no driver", "不提供任何驱动")
+        cause = bilingual("offers no driver", "不提供任何驱动")
     else:
-        cause = said(f"not installed; installed: {installed or 'none'}", f"未安装；已安装：{installed or '无'}")
-    raise UsageError(cause, obj=f"plugin {name}", next_step=said("see i2 plugins list", "参见 i2 plugins list"))
+        cause = bilingual(f"not installed; installed: {installed or 'none'}", f"未安装；已安装：{installed or '无'}")
+    raise UsageError(cause, obj=f"plugin {name}", next_step=bilingual("see i2 plugins list", "参见 i2 plugins list"))
 
 
 def _release(entry: PluginEntry) -> str:

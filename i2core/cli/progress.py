@@ -1,7 +1,7 @@
-"""What one rule is doing, drawn while it runs: a bar and a line on a terminal, a few plain lines elsewhere.
+"""Shows the progress of one rule while it runs: a bar and a line on a terminal, a few plain lines elsewhere.
 
-Drawing happens in a worker thread: a terminal that was stopped (Ctrl-S) or a pipe that nobody reads must not hold up
-the replication.
+Output is written in a worker thread: a terminal that was stopped (Ctrl-S) or a pipe that is not read must not block
+the replication. Once the reader is gone or the disk of an output file is full, nothing more is written.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import attrs
 import trio
 
 from i2core.api import Code
-from i2core.cli.output import shown, size
+from i2core.cli.output import printable, size
 from i2core.cli.words import words
 from i2core.config.words import language
-from i2core.rule.status import RuleStatus, State
+from i2core.rule.life.status import RuleStatus, State
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 DRAW_S = 0.1
 LOOK_S = 0.5
-"""Seconds between two looks at whether there is a plain line to say."""
+"""Seconds between two checks whether a plain line is due."""
 PLAIN_S = 30.0
 """Seconds between plain lines when nothing but the figures changed."""
 RATE_S = 3.0
-"""Seconds that a rate looks back over."""
+"""Seconds over which a rate is measured."""
 LINES_KEPT = 200
 
 
@@ -42,7 +42,7 @@ class Rate:
     _samples: deque[tuple[float, int]] = attrs.field(factory=deque, init=False)
 
     def feed(self, now_s: float, count: int) -> float:
-        """Notes the counter's value; gives its growth per second."""
+        """Records the counter's value and returns its growth per second."""
         samples = self._samples
         samples.append((now_s, count))
         while len(samples) > 2 and now_s - samples[1][0] >= RATE_S:
@@ -53,7 +53,7 @@ class Rate:
 
 def eta_seconds(status: RuleStatus, bytes_per_s: float, files_per_s: float) -> float | None:
     """Seconds until the mirror is done at these rates: by bytes where there are any, else by files. None while the
-    listing has not shown how much there is, or while nothing moves."""
+    total is not listed yet, or while nothing moves."""
     if not status.listing_done:
         return None
     if status.listed_bytes:
@@ -83,26 +83,36 @@ class Progress:
     _wire: Rate = attrs.field(factory=Rate, init=False)
     _told: State | None = attrs.field(default=None, init=False)
     _told_at: float = attrs.field(default=0.0, init=False)
+    _read: bool = attrs.field(default=True, init=False)
+    """False: the reader is gone."""
 
     def say(self, rule: str, code: Code | None, line: str) -> None:
-        """Takes a log line; the next drawing shows it. Only coded lines matter to somebody who watches."""
+        """Takes a log line; the next drawing shows it. Only lines with a code are shown."""
         del rule
-        if code is not None:
+        if code is not None and self._read:
             what = f"{code.text.zh}：" if language() == "zh" else ""
-            self._lines.append(f"i2: [{code.value}] {what}{shown(line.removesuffix(f' [{code.value}]'))}")
+            self._lines.append(f"i2: [{code.value}] {what}{printable(line.removesuffix(f' [{code.value}]'))}")
 
     async def run(self) -> None:
-        """Draws until cancelled, then once more with the last figures."""
-        live = self._live() if self.stream.isatty() else None
-        with live or nullcontext():
-            try:
-                while True:
-                    # Off a terminal there is seldom anything to say, and a thread must not be woken for nothing.
-                    if live is not None or self._lines or self._is_due(time.monotonic()):
-                        await trio.to_thread.run_sync(self._draw, live, abandon_on_cancel=True)
-                    await trio.sleep(LOOK_S if live is None else DRAW_S)
-            finally:
-                self._flush(live)
+        """Draws until cancelled, then once more with the last figures. Never ends by itself."""
+        try:
+            live = self._live() if self.stream.isatty() else None
+            with live or nullcontext():
+                try:
+                    await self._draw_on(live)
+                finally:
+                    self._flush(live)
+        except OSError:
+            self._read = False
+            await trio.sleep_forever()
+
+    async def _draw_on(self, live: Live | None) -> None:
+        while True:
+            # Without a terminal a line is seldom due, and a thread must not be woken for nothing.
+            if live is not None or self._lines or self._is_due(time.monotonic()):
+                self.status.look()
+                await trio.to_thread.run_sync(self._draw, live, abandon_on_cancel=True)
+            await trio.sleep(LOOK_S if live is None else DRAW_S)
 
     def _live(self) -> Live:
         from rich.console import Console
@@ -115,7 +125,7 @@ class Progress:
         if live is not None:
             live.update(self._picture(), refresh=True)
         else:
-            self._tell()
+            self._print_line()
 
     def _flush(self, live: Live | None) -> None:
         while self._lines:
@@ -130,7 +140,7 @@ class Progress:
         state = self.status.state
         return state is not State.STOPPED and (state is not self._told or now - self._told_at >= PLAIN_S)
 
-    def _tell(self) -> None:
+    def _print_line(self) -> None:
         now, state = time.monotonic(), self.status.state
         if not self._is_due(now):
             return
@@ -145,12 +155,15 @@ class Progress:
         name = words("held" if status.held else status.state.value)
         wire = self._wire.feed(now, status.wire_bytes)
         if status.state is State.REPLICATING:
+            worse = [f"{words('skipped')} {status.skipped_count:,}"] if status.skipped_count else []
+            worse += [f"{words('doubtful')} {status.doubtful:,}"] if status.doubtful else []
+            lag_ms = (status.lag_seconds or 0.0) * 1000
             return (
                 f"{name}: {words('captured')} {status.captured:,}, {words('sent')} {status.seq:,}, "
-                f"{words('applied')} {status.applied_seq:,}, {words('lag')} {status.lag_seconds * 1000:,.0f} ms, "
-                f"{size(int(wire))}/s"
+                f"{words('applied')} {status.applied_seq:,}, {words('lag')} {lag_ms:,.0f} ms, "
+                f"{', '.join([f'{size(int(wire))}/s', *worse])}"
             )
-        # Bytes count as checked when their file is done; while a big one is under way, what is sent tells the pace.
+        # Bytes count as checked when their file is done. While a large file is sent, only the bytes sent show the pace.
         pace = max(self._checked.feed(now, status.checked_bytes), self._sent.feed(now, status.sent_bytes))
         eta = eta_seconds(status, pace, self._files.feed(now, status.checked_files))
         figures = [
@@ -163,7 +176,7 @@ class Progress:
         if eta is not None:
             figures.append(f"{words('left')} {clock(eta)}")
         if status.state in (State.ABNORMAL, State.INVALID) and status.cause:
-            figures.append(shown(status.cause))
+            figures.append(printable(status.cause))
         return f"{name} " + ", ".join(figures)
 
     def _picture(self) -> RenderableType:

@@ -1,4 +1,5 @@
-"""``i2 selftest``: does this version keep its promises? Histories of two simulated nodes, each from a seed."""
+"""``i2 selftest``: checks the guarantees of this version with histories of two simulated nodes, each made from a
+seed."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from i2core.cli.output import document, json_option, shown, wants_json
+from i2core.cli.output import document, json_option, printable, wants_json
 from i2core.cli.words import words
 
 if TYPE_CHECKING:
@@ -16,31 +17,31 @@ if TYPE_CHECKING:
 
 _LINES = 40
 _EVERY = 500
-"""Where no terminal is, a line behind so many histories."""
+"""Without a terminal, one progress line after so many histories."""
 
 
-@click.command(short_help="Play simulated disasters, and see that every promise is kept.")
+@click.command(short_help="Run simulated failures, and check every guarantee.")
 @click.option("--seeds", "count", type=click.IntRange(1), default=200, show_default=True, help="How many histories.")
 @click.option("--first", type=click.IntRange(0), default=1, show_default=True, help="The first seed.")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes.  [default: one a core]")
-@click.option("--replay", type=click.IntRange(0), metavar="SEED", help="Play one history, and print all of it.")
+@click.option("--replay", type=click.IntRange(0), metavar="SEED", help="Play one seed, and print every step.")
 @json_option
 @click.pass_context
 def selftest(context: click.Context, count: int, first: int, jobs: int, replay: int | None) -> None:
-    """Play histories of two simulated nodes with everything that can go wrong.
+    """Play histories of two simulated nodes with injected failures.
 
-    The real code of both nodes runs on a simulated clock, network, kernel and disk. Machines are killed and lose their
-    power at any step, connections break or fall silent, disks fill up, clocks jump, another work node takes over. After
-    each history the replica must equal the source, and all that was called durable must have survived. Nothing on this
-    host is touched but a directory in memory for SQLite files.
+    The real code of both nodes runs on a simulated clock, network, kernel and disk. Nodes are killed or lose
+    power at any step, connections break or hang, disks fill up, clocks jump, another work node takes over. After each
+    history the replica must equal the source, and everything that was acknowledged as durable must have survived.
+    Nothing on this host is touched except a directory in memory for SQLite files.
 
-    A seed is one history, the same on every host with the same version: a failing one is printed, and plays again with
-    --replay.
+    A seed gives one history, the same on every host with the same version. A failing seed is printed; --replay plays
+    it again.
 
     \b
     Exit codes:
-      0  every promise was kept
-      1  one was broken: the seeds are printed
+      0  every guarantee was kept
+      1  a guarantee was broken: the seeds are printed
     """
     if replay is not None:
         _replay(context, replay)
@@ -77,7 +78,7 @@ def _plain(campaign: Campaign) -> None:
 def _print_failed(failed: dict[str, Any]) -> None:
     click.echo(words("selftest_seed", seed=failed["seed"]))
     for line in (*failed["plan"], *failed["trace"][-_LINES:], *failed["violation"].splitlines()):
-        click.echo(f"  {shown(line)}")
+        click.echo(f"  {printable(line)}")
 
 
 def _replay(context: click.Context, seed: int) -> None:
@@ -89,5 +90,5 @@ def _replay(context: click.Context, seed: int) -> None:
         document(verdict)
     else:
         for line in (*verdict["plan"], *verdict["trace"], *verdict["violation"].splitlines()):
-            click.echo(shown(line))
+            click.echo(printable(line))
     context.exit(1 if verdict["violation"] else 0)

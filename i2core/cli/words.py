@@ -1,6 +1,6 @@
-"""The command line's own lines in English and Chinese.
+"""Texts of the command line in English and Chinese.
 
-Codes bring their texts in both languages (`Code.text`); here stands the rest. Help texts are English.
+The texts of codes are in `Code.text`, in both languages; all others are here. Help texts are English.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "abnormal": ("link lost, trying again", "异常"),
     "invalid": ("invalid", "失效"),
     "receiving": ("receiving", "接收"),
+    "waiting": ("waiting", "等待"),
     "held": ("held", "已暂停"),
     "files": ("files", "个文件"),
     "listed": ("listed", "已列出"),
@@ -35,15 +36,27 @@ _WORDS: dict[str, tuple[str, str]] = {
     "live": ("mirror done; replicating changes as they happen (Ctrl-C ends)", "镜像完成，正在实时复制（Ctrl-C 结束）"),
     "live_ended": (
         "ended: {captured} changes captured, {sent} records sent, {durable} durable on the replica",
-        "已结束：捕获 {captured} 个变化，发送 {sent} 条记录，{durable} 条已在灾备端落盘",
+        "已结束：捕获 {captured} 个变化，发送 {sent} 条记录，{durable} 条已在灾备机落盘",
     ),
     "behind": (
-        "ended before the last changes were durable; the next run brings them",
+        "ended before the last changes were durable; the next run sends them",
         "结束时最后的变化尚未落盘；下次运行时补上",
+    ),
+    "held_at_end": (
+        "ended while a mass delete was held; neither it nor any later change is on the replica",
+        "结束时有大批删除被暂停；该删除及其后的变化均未到达灾备机",
+    ),
+    "doubtful_at_end": (
+        "{count} objects are unverified; the next run compares them",
+        "有 {count} 个对象未能确认与源一致；下次运行时比较",
+    ),
+    "absent": (
+        "--exclude {path}: does not exist, so it excludes nothing now",
+        "--exclude {path}：不存在，目前未排除任何内容",
     ),
     "skipped": ("skipped", "已跳过"),
     "skipped_more": ("and {more} more", "另有 {more} 个"),
-    "interrupted": ("interrupted; the next run goes on from here", "已中断；下次运行从此处继续"),
+    "interrupted": ("interrupted; the next run resumes from here", "已中断；下次运行从此处继续"),
     "rule": ("rule", "规则"),
     "role": ("role", "角色"),
     "state": ("state", "状态"),
@@ -57,6 +70,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "spool": ("spool", "缓存"),
     "capture": ("capture", "捕获"),
     "cause": ("cause", "原因"),
+    "doubtful": ("unverified", "待核实"),
+    "named_in_log": ("see i2 node log --rule {rule}", "具体对象见 i2 node log --rule {rule}"),
     "work": ("work", "工作机"),
     "backup": ("backup", "灾备机"),
     "name": ("name", "名称"),
@@ -76,21 +91,25 @@ _WORDS: dict[str, tuple[str, str]] = {
     "started": ("{rule}: started", "{rule}：已启动"),
     "runs": ("{rule}: runs already ({state})", "{rule}：已在运行（{state}）"),
     "waits": (
-        "{rule}: its bandwidth limit is 0; it starts by itself when that is lifted",
+        "{rule}: its bandwidth limit is 0; it starts by itself when the limit is raised",
         "{rule}：带宽限制为 0；解除后自行启动",
     ),
     "stopped_rule": ("{rule}: stopped", "{rule}：已停止"),
     "forgotten": ("{rule}: forgotten, its targets are free", "{rule}：已遗忘，其目标目录可供其他规则使用"),
     "nothing_known": ("{rule}: never received here", "{rule}：此处从未接收过该规则"),
-    "released": ("{rule}: released, the held delete goes on", "{rule}：已放行，继续执行删除"),
+    "handed_over": (
+        "{rule}: {heir} may take over its targets",
+        "{rule}：{heir} 可以接管其目标目录",
+    ),
+    "released": ("{rule}: released, the held delete continues", "{rule}：已放行，继续执行删除"),
     "nothing_held": ("{rule}: nothing was held", "{rule}：没有暂停的删除"),
     "yes": ("yes", "是"),
     "no": ("no", "否"),
     "demo_begin": (
-        "Two nodes on this host, a work node and a backup node, joined by TLS with pinned keys. All is in {place}.",
+        "Two nodes on this host, a work node and a backup node, joined by TLS with pinned keys. Data: {place}.",
         "本机两个节点：工作机与灾备机，经固定指纹的 TLS 相连。全部数据位于 {place}。",
     ),
-    "demo_tree": ("Made a tree of {files} files to protect.", "已生成 {files} 个待保护的文件。"),
+    "demo_tree": ("Created a tree of {files} files to protect.", "已生成 {files} 个待保护的文件。"),
     "demo_mirror": (
         "First mirror done: {files} files in {seconds:.1f} s. Now a workload changes them for {span:.0f} s.",
         "首次镜像完成：{files} 个文件，用时 {seconds:.1f} 秒。现在负载将持续修改 {span:.0f} 秒。",
@@ -121,18 +140,18 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "operations": ("operations", "操作"),
     "selftest_kept": (
-        "{histories} histories ({hours} simulated hours, {steps} steps): every promise was kept; "
+        "{histories} histories ({hours} simulated hours, {steps} steps): every guarantee was kept; "
         "{rate} histories per CPU hour",
-        "{histories} 个历史（模拟 {hours} 小时，{steps} 步）：全部承诺均已兑现；每 CPU 小时 {rate} 个历史",
+        "{histories} 个历史（模拟 {hours} 小时，{steps} 步）：全部保证均成立；每 CPU 小时 {rate} 个历史",
     ),
     "selftest_failed": (
-        "{histories} histories ({hours} simulated hours, {steps} steps): {violations} broke a promise; "
+        "{histories} histories ({hours} simulated hours, {steps} steps): {violations} broke a guarantee; "
         "{rate} histories per CPU hour",
-        "{histories} 个历史（模拟 {hours} 小时，{steps} 步）：{violations} 个违背承诺；每 CPU 小时 {rate} 个历史",
+        "{histories} 个历史（模拟 {hours} 小时，{steps} 步）：{violations} 个违背保证；每 CPU 小时 {rate} 个历史",
     ),
     "selftest_seed": (
-        "seed {seed} broke a promise; play it again with: i2 selftest --replay {seed}",
-        "种子 {seed} 违背承诺；重放：i2 selftest --replay {seed}",
+        "seed {seed} broke a guarantee; play it again with: i2 selftest --replay {seed}",
+        "种子 {seed} 违背保证；重放：i2 selftest --replay {seed}",
     ),
     "doctor_ok": ("ok", "正常"),
     "doctor_no": ("no", "不可用"),

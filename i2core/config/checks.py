@@ -1,22 +1,24 @@
-"""What shows only when tables of a config are seen together: names twice, peers nobody knows, paths in each other's
-way. Each check is one sentence that an administrator would agree with."""
+"""Checks across the tables of a config: duplicate names, unknown peers, paths that overlap. Each check is one rule that
+an administrator would agree with."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from i2core.config.lines import KeyPath
 from i2core.config.model import NodeConfig, PeerEntry, Rule
+from i2core.config.mounts import mounts_here, reaches
 from i2core.config.places import beneath, nested, real
 from i2core.config.rules import PlacedRule
 from i2core.config.table import Report
-from i2core.config.values import is_loopback, not_one_of, shown
+from i2core.config.values import is_loopback, not_one_of, quoted
 from i2core.config.words import Words, both
 
 
 def check_node(config: NodeConfig, placed: Sequence[PlacedRule], report: Report, *, look_at_disk: bool) -> None:
-    """Notes all mistakes between the tables. `look_at_disk` False: symlinks are not resolved."""
+    """Reports all mistakes between the tables. `look_at_disk` False: symlinks are not resolved."""
     resolve = real if look_at_disk else lambda path: path
     if placed and config.work is None:
         for rule in placed:
@@ -25,6 +27,7 @@ def check_node(config: NodeConfig, placed: Sequence[PlacedRule], report: Report,
             )
     unique_names([(rule.path, rule.rule.name) for rule in placed], Words("rule", "规则"), report)
     _targets_apart(placed, report)
+    _own_files_out_of_reach(config, report, resolve, look_at_disk=look_at_disk)
     for rule in placed:
         peer = _peer_of(rule, config, report)
         _own_directories_outside(rule, config, report, resolve)
@@ -35,11 +38,11 @@ def check_node(config: NodeConfig, placed: Sequence[PlacedRule], report: Report,
 
 
 def unique_names(names: Iterable[tuple[KeyPath, str]], what: Words, report: Report, key: str = "name") -> None:
-    """Notes each name that stands a second time; `key` is where it stands in its table."""
+    """Reports each name that occurs a second time; `key` is its key in the table."""
     seen: set[str] = set()
     for path, name in names:
         if name and name in seen:
-            report.add((*path, key), Words(f"a second {what.en} {shown(name)}", f"重复的{what.zh} {shown(name)}"))
+            report.add((*path, key), Words(f"a second {what.en} {quoted(name)}", f"重复的{what.zh} {quoted(name)}"))
         seen.add(name)
 
 
@@ -64,29 +67,31 @@ def _pairs(placed: PlacedRule) -> Iterator[tuple[KeyPath, bytes, bytes]]:
 
 
 def _targets_apart(placed: Sequence[PlacedRule], report: Report) -> None:
-    """On one backup node no target is, or lies in, another one: each would take the other's files for orphans."""
+    """On one backup node no target may be, or lie in, another one: each rule would treat the other's files as
+    orphans."""
     seen: list[tuple[Rule, bytes]] = []
     for rule in placed:
         for path, _, target in _pairs(rule):
             for other, taken in seen:
                 if other.backup == rule.rule.backup and nested(target, taken):
                     message = Words(
-                        f"{shown(target)} and target {shown(taken)} of rule {shown(other.name)} are the same or nested",
-                        f"{shown(target)} 与规则 {shown(other.name)} 的目标 {shown(taken)} 相同或互相包含",
+                        f"{quoted(target)} and target {quoted(taken)} of rule {quoted(other.name)} "
+                        "are the same or nested",
+                        f"{quoted(target)} 与规则 {quoted(other.name)} 的目标 {quoted(taken)} 相同或互相包含",
                     )
                     report.add((*path, "target"), message)
             seen.append((rule.rule, target))
 
 
 def _source_and_target_apart(placed: PlacedRule, report: Report, resolve: Callable[[bytes], bytes]) -> None:
-    """On one host a target in its source would be replicated into itself without end."""
+    """On one host, a target beneath its source would be replicated into itself endlessly."""
     sources = [(source, resolve(source)) for _, source, _ in _pairs(placed)]
     for path, _, target in _pairs(placed):
         for source, real_source in sources:
             if nested(resolve(target), real_source):
                 message = Words(
-                    f"{shown(target)} and the source {shown(source)} are the same or nested on this host",
-                    f"{shown(target)} 与源 {shown(source)} 在本机上相同或互相包含",
+                    f"{quoted(target)} and the source {quoted(source)} are the same or nested on this host",
+                    f"{quoted(target)} 与源 {quoted(source)} 在本机上相同或互相包含",
                 )
                 report.add((*path, "target"), message)
 
@@ -96,8 +101,8 @@ def _targets_allowed(placed: PlacedRule, config: NodeConfig, report: Report, res
         return
     roots = config.backup.allow_roots
     allowed = Words(
-        "beneath " + ", ".join(shown(root) for root in roots),
-        "位于 " + "、".join(shown(root) for root in roots) + " 之下",
+        "beneath " + ", ".join(quoted(root) for root in roots),
+        "位于 " + "、".join(quoted(root) for root in roots) + " 之下",
     )
     wanted = [((*path, "target"), target) for path, _, target in _pairs(placed)]
     if placed.rule.orphans.to:
@@ -106,19 +111,19 @@ def _targets_allowed(placed: PlacedRule, config: NodeConfig, report: Report, res
         if not any(beneath(resolve(target), resolve(root)) for root in roots):
             report.add(
                 path,
-                Words(f"{shown(target)} lies outside allow_roots", f"{shown(target)} 不在 allow_roots 之内"),
+                Words(f"{quoted(target)} is outside allow_roots", f"{quoted(target)} 不在 allow_roots 之内"),
                 allowed,
             )
 
 
 def _orphans_apart(placed: PlacedRule, report: Report) -> None:
-    """What was set aside into a target would be an orphan again; and a target in there would be no replica."""
+    """A file moved into a target would be an orphan again; and a target in that directory would contain moved files."""
     to = placed.rule.orphans.to
     for _, _, target in _pairs(placed):
         if to and nested(to, target):
             message = Words(
-                f"{shown(to)} and the target {shown(target)} are the same or nested",
-                f"{shown(to)} 与目标 {shown(target)} 相同或互相包含",
+                f"{quoted(to)} and the target {quoted(target)} are the same or nested",
+                f"{quoted(to)} 与目标 {quoted(target)} 相同或互相包含",
             )
             report.add((*placed.path, "orphans", "to"), message)
 
@@ -126,7 +131,7 @@ def _orphans_apart(placed: PlacedRule, report: Report) -> None:
 def _own_directories_outside(
     placed: PlacedRule, config: NodeConfig, report: Report, resolve: Callable[[bytes], bytes]
 ) -> None:
-    """A node that replicates its own state has, with each change it sends, one more to send."""
+    """A node that replicates its own state would make a new change with each change that it sends."""
     own = {"node.state_dir": os.fsencode(config.state_dir)}
     if config.work is not None and config.work.cache_dir is not None:
         own["work.cache_dir"] = os.fsencode(config.work.cache_dir)
@@ -135,7 +140,47 @@ def _own_directories_outside(
             inside = beneath(resolve(directory), resolve(source))
             if inside and not any(beneath(directory, excluded) for excluded in placed.excludes):
                 message = Words(
-                    f"{shown(source)} holds this node's own {key} {shown(directory)}",
-                    f"{shown(source)} 包含本节点自己的 {key} {shown(directory)}",
+                    f"{quoted(source)} holds this node's own {key} {quoted(directory)}",
+                    f"{quoted(source)} 包含本节点自己的 {key} {quoted(directory)}",
                 )
-                report.add((*path, "source"), message, both(f"exclude = [{shown(directory)}]"))
+                report.add((*path, "source"), message, both(f"exclude = [{quoted(directory)}]"))
+
+
+def _own_files_out_of_reach(
+    config: NodeConfig, report: Report, resolve: Callable[[bytes], bytes], *, look_at_disk: bool
+) -> None:
+    """Every work node can write beneath an allowed directory. If the node's own files were there, a work node could use
+    a rule to make the node trust others, or to read its keys."""
+    if config.backup is None:
+        return
+    mounts = mounts_here() if look_at_disk else []
+    writable = [*config.backup.allow_roots, *(root for peer in config.backup.peers for root in peer.allow_roots)]
+    for root in dict.fromkeys(writable):
+        for what, path in _own_files(config):
+            # Both the target of a symlink and the symlink itself, which could be replaced.
+            above, name = os.path.split(path)
+            places = {resolve(path), os.path.join(resolve(above), name)}
+            if any(reaches(resolve(root), place, mounts) for place in places):
+                message = Words(
+                    f"{quoted(root)} holds this node's own {what.en} {quoted(path)}: work nodes could write it",
+                    f"{quoted(root)} 包含本节点自己的{what.zh} {quoted(path)}：工作机将可写入",
+                )
+                allowed = Words("a directory for replicas alone", "仅用于存放灾备数据的目录")
+                report.add(("backup", "allow_roots"), message, allowed)
+
+
+def _own_files(config: NodeConfig) -> Iterator[tuple[Words, bytes]]:
+    """Files that only this node may read or write."""
+    if config.state_dir != Path():
+        yield both("node.state_dir"), os.fsencode(config.state_dir)
+    if config.work is not None and config.work.cache_dir is not None:
+        yield both("work.cache_dir"), os.fsencode(config.work.cache_dir)
+    yield Words("config", "配置文件"), os.path.abspath(os.fsencode(config.path))
+    codecs = [
+        *(config.backup.keys.values() if config.backup else ()),
+        *(c for rule in config.rules for c in rule.codecs),
+    ]
+    for codec in codecs:
+        for option, value in codec.options.items():
+            if option.endswith("_file") and isinstance(value, str) and value.startswith("/"):
+                yield both(option), os.fsencode(value)

@@ -1,14 +1,14 @@
-"""Drivers named in the config: which word or table chooses which driver, and whether it is installed and takes these
-options."""
+"""Drivers named in the config: reads the word or table that chooses a driver, and checks that the driver is installed
+and accepts the options."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
 
-from i2core.api import DriverKind, DriverSpec
+from i2core.api import Code, DriverKind, DriverSpec, UsageError
 from i2core.config import values
 from i2core.config.keyfile import check_key_file
 from i2core.config.lines import KeyPath
@@ -21,21 +21,25 @@ from i2core.config.words import Words, both
 LEVELS = ("low", "medium", "high")
 
 
-class Drivers(Protocol):
-    """What loading asks the registry."""
+class InstalledDrivers(Protocol):
+    """The part of the registry that reading a config needs: whether a driver is there, and which ones else."""
 
     def driver(self, kind: DriverKind, name: str) -> DriverSpec:
         """The driver of that name; raises UsageError when there is none that works."""
 
     def names(self, kind: DriverKind) -> tuple[str, ...]:
-        """All that can be chosen."""
+        """All drivers that can be chosen."""
+
+    @property
+    def problems(self) -> Sequence[object]:
+        """The problems of plugins, each as a text for a person."""
 
 
 @attrs.frozen(kw_only=True)
 class Context:
-    """What the readers of tables share."""
+    """Context shared by the readers of tables."""
 
-    registry: Drivers
+    registry: InstalledDrivers
     report: Report
     look_at_disk: bool
 
@@ -53,18 +57,22 @@ def _named(value: object) -> DriverChoice:
 def check_choice(
     choice: DriverChoice, kind: DriverKind, place: KeyPath, context: Context, *, more: Iterable[str] = ()
 ) -> None:
-    """Notes when the driver is not there, or does not take these options. `more` are words beside the drivers."""
-    names = context.registry.names(kind)
-    if choice.name not in names:
-        what = Words(f"{kind.value} driver", f"{kind.value} 驱动")
-        wrong = not_one_of(choice.name, [*more, *names], kind=what)
-        context.report.add(place, wrong.message, wrong.allowed)
-        return
+    """Reports a driver that is missing or does not accept these options. `more` are words allowed besides drivers.
+
+    A driver whose plugin is broken is not a mistake of the config, and must not stop other rules: the rule that needs
+    it reports the problem when it starts.
+    """
     try:
         structure_options(context.registry.driver(kind, choice.name), choice.options)
     except OptionErrors as errors:
         for path, message, allowed in errors.mistakes:
             context.report.add((*place, *path), message, allowed)
+    except UsageError as error:
+        if error.code is not Code.PLUGIN_BROKEN:
+            names = context.registry.names(kind)
+            wrong = not_one_of(choice.name, [*more, *names], kind=Words(f"{kind.value} driver", f"{kind.value} 驱动"))
+            broken = "".join(f"; {problem}" for problem in context.registry.problems)
+            context.report.add(place, Words(wrong.message.en + broken, wrong.message.zh + broken), wrong.allowed)
 
 
 def driver_name(table: Table, key: str, kind: DriverKind, default: str, context: Context) -> str:
@@ -90,7 +98,7 @@ def drivers(table: Table, key: str, kind: DriverKind, context: Context) -> list[
 
 
 def capture(table: Table, context: Context) -> DriverChoice:
-    """The capture: a driver, or ``"auto"``, which is left for the rule's start to decide."""
+    """The capture: a driver, or ``"auto"``, which is resolved when the rule starts."""
     auto = DriverChoice(name="auto")
     choice = table.take("capture", _named, auto)
     if choice != auto:
@@ -117,11 +125,11 @@ def compression(table: Table, context: Context) -> DriverChoice | None:
     return choice
 
 
-def encryption(table: Table, context: Context, *, beside: Iterable[str] = ()) -> DriverChoice:
+def encryption(table: Table, context: Context, *, besides: Iterable[str] = ()) -> DriverChoice:
     """The encrypting codec of a table: `key_file` or `passphrase_file` for aesgcm, or any codec by `driver` with its
-    own options. `beside` are keys of the table that do not belong to the codec."""
+    own options. `besides` are keys of the table that do not belong to the codec."""
     table.known |= {"driver", "key_file", "passphrase_file"}
-    options: dict[str, Any] = {key: value for key, value in table.data.items() if key not in {*beside, "driver"}}
+    options: dict[str, Any] = {key: value for key, value in table.data.items() if key not in {*besides, "driver"}}
     if "driver" in table:
         table.known |= options.keys()
         choice = DriverChoice(name=table.take("driver", values.text, "aesgcm"), options=options)
@@ -129,8 +137,8 @@ def encryption(table: Table, context: Context, *, beside: Iterable[str] = ()) ->
         files = {key: value for key, value in options.items() if key in ("key_file", "passphrase_file")}
         choice = DriverChoice(name="aesgcm", options=files)
         if len(files) != 1:
-            said = Words("exactly one of both is needed", "两者必须且只能写一个")
-            table.wrong("", said, both("key_file, passphrase_file"))
+            message = Words("exactly one of the two is needed", "两者必须且只能写一个")
+            table.wrong("", message, both("key_file, passphrase_file"))
             return choice
     check_choice(choice, DriverKind.CODEC, table.path, context)
     for key in ("key_file", "passphrase_file"):

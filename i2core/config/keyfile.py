@@ -1,29 +1,29 @@
-"""Files that hold a secret: refused when others could have read it, as ssh does with its keys."""
+"""Checks files that hold a secret. A file that other users can read is refused, as ssh refuses such keys."""
 
 from __future__ import annotations
 
 import os
 import stat
 
-from i2core.config.values import Wrong, shown
+from i2core.config.values import Wrong, quoted
 from i2core.config.words import Words
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def check_key_file(path: bytes) -> None:
-    """Looks at the file without reading it.
+    """Checks the file without reading it.
 
     Raises:
-        Wrong: not there, no regular file, not readable for this process, or open to group or others.
+        Wrong: missing, not a regular file, not readable for this process, or open to group or others.
     """
-    name = shown(path)
+    name = quoted(path)
     try:
         found = os.stat(path)
     except OSError as error:
         raise Wrong(Words(f"{name} cannot be used: {error.strerror}", f"{name} 无法使用：{error.strerror}")) from None
     if not stat.S_ISREG(found.st_mode):
-        raise Wrong(Words(f"{name} is no regular file", f"{name} 不是普通文件"))
+        raise Wrong(Words(f"{name} is not a regular file", f"{name} 不是普通文件"))
     if found.st_mode & OTHERS:
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
         raise Wrong(

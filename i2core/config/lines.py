@@ -1,5 +1,5 @@
-"""On which line a key of a TOML text stands. The standard parser does not tell, and a mistake without its line is hard
-to find; so the text, already proved valid by that parser, is walked once more for nothing but the positions."""
+"""Finds the line of each key of a TOML text. The standard parser does not give lines, and a mistake without its line is
+hard to find. So the text, which that parser has accepted, is scanned once more for the positions alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SCALAR = re.compile(r"[^,\]}#\n]+")
 
 
 class Lines:
-    """Lines of all keys of one valid TOML text, from 1. Undefined for a text that `tomllib` refuses."""
+    """Lines of all keys of one valid TOML text, counted from 1. Undefined for a text that `tomllib` refuses."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -32,7 +32,7 @@ class Lines:
         self._document()
 
     def of(self, path: KeyPath) -> int:
-        """The line where this key, or this item of an array, begins; of what is not there, where its table begins."""
+        """The line where this key, or this item of an array, begins; for a missing key, the line of its table."""
         while path not in self._known:
             path = path[:-1]
         return self._known[path]
@@ -41,14 +41,14 @@ class Lines:
         return bisect_right(self._breaks, self._at - 1) + 1
 
     def _skip(self) -> str:
-        """Goes to the next character that means something, and tells which; empty at the end."""
+        """Skips blanks and comments, and returns the next character; empty at the end."""
         found = _BLANK.match(self._text, self._at)
         if found:
             self._at = found.end()
         return self._text[self._at : self._at + 1]
 
     def _note(self, path: KeyPath) -> None:
-        # The first mention counts: a table may be opened by its own header after one of its children's.
+        # The first occurrence counts: a table's own header may follow the header of one of its subtables.
         self._known.setdefault(path, self._line())
 
     def _document(self) -> None:
@@ -81,7 +81,7 @@ class Lines:
         return path
 
     def _keys(self, end: str) -> list[str]:
-        """The parts of a dotted key, up to the character `end`, which is left."""
+        """The parts of a dotted key, up to the character `end`, which is not consumed."""
         parts: list[str] = []
         while (char := self._skip()) != end:
             if char == ".":

@@ -1,6 +1,6 @@
 """From a TOML file to a `NodeConfig`, or to all of its mistakes at once. docs/config.md is the reference of the keys.
 
-Loading only looks: it reads the file, and asks the disk whether sources and key files are there. It creates nothing.
+Loading changes nothing: it reads the file, and checks on disk whether sources and key files exist.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,18 @@ import attrs
 from i2core.api import DriverKind
 from i2core.config import choices, values
 from i2core.config.checks import check_node, unique_names
-from i2core.config.choices import Context, Drivers
+from i2core.config.choices import Context, InstalledDrivers
 from i2core.config.lines import Lines
 from i2core.config.mistakes import ConfigErrors, Mistake
 from i2core.config.model import BackupRole, DriverChoice, FlushWindow, NodeConfig, PeerEntry, WorkRole
 from i2core.config.options import structure_options
-from i2core.config.places import check_target
-from i2core.config.rules import read_rule, read_window
+from i2core.config.places import beneath, check_target
+from i2core.config.rules import read_brake, read_rule, read_window
 from i2core.config.table import Report, Table
-from i2core.config.values import shown
+from i2core.config.values import quoted
 from i2core.config.words import Words, both
 
-__all__ = ["ConfigErrors", "Drivers", "Mistake", "check_target", "load", "structure_options"]
+__all__ = ["ConfigErrors", "InstalledDrivers", "Mistake", "check_target", "load", "structure_options"]
 
 DEFAULT_STATE_DIR = b"/var/lib/i2"
 MEGABYTE = 1_000_000
@@ -38,33 +38,33 @@ _LOOPBACK = both("127.0.0.1, ::1, localhost")
 
 def _plaintext_refused(address: str) -> Words:
     return Words(
-        f"plaintext is refused on {shown(address)}, which is no loopback address",
-        f"{shown(address)} 不是本机回环地址，拒绝明文传输",
+        f"plaintext is refused on {quoted(address)}, which is not a loopback address",
+        f"{quoted(address)} 不是本机回环地址，拒绝明文传输",
     )
 
 
 def load(
     path: Path,
-    registry: Drivers,
+    registry: InstalledDrivers,
     *,
     look_at_disk: bool = True,
     look_further: Callable[[NodeConfig, Report], None] | None = None,
 ) -> NodeConfig:
     """The configuration in that file.
 
-    `look_at_disk` False leaves out what depends on this host at this moment (are the sources there, are the key files
-    safe): for commands that only ask for names, and must work while a disk is missing. `look_further` notes what else
-    is wrong for who is to run it.
+    `look_at_disk` False skips the checks that depend on the current state of this host (sources exist, key files are
+    private). Commands that only need names use it, and work while a disk is missing. `look_further` reports further
+    mistakes that matter to the command that runs the node.
 
     Raises:
-        ConfigErrors: (a `UsageError`) the file cannot be read, is no TOML, or has mistakes; all of them are told.
+        ConfigErrors: (a `UsageError`) the file cannot be read, is not TOML, or has mistakes; all of them are reported.
     """
     file = str(path)
     text = _text(path, file)
     try:
         data = tomllib.loads(text)
         lines = Lines(text)
-    except ValueError as error:  # also a number of thousands of digits, which is no TOMLDecodeError
+    except ValueError as error:  # also for a number of thousands of digits, which does not raise TOMLDecodeError
         raise ConfigErrors([_syntax(file, text, str(error))]) from None
     except RecursionError:
         raise ConfigErrors([Mistake(file, 0, "", Words("is nested too deeply", "嵌套过深"))]) from None
@@ -84,16 +84,16 @@ def _text(path: Path, file: str) -> str:
         why = error.strerror or str(error)
         raise ConfigErrors([Mistake(file, 0, "", Words(f"cannot be read: {why}", f"无法读取：{why}"))]) from None
     try:
-        # Editors on Windows put a byte order mark in front, which TOML does not know.
+        # Editors on Windows start a file with a byte order mark, which TOML does not allow.
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigErrors([Mistake(file, line, "", Words("is not UTF-8", "不是 UTF-8 编码"))]) from None
 
 
-def _syntax(file: str, text: str, said: str) -> Mistake:
-    found = re.fullmatch(r"(.*) \(at (?:line ([0-9]+), column ([0-9]+)|end of document)\)", said, re.DOTALL)
-    what, line, column = found.groups() if found else (said, None, None)
+def _syntax(file: str, text: str, cause: str) -> Mistake:
+    found = re.fullmatch(r"(.*) \(at (?:line ([0-9]+), column ([0-9]+)|end of document)\)", cause, re.DOTALL)
+    what, line, column = found.groups() if found else (cause, None, None)
     if line is None:
         where = Words(", at the end of the file", "，位于文件末尾")
         return Mistake(
@@ -108,9 +108,9 @@ def _syntax(file: str, text: str, said: str) -> Mistake:
 
 
 def read_node(
-    data: Mapping[str, Any], path: Path, report: Report, registry: Drivers, *, look_at_disk: bool
+    data: Mapping[str, Any], path: Path, report: Report, registry: InstalledDrivers, *, look_at_disk: bool
 ) -> NodeConfig:
-    """The configuration as far as it is right; what is not, is in `report`."""
+    """The configuration with its valid values; mistakes are in `report`."""
     context = Context(registry=registry, report=report, look_at_disk=look_at_disk)
     top = Table(data, (), report)
     node = top.table("node")
@@ -158,20 +158,19 @@ def _backup(table: Table, context: Context) -> BackupRole:
     if not table.data.get("allow_roots"):
         table.wrong(
             "allow_roots",
-            Words(
-                "is missing: a backup node needs a directory that may be written to", "缺少：灾备机需要允许写入的目录"
-            ),
+            Words("is missing: a backup node needs a directory for replicas", "缺少：灾备机需要允许写入的目录"),
         )
     mirror_port, replication_port = _ports(table)
     cdp_dir = table.take("cdp_dir", values.directory_below_root, None)
     flush = table.table("flush")
-    peers = _peers(table, "[[backup.peer]]", lambda entry: _peer(entry, plaintext), context)
+    table.known.add("brake")
+    peers = _peers(table, "[[backup.peer]]", lambda entry: _sender(entry, plaintext, roots), context)
     keys: dict[str, DriverChoice] = {}
     entries = table.tables("key", "[[backup.key]]")
     names = [(entry.path, entry.need("rule", values.name, "")) for entry in entries]
     unique_names(names, Words("key for rule", "规则密钥"), context.report, "rule")
     for entry, (_, name) in zip(entries, names, strict=True):
-        keys[name] = choices.encryption(entry, context, beside=["rule"])
+        keys[name] = choices.encryption(entry, context, besides=["rule"])
     return BackupRole(
         listen=listen,
         allow_roots=tuple(roots),
@@ -184,6 +183,7 @@ def _backup(table: Table, context: Context) -> BackupRole:
             after_s=flush.take("after", values.duration(LEAST_FLUSH_S), 0.2),
             size=flush.take("bytes", values.size(MEGABYTE), 8 << 20),
         ),
+        brake=read_brake(table.table("brake")) if "brake" in table else None,
         peers=peers,
         keys=keys,
         cdp_dir=cdp_dir,
@@ -214,10 +214,23 @@ def _ports(table: Table) -> tuple[int, int]:
 
 
 def _peer(table: Table, unproved: bool) -> PeerEntry:
-    """Name and fingerprint; `unproved`: the latter may be left out."""
+    """Name and fingerprint; `unproved`: the fingerprint may be left out."""
     read = table.take if unproved else table.need
     found = read("fingerprint", values.fingerprint, "")
     return PeerEntry(name=table.need("name", values.name, ""), fingerprint=found or None)
+
+
+def _sender(table: Table, unproved: bool, roots: Sequence[bytes]) -> PeerEntry:
+    """A peer that sends rules; `roots` are the directories in which any such peer may write."""
+    own = table.items("allow_roots", values.directory_below_root)
+    for place, root in own:
+        if not any(beneath(root, above) for above in roots):
+            message = Words(
+                f"{quoted(root)} is outside allow_roots of [backup]",
+                f"{quoted(root)} 不在 [backup] 的 allow_roots 之内",
+            )
+            table.report.add(place, message)
+    return attrs.evolve(_peer(table, unproved), allow_roots=tuple(root for _, root in own))
 
 
 def _reached(table: Table, plaintext: bool) -> PeerEntry:
@@ -226,7 +239,7 @@ def _reached(table: Table, plaintext: bool) -> PeerEntry:
     if plaintext and address and not values.is_loopback(address):
         table.wrong("address", _plaintext_refused(address), _LOOPBACK)
     mirror, replication = _ports(table)
-    # Without a fingerprint it is trusted when it is enrolled.
+    # Without a fingerprint the peer is trusted once it is enrolled.
     return attrs.evolve(_peer(table, True), address=address, mirror_port=mirror, replication_port=replication)
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a config file, all of it at once, each with the line where it stands."""
+"""The mistakes of a config file, all reported together, each with its line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Mistake:
 
     file: str
     line: int
-    """From 1; 0 when the file as a whole is meant."""
+    """Counted from 1; 0 for the file as a whole."""
     key: str
-    """Dotted, as in docs/config.md: ``rule.mirror.verify``; empty when no key is meant."""
+    """Dotted, as in docs/config.md: ``rule.mirror.verify``; empty if the mistake belongs to no key."""
     message: Words
     allowed: Words | None = None
 
     def text(self, lang: Language) -> str:
-        """The one line that a person reads."""
+        """The mistake as one line for a person."""
         where = f"{self.file}:{self.line}" if self.line else self.file
         key = f"{self.key}: " if self.key else ""
         allowed = ""
@@ -37,7 +37,7 @@ class Mistake:
 
 
 class ConfigErrors(UsageError):
-    """A config file has mistakes; nothing was changed. `mistakes` has them in the order of their lines."""
+    """A config file has mistakes; nothing was changed. `mistakes` lists them in the order of their lines."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes = tuple(mistakes)

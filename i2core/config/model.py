@@ -19,14 +19,14 @@ class PathMapping(enum.Enum):
 
 
 class Verify(enum.Enum):
-    """What a mirror compares: size and mtime, or block hashes of the content on both ends."""
+    """How a mirror compares files: by size and mtime, or by block hashes of the content on both ends."""
 
     TIME = "time"
     STRICT = "strict"
 
 
 class OnError(enum.Enum):
-    """What an unreadable file does to a mirror."""
+    """How a mirror treats an unreadable file."""
 
     STOP = "stop"
     LOG = "log"
@@ -40,7 +40,7 @@ class First(enum.Enum):
 
 
 class OrphanAction(enum.Enum):
-    """What happens to an entry of the replica that the source no longer has, when a mirror finds it."""
+    """How a mirror treats an entry of the replica that the source no longer has."""
 
     KEEP = "keep"
     DELETE = "delete"
@@ -48,7 +48,7 @@ class OrphanAction(enum.Enum):
 
 
 class WhenFull(enum.Enum):
-    """What happens when a rule has as many automatic snapshots as it may keep."""
+    """The action when a rule has as many automatic snapshots as it may keep."""
 
     ROTATE = "rotate"
     STOP = "stop"
@@ -91,8 +91,9 @@ class Orphans:
 
 @attrs.frozen(kw_only=True)
 class Brake:
-    """`brake = { share, window, least }`: a delete of more than `share` of a rule's files and at least `least`
-    within `window_s` seconds is held at the backup node until released. A share of 1 turns the brake off."""
+    """`brake = { share, window, least }`: the backup node holds a removal until it is released, when within a day more
+    than `share` of a root's files are removed, and at least `least` files; or when nearly all files are removed without
+    a pause of `window_s` seconds. A share of 1 turns the brake off."""
 
     share: float = 0.5
     window_s: float = 60.0
@@ -119,9 +120,9 @@ class CdpRetention:
     detailed_days: int = 7
     """Days of which every change is kept."""
     daily: int = 30
-    """Merged single days behind those."""
+    """Number of merged days before those."""
     monthly: int = 12
-    """Merged spans of 30 days behind those."""
+    """Number of merged spans of 30 days before those."""
 
 
 @attrs.frozen(kw_only=True)
@@ -140,7 +141,8 @@ class BandwidthWindow:
 
 @attrs.frozen(kw_only=True)
 class Rule:
-    """One `[[rule]]`: what is protected, and how."""
+    """One `[[rule]]`: the protected paths and all options. An attribute for each key of the table, as the file has
+    them."""
 
     name: str
     backup: str
@@ -155,16 +157,19 @@ class Rule:
     """In the order in which they encode: compression before encryption."""
     orphans: Orphans = Orphans()
     brake: Brake = Brake()
+    inode_flags: bool = False
+    """True: flags of chattr(1) and project ids are replicated as well."""
     rescan_s: float = 3600.0
-    """Seconds between paced scans that find what no event tells (mmap stores); 0 turns them off."""
+    """Seconds between paced scans, which find changes without an event (mmap stores); 0 turns them off."""
     autostart: bool = True
     snapshot: SnapshotPlan | None = None
     cdp: CdpRetention | None = None
     bandwidth: tuple[BandwidthWindow, ...] = ()
     rpo_s: float | None = None
-    """The recovery point objective: an alarm when what is not durable on the replica is older than so many seconds."""
+    """The recovery point objective: an alarm is reported when the oldest change that is not durable on the replica is
+    older than so many seconds."""
     delete_target_with_rule: bool = False
-    """True: removing the rule also removes what lies beneath its targets."""
+    """True: removing the rule also removes the contents of its targets."""
 
 
 @attrs.frozen(kw_only=True)
@@ -177,13 +182,16 @@ class PeerEntry:
     address: str | None = None
     mirror_port: int = 26832
     replication_port: int = 26833
+    allow_roots: tuple[bytes, ...] = ()
+    """For a work node, on the backup node: the directories in which its rules may write; empty: all of
+    `allow_roots`."""
 
 
 @attrs.frozen(kw_only=True)
 class FlushWindow:
-    """`flush = { after, bytes }`: live records are made durable together, when the first of them has waited so long or
-    so many bytes have gathered. A shorter window means that less is sent again after a crash; each costs a sync of the
-    file system."""
+    """`flush = { after, bytes }`: live records are made durable together, once the first of them has waited so long or
+    so many bytes have gathered. With a shorter window less is sent again after a crash, but each flush syncs the file
+    system."""
 
     after_s: float = 0.2
     size: int = 8 << 20
@@ -202,11 +210,13 @@ class BackupRole:
     transport: str = "tcp"
     sink: DriverChoice = DriverChoice(name="fs")
     flush: FlushWindow = FlushWindow()
+    brake: Brake | None = None
+    """A work node cannot loosen this: of this and a rule's own brake, the stricter one applies."""
     peers: tuple[PeerEntry, ...] = ()
     keys: Mapping[str, DriverChoice] = attrs.field(factory=dict)
     """Per rule name: the encryption codec, for rules whose batches arrive encrypted."""
     cdp_dir: bytes | None = None
-    """Where the journals are kept; None: beside the replicas."""
+    """Directory of the journals; None: next to the replicas."""
 
 
 @attrs.frozen(kw_only=True)
@@ -214,14 +224,14 @@ class WorkRole:
     """`[work]`."""
 
     memory_limit: int = 256_000_000
-    """Bytes of changes kept in memory before subtrees are only marked for compare."""
+    """Most bytes of changes in memory; above it, subtrees are only marked to be compared."""
     disk_limit: int = 4_096_000_000
     cache_dir: Path | None = None
     plaintext: bool = False
     transport: str = "tcp"
     peers: tuple[PeerEntry, ...] = ()
     bandwidth: tuple[BandwidthWindow, ...] = ()
-    """Limits of the node as a whole, which its rules share."""
+    """Limits of the whole node, which its rules share."""
 
 
 @attrs.frozen(kw_only=True)
@@ -235,19 +245,9 @@ class NodeConfig:
     work: WorkRole | None = None
     rules: tuple[Rule, ...] = ()
     log_days: int = 90
-    """How long the logbook keeps its lines."""
+    """How many days the log is kept."""
     control_listen: str | None = None
-    """Where the control port listens; None: where the roles decide."""
+    """Address of the control port; None: as the roles decide."""
     control_port: int | None = None
-    """0: no control over the network; None: the roles' port."""
+    """0: no control over the network; None: the default port of the role."""
     consoles: tuple[PeerEntry, ...] = ()
-
-    @property
-    def dormant(self) -> tuple[str, ...]:
-        """Keys that are set and were checked, but that nothing carries out in this version: for the node to say so
-        at its start, lest somebody counts on them in an emergency."""
-        found = ["backup.cdp_dir"] if self.backup is not None and self.backup.cdp_dir is not None else []
-        for key in ("snapshot", "cdp", "delete_target_with_rule"):
-            if any(getattr(rule, key) for rule in self.rules):
-                found.append(f"rule.{key}")
-        return tuple(found)

@@ -1,5 +1,5 @@
-"""A driver's options: the TOML table of a rule becomes the driver's own config class, by cattrs, strictly: unknown
-keys and silent conversions are refused, and each mistake tells its key."""
+"""A driver's options: cattrs converts the TOML table of a rule into the driver's own config class. Unknown keys and
+silent conversions are refused, and each mistake names its key."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from i2core.config.values import Wrong, did_you_mean, not_one_of, wrong_type
 from i2core.config.words import Words, both, language
 
 Hook = Callable[[object, Any], Any]
-"""Turns a value into what the type says."""
+"""Converts a value to the type."""
 
 
 class OptionMistake(NamedTuple):
@@ -44,17 +44,17 @@ class OptionMistake(NamedTuple):
 
 
 class OptionErrors(UsageError):
-    """The options do not fit the driver; `mistakes` has each of them."""
+    """The options do not fit the driver; `mistakes` lists every mistake."""
 
     def __init__(self, driver: str, mistakes: tuple[OptionMistake, ...]) -> None:
         self.mistakes = mistakes
         lang = language()
-        said = []
+        texts = []
         for path, message, allowed in mistakes:
             key = f"{dotted(path)}: " if path else ""
             words = f" ({allowed.text(lang)})" if allowed else ""
-            said.append(f"{key}{message.text(lang)}{words}")
-        super().__init__("; ".join(said), obj=driver)
+            texts.append(f"{key}{message.text(lang)}{words}")
+        super().__init__("; ".join(texts), obj=driver)
 
 
 def structure_options(spec: DriverSpec, options: Mapping[str, Any]) -> Any:
@@ -67,6 +67,23 @@ def structure_options(spec: DriverSpec, options: Mapping[str, Any]) -> Any:
         return _CONVERTER.structure(options, spec.config)
     except (BaseValidationError, Wrong) as error:
         raise OptionErrors(spec.name, tuple(_mistakes(error, ()))) from None
+
+
+def named_to_peer(spec: DriverSpec) -> frozenset[str]:
+    """The options that one node may set for the other: numbers, flags, and words of a fixed list. Text and paths are
+    not sent, because they could name a file or hold a secret; each node has them in its own config."""
+    try:
+        kinds = typing.get_type_hints(spec.config)
+    except NameError:  # a type that is imported for type checkers only
+        return frozenset()
+    fields = {field.name: field.alias or field.name for field in attrs.fields(spec.config)}
+    return frozenset(alias for name, alias in fields.items() if _is_plain(kinds.get(name)))
+
+
+def _is_plain(kind: Any) -> bool:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return all(part is type(None) or _is_plain(part) for part in typing.get_args(kind))
+    return kind in (bool, int, float) or isinstance(kind, enum.EnumMeta) or _is_literal(kind)
 
 
 def _text(value: object, _: type) -> str:
@@ -89,7 +106,7 @@ def _integer(value: object, _: type) -> int:
 
 def _literal(value: object, kind: Any) -> object:
     words = typing.get_args(kind)
-    # 1 == True in Python, not in TOML.
+    # 1 equals True in Python, but not in TOML.
     if not any(value == word and type(value) is type(word) for word in words):
         raise not_one_of(value, map(str, words))
     return value
@@ -104,8 +121,8 @@ def _absolute(value: object, _: type) -> bytes:
 
 
 def _guarded(inner: Hook, kind_of_value: type | tuple[type, ...], wanted: Words) -> Hook:
-    """cattrs' own hook behind a test of the type: it would iterate over a text as over an array, and complain key by
-    key about what is no table."""
+    """cattrs' own hook after a check of the type. Without the check, cattrs would iterate over a text as over an array,
+    and would report each key of a value that is not a table."""
 
     def read(value: object, kind: Any) -> Any:
         if not isinstance(value, kind_of_value):
@@ -156,7 +173,7 @@ _CONVERTER = _strict()
 
 
 def _mistakes(error: Exception, path: KeyPath) -> Iterator[OptionMistake]:
-    """Walks the tree of errors that cattrs gives; notes on each branch tell the key or the index."""
+    """Walks the tree of errors of cattrs; the notes on each branch hold the key or the index."""
     if isinstance(error, ClassValidationError | IterableValidationError):
         placed, other = error.group_exceptions()
         for inner, note in placed:
@@ -176,7 +193,7 @@ def _mistakes(error: Exception, path: KeyPath) -> Iterator[OptionMistake]:
     elif isinstance(error, Wrong):
         yield OptionMistake(path, error.message, error.allowed)
     else:
-        # The class's own validator refused; attrs' validators hand over the attribute as their second argument.
+        # The class's own validator refused; attrs' validators have the attribute as their second argument.
         field = next((arg.name for arg in error.args[1:2] if isinstance(arg, attrs.Attribute)), None)
-        said = str(error.args[0]) if error.args else str(error)
-        yield OptionMistake((*path, field) if field else path, Words(said, f"驱动不接受：{said}"), None)
+        refusal = str(error.args[0]) if error.args else str(error)
+        yield OptionMistake((*path, field) if field else path, Words(refusal, f"驱动不接受：{refusal}"), None)

@@ -1,4 +1,4 @@
-"""One `[[rule]]` from its table to a `Rule`, with all that can be judged by looking at that rule alone."""
+"""One `[[rule]]` from its table to a `Rule`, with all checks that need only that rule."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from i2core.config.model import (
 )
 from i2core.config.places import beneath, nested
 from i2core.config.table import Table
-from i2core.config.values import Wrong, shown
+from i2core.config.values import Wrong, quoted
 from i2core.config.words import Words
 
 PATHS_EXAMPLE = 'paths = [{ source = "/…", target = "/…" }]'
@@ -41,8 +41,8 @@ HOUR_S = 3600.0
 
 @attrs.frozen
 class PlacedRule:
-    """A rule with the places of its table and of each of its pairs, for mistakes that show only beside other rules.
-    Values that were wrong are empty in it."""
+    """A rule with the key paths of its table and of each of its pairs, for checks against other rules. Wrong values are
+    empty."""
 
     rule: Rule
     path: KeyPath
@@ -51,7 +51,7 @@ class PlacedRule:
 
 
 def read_rule(table: Table, context: Context) -> PlacedRule:
-    """The rule as far as it is right; what is not, is in the context's report."""
+    """The rule with its valid values; mistakes go to the context's report."""
     mapping = table.take("mapping", values.word(PathMapping), PathMapping.ONE_TO_ONE)
     placed = list(_pairs(table, context))
     pairs = tuple(_mapped(table, mapping, placed))
@@ -69,7 +69,8 @@ def read_rule(table: Table, context: Context) -> PlacedRule:
         mirror=_mirror(table.table("mirror")),
         codecs=tuple(codec for codec in (compress, encrypt) if codec is not None),
         orphans=_orphans(table.table("orphans")),
-        brake=_brake(table.table("brake")),
+        brake=read_brake(table.table("brake")),
+        inode_flags=table.take("inode_flags", values.flag, False),
         rescan_s=table.take("rescan", values.duration(1.0, zero=True), HOUR_S),
         autostart=table.take("autostart", values.flag, True),
         rpo_s=table.take("rpo", values.duration(1.0), None),
@@ -82,7 +83,7 @@ def read_rule(table: Table, context: Context) -> PlacedRule:
     return PlacedRule(rule, table.path, tuple(place for place, _ in placed), tuple(excludes))
 
 
-# ------------------------------------------------------------------------------------------------ what and where
+# ------------------------------------------------------------------------------------------------ paths and filters
 
 
 def _pairs(table: Table, context: Context) -> Iterator[tuple[KeyPath, Pair]]:
@@ -94,14 +95,14 @@ def _pairs(table: Table, context: Context) -> Iterator[tuple[KeyPath, Pair]]:
         source = entry.need("source", values.absolute_path, b"")
         target = entry.need("target", values.directory_below_root, b"")
         if source:
-            # One watch per place: a capture could not tell to which of two nested roots a change belongs.
+            # One watch for each directory: with nested roots, a capture could not tell to which root a change belongs.
             for other in seen:
                 if nested(source, other):
-                    said = Words(
-                        f"{shown(source)} and {shown(other)} are the same or nested; use two rules",
-                        f"{shown(source)} 与 {shown(other)} 相同或互相包含；请分成两条规则",
+                    message = Words(
+                        f"{quoted(source)} and {quoted(other)} are the same or nested; use two rules",
+                        f"{quoted(source)} 与 {quoted(other)} 相同或互相包含；请分成两条规则",
                     )
-                    entry.wrong("source", said)
+                    entry.wrong("source", message)
             seen.append(source)
             if context.look_at_disk:
                 with context.report.at((*entry.path, "source")):
@@ -110,7 +111,7 @@ def _pairs(table: Table, context: Context) -> Iterator[tuple[KeyPath, Pair]]:
 
 
 def _check_source(source: bytes) -> None:
-    name = shown(source)
+    name = quoted(source)
     try:
         mode = os.stat(source).st_mode
     except FileNotFoundError:
@@ -129,7 +130,7 @@ def _mapped(table: Table, mapping: PathMapping, placed: list[tuple[KeyPath, Pair
     if len(targets) > 1:
         table.wrong(
             "paths",
-            Words("many-to-one has one target, these are several", "多对一只能有一个目标，此处有多个"),
+            Words("many-to-one needs a single target; several are given", "多对一只能有一个目标，此处有多个"),
             Words("the same target for each source", "每个源写同一个目标"),
         )
     for _, pair in placed:
@@ -143,7 +144,7 @@ def _excludes(table: Table, sources: list[bytes]) -> list[bytes]:
         with table.report.at(place):
             if all(sources) and not any(beneath(path, source) and path != source for source in sources):
                 raise Wrong(
-                    Words(f"{shown(path)} does not lie beneath a source", f"{shown(path)} 不在任何源目录之下"),
+                    Words(f"{quoted(path)} is not beneath a source", f"{quoted(path)} 不在任何源目录之下"),
                     Words("paths beneath a source of this rule", "本规则源目录之下的路径"),
                 )
             found.append(path)
@@ -161,7 +162,7 @@ def _filters(table: Table, excludes: list[bytes], context: Context) -> Iterator[
             Words("one of them", "其中之一"),
         )
     asked: dict[str, Any] = {
-        "exclude": [os.fsdecode(path) for path in excludes],
+        "exclude": [values.written(path) for path in excludes],
         "include_types": include,
         "exclude_types": exclude,
     }
@@ -172,7 +173,7 @@ def _filters(table: Table, excludes: list[bytes], context: Context) -> Iterator[
     yield from choices.drivers(table, "filters", DriverKind.FILTER, context)
 
 
-# ------------------------------------------------------------------------------------------------ how
+# ------------------------------------------------------------------------------------------------ options
 
 
 def _mirror(table: Table) -> MirrorOptions:
@@ -203,7 +204,8 @@ def _orphans(table: Table) -> Orphans:
     return Orphans(action=action, to=to, archive=archive)
 
 
-def _brake(table: Table) -> Brake:
+def read_brake(table: Table) -> Brake:
+    """`brake` of a rule, or of `[backup]`."""
     return Brake(
         share=table.take("share", values.share, 0.5),
         window_s=table.take("window", values.duration(0.001), 60.0),
@@ -229,7 +231,7 @@ def _cdp(table: Table) -> CdpRetention:
 
 
 def read_window(table: Table) -> BandwidthWindow:
-    """One `[[rule.bandwidth]]` or `[[work.bandwidth]]`, as far as it is right."""
+    """One `[[rule.bandwidth]]` or `[[work.bandwidth]]`, with its valid values."""
     days = [day for _, day in table.items("days", values.day)] if "days" in table else range(7)
     table.known.add("days")
     if table.data.get("days") == []:

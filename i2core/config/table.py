@@ -1,5 +1,5 @@
-"""A TOML table being read key by key. A wrong value is noted with its line and replaced by a stand-in, so that reading
-goes on and one run finds every mistake; a table that was read knows its keys, so what is left over is unknown."""
+"""Reads a TOML table key by key. A wrong value is reported with its line and replaced by a default, so that one run
+finds every mistake. A table records the keys that were read; all others are reported as unknown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from i2core.config.words import Words, both
 
 
 def dotted(path: KeyPath) -> str:
-    """The key as the docs write it: indexes left out, for the line already tells which one."""
+    """The key as the docs write it: without indexes, because the line already identifies the item."""
     return ".".join(part for part in path if isinstance(part, str))
 
 
@@ -27,27 +27,27 @@ class Report:
         self._tables: list[Table] = []
 
     def add(self, path: KeyPath, message: Words, allowed: Words | None = None) -> None:
-        """Notes a mistake at the key; for a key that is not there, the line of its table is told."""
+        """Adds a mistake at the key; a missing key gets the line of its table."""
         self._mistakes.append(Mistake(self.file, self._lines.of(path), dotted(path), message, allowed))
 
     @contextlib.contextmanager
     def at(self, path: KeyPath) -> Iterator[None]:
-        """Notes a `Wrong` of the block at this key and goes on behind it."""
+        """Adds a `Wrong` that the block raises as a mistake at this key, and continues after the block."""
         try:
             yield
         except Wrong as wrong:
             self.add(path, wrong.message, wrong.allowed)
 
     def opened(self, table: Table) -> None:
-        """Remembers a table, whose unknown keys `mistakes` then finds."""
+        """Registers a table, so that `mistakes` finds its unknown keys."""
         self._tables.append(table)
 
     def known_keys(self) -> set[str]:
-        """Every key that was asked for, dotted; the docs are held against it."""
+        """Every key that was read, dotted; a test compares the docs with it."""
         return {dotted((*table.path, key)) for table in self._tables for key in table.known}
 
     def mistakes(self) -> list[Mistake]:
-        """All mistakes in the order of their lines, unknown keys of all opened tables among them."""
+        """All mistakes in the order of their lines, including unknown keys of all opened tables."""
         unknown = [m for table in self._tables for m in self._unknown(table)]
         return sorted([*self._mistakes, *unknown], key=lambda m: m.line)
 
@@ -63,7 +63,7 @@ class Report:
 
 
 class Table:
-    """One table of the file; an absent one reads as empty."""
+    """One table of the file; a missing one reads as empty."""
 
     def __init__(self, data: Mapping[str, object], path: KeyPath, report: Report) -> None:
         self.data = data
@@ -76,11 +76,11 @@ class Table:
         return key in self.data
 
     def wrong(self, key: str, message: Words, allowed: Words | None = None) -> None:
-        """Notes a mistake at `key`, or at the table itself for an empty `key`."""
+        """Adds a mistake at `key`, or at the table itself for an empty `key`."""
         self.report.add((*self.path, key) if key else self.path, message, allowed)
 
     def take(self, key: str, read: Read[T], default: T) -> T:
-        """The value, or `default` when the key is absent or its value wrong."""
+        """The value, or `default` when the key is missing or its value is wrong."""
         self.known.add(key)
         if key in self.data:
             with self.report.at((*self.path, key)):
@@ -88,7 +88,7 @@ class Table:
         return default
 
     def need(self, key: str, read: Read[T], stand_in: T) -> T:
-        """The value of a key that must be there; `stand_in` after a mistake, for the rest of the reading."""
+        """The value of a required key; `stand_in` after a mistake, so that reading can continue."""
         if key not in self.data:
             self.known.add(key)
             self.wrong(key, Words("is missing", "缺少该键"))
@@ -96,7 +96,7 @@ class Table:
         return self.take(key, read, stand_in)
 
     def items(self, key: str, read: Read[T]) -> list[tuple[KeyPath, T]]:
-        """The good items of an array, each with its place; none when the key is absent."""
+        """The valid items of an array, each with its key path; none when the key is missing."""
         found: list[tuple[KeyPath, T]] = []
         for i, item in enumerate(self.take(key, _array, _NOTHING)):
             place = (*self.path, key, i)
@@ -105,12 +105,12 @@ class Table:
         return found
 
     def table(self, key: str) -> Table:
-        """The table at `key`; an empty one when it is absent or wrong."""
+        """The table at `key`; an empty one when it is missing or wrong."""
         return Table(self.take(key, _table, {}), (*self.path, key), self.report)
 
     def tables(self, key: str, example: str) -> list[Table]:
-        """The tables of an array; `example` is how one is written. What is no table is noted and left out; `Table.path`
-        of the others has their true index."""
+        """The tables of an array; `example` shows how one is written. An item that is not a table is reported and
+        skipped; `Table.path` of the others keeps their true index."""
         allowed = both(example)
         self.known.add(key)
         value = self.data.get(key, [])

@@ -1,4 +1,4 @@
-"""Durations, sizes and rates as people write them. A number without its unit is refused where it could be misread:
+"""Durations, sizes and rates as people write them. A number without its unit is refused if it is ambiguous:
 "30" could be seconds or minutes, "2M" bits or bytes.
 
 ==========  =============================================  ==========================
@@ -31,7 +31,7 @@ SIZES = {
 }
 RATES = {"bps": Fraction(1), "kbps": Fraction(10**3), "Mbps": Fraction(10**6), "Gbps": Fraction(10**9)}
 
-# The digits are bounded so that no text makes a number that a float or a 64-bit field cannot hold.
+# The number of digits is bounded, so that every accepted number fits a float and a 64-bit field.
 _AMOUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
 
 
@@ -45,12 +45,12 @@ def _parse(text: str, units: dict[str, Fraction], what: str, bare: str | None) -
             return number
         if not unit and bare is not None:
             return number * units[bare]
-    raise UsageError(f"{text!r} is no {what}: a number and one of {', '.join(units)}")
+    raise UsageError(f"{text!r} is not a valid {what}: use a number and one of {', '.join(units)}")
 
 
 def _whole(amount: Fraction, text: str, what: str) -> int:
     if amount.denominator != 1:
-        raise UsageError(f"{text!r} is no whole number of {what}")
+        raise UsageError(f"{text!r} is not a whole number of {what}")
     return amount.numerator
 
 

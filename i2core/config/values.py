@@ -1,6 +1,6 @@
-"""Readers of single values: each takes what TOML gave and returns what the model holds, or raises `Wrong`.
+"""Readers of single values: each converts a TOML value into a value of the model, or raises `Wrong`.
 
-Nothing is converted silently: ``"yes"`` is no flag, ``1`` is no text, ``"./data"`` is no path.
+Nothing is converted silently: ``"yes"`` is not a flag, ``1`` is not a text, ``"./data"`` is not a path.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import datetime
 import difflib
 import enum
 import ipaddress
-import os
 import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -26,7 +25,7 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 class Wrong(Exception):
-    """The value is not what the key takes; `allowed` says what it takes."""
+    """The value is not valid for its key; `allowed` describes the valid ones."""
 
     def __init__(self, message: Words, allowed: Words | None = None) -> None:
         super().__init__(message.en)
@@ -34,10 +33,10 @@ class Wrong(Exception):
         self.allowed = allowed
 
 
-def shown(value: object) -> str:
-    """A value in a message: quoted, control characters and stray bytes escaped, not endless."""
+def quoted(value: object) -> str:
+    """A value for a message: quoted, with control characters and stray bytes escaped, cut when too long."""
     if isinstance(value, bytes):
-        value = os.fsdecode(value)
+        value = written(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     text = repr(value)
@@ -50,30 +49,30 @@ def _kind(value: object) -> Words:
     if isinstance(value, list):
         return Words("an array", "数组")
     if isinstance(value, str):
-        return Words(f"the text {shown(value)}", f"文本 {shown(value)}")
-    return both(shown(value) if isinstance(value, bool | int | float) else str(value))
+        return Words(f"the text {quoted(value)}", f"文本 {quoted(value)}")
+    return both(quoted(value) if isinstance(value, bool | int | float) else str(value))
 
 
 def wrong_type(value: object, wanted: Words) -> Wrong:
-    """`value` is of another type than `wanted` says."""
+    """The error for a `value` that has another type than `wanted`."""
     kind = _kind(value)
     return Wrong(Words(f"wrong type: {kind.en}", f"类型错误：{kind.zh}"), wanted)
 
 
 def not_one_of(value: object, words: Iterable[str], *, kind: Words | None = None) -> Wrong:
-    """`value` is none of `words`; the nearest is proposed."""
+    """The error for a `value` that is none of `words`; the nearest word is proposed."""
     known = list(words)
     what = kind or Words("value", "值")
     near = did_you_mean(str(value), known)
     message = Words(
-        f"unknown {what.en} {shown(value)}{near.en}",
-        f"未知的{what.zh} {shown(value)}{near.zh}",
+        f"unknown {what.en} {quoted(value)}{near.en}",
+        f"未知的{what.zh} {quoted(value)}{near.zh}",
     )
     return Wrong(message, both(", ".join(known)) if known else Words("(none)", "（无）"))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> Words:
-    """A proposal to be appended to a message; empty when nothing is near."""
+    """A proposal to append to a message; empty when no word is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return Words(f", did you mean {near[0]!r}?", f"，是否指 {near[0]!r}？") if near else both("")
 
@@ -99,7 +98,7 @@ def flag(value: object) -> bool:
 
 def whole(least: int, most: int | None = None) -> Read[int]:
     """An integer from `least` to `most`, both included."""
-    allowed = Words(f"a whole number from {least} on", f"不小于 {least} 的整数")
+    allowed = Words(f"a whole number, at least {least}", f"不小于 {least} 的整数")
     if most is not None:
         allowed = Words(f"a whole number from {least} to {most}", f"{least} 到 {most} 的整数")
 
@@ -144,7 +143,7 @@ def word(kind: type[E]) -> Read[E]:
 
 
 def duration(least_s: float = 0.0, *, zero: bool = False) -> Read[float]:
-    """Seconds from ``"30s"``; at least `least_s`, or 0 when `zero` has a meaning of its own."""
+    """Seconds from ``"30s"``; at least `least_s`, or 0 if `zero` is allowed."""
     least = units.format_duration(least_s)
     more = Words(f", at least {least}", f"，不小于 {least}") if least_s else both("")
     none = Words(', or "0"', '，或 "0"') if zero else both("")
@@ -160,11 +159,11 @@ def duration(least_s: float = 0.0, *, zero: bool = False) -> Read[float]:
             try:
                 seconds = units.parse_duration(value)
             except UsageError:
-                raise Wrong(Words(f"{shown(value)} is no duration", f"{shown(value)} 不是时长"), allowed) from None
+                raise Wrong(Words(f"{quoted(value)} is not a duration", f"{quoted(value)} 不是时长"), allowed) from None
         if seconds == 0 and zero:
             return seconds
         if seconds <= 0 or seconds < least_s:
-            raise Wrong(Words(f"{shown(value)} is too short", f"{shown(value)} 太短"), allowed)
+            raise Wrong(Words(f"{quoted(value)} is too short", f"{quoted(value)} 太短"), allowed)
         return seconds
 
     return read
@@ -181,16 +180,16 @@ def size(least: int) -> Read[int]:
         try:
             size_bytes = value if isinstance(value, int) else units.parse_size(value)
         except UsageError:
-            raise Wrong(Words(f"{shown(value)} is no size", f"{shown(value)} 不是容量"), allowed) from None
+            raise Wrong(Words(f"{quoted(value)} is not a size", f"{quoted(value)} 不是容量"), allowed) from None
         if size_bytes < least:
-            raise Wrong(Words(f"{shown(value)} is too small", f"{shown(value)} 太小"), allowed)
+            raise Wrong(Words(f"{quoted(value)} is too small", f"{quoted(value)} 太小"), allowed)
         return size_bytes
 
     return read
 
 
 def rate(value: object) -> int:
-    """Bits a second from ``"2Mbps"``; 0 is a rate too."""
+    """Bits a second from ``"2Mbps"``; 0 is a valid rate."""
     allowed = Words('like "2Mbps", "512kbps" (bits a second), or "0"', '如 "2Mbps"、"512kbps"（比特每秒），或 "0"')
     if isinstance(value, int) and not isinstance(value, bool) and value == 0:
         return 0
@@ -199,7 +198,7 @@ def rate(value: object) -> int:
     try:
         return units.parse_rate(value)
     except UsageError:
-        raise Wrong(Words(f"{shown(value)} is no rate", f"{shown(value)} 不是速率"), allowed) from None
+        raise Wrong(Words(f"{quoted(value)} is not a rate", f"{quoted(value)} 不是速率"), allowed) from None
 
 
 def hours(value: object) -> tuple[int, int]:
@@ -214,7 +213,7 @@ def hours(value: object) -> tuple[int, int]:
         first, end = first_hour * 60 + first_minute, end_hour * 60 + end_minute
         if first_minute < 60 and end_minute < 60 and first < 1440 and end <= 1440 and first != end:
             return first, end
-    raise Wrong(Words(f"{shown(value)} is no span of hours", f"{shown(value)} 不是时间段"), allowed)
+    raise Wrong(Words(f"{quoted(value)} is not a span of hours", f"{quoted(value)} 不是时间段"), allowed)
 
 
 def moment(value: object) -> datetime.datetime:
@@ -225,19 +224,25 @@ def moment(value: object) -> datetime.datetime:
         try:
             found = datetime.datetime.fromisoformat(value)
         except ValueError:
-            raise Wrong(Words(f"{shown(value)} is no time", f"{shown(value)} 不是时间"), allowed) from None
+            raise Wrong(Words(f"{quoted(value)} is not a time", f"{quoted(value)} 不是时间"), allowed) from None
     if not isinstance(found, datetime.datetime):
         raise wrong_type(value, allowed)
     if found.tzinfo is not None:
-        raise Wrong(Words("a time zone is not taken here", "此处不接受时区"), allowed)
+        raise Wrong(Words("a time zone is not allowed here", "此处不接受时区"), allowed)
     return found
 
 
 # ------------------------------------------------------------------------------------------------ names, paths
 
 
+def written(path: bytes) -> str:
+    """A path as text of a config: decoded as UTF-8 in every locale, stray bytes as lone surrogates."""
+    return path.decode("utf-8", "surrogateescape")
+
+
 def absolute_path(value: object) -> bytes:
-    """An absolute path as bytes, without doubled or trailing slashes. Nothing is looked up on disk."""
+    """An absolute path as bytes, without doubled or trailing slashes: the inverse of `written`. The disk is not
+    accessed."""
     allowed = Words("an absolute path, without . and ..", "绝对路径，不含 . 和 ..")
     if not isinstance(value, str):
         raise wrong_type(value, allowed)
@@ -246,15 +251,15 @@ def absolute_path(value: object) -> bytes:
     if "\0" in value:
         raise Wrong(Words("holds a NUL character", "含有 NUL 字符"), allowed)
     if not value.startswith("/"):
-        raise Wrong(Words(f"{shown(value)} is a relative path", f"{shown(value)} 是相对路径"), allowed)
+        raise Wrong(Words(f"{quoted(value)} is a relative path", f"{quoted(value)} 是相对路径"), allowed)
     parts = [part for part in value.split("/") if part]
     if "." in parts or ".." in parts:
-        raise Wrong(Words(f"{shown(value)} holds . or ..", f"{shown(value)} 含有 . 或 .."), allowed)
-    return os.fsencode("/" + "/".join(parts))
+        raise Wrong(Words(f"{quoted(value)} holds . or ..", f"{quoted(value)} 含有 . 或 .."), allowed)
+    return ("/" + "/".join(parts)).encode("utf-8", "surrogateescape")
 
 
 def directory_below_root(value: object) -> bytes:
-    """An absolute path other than ``/``: what is written to, and cleared, must not be a whole system."""
+    """An absolute path other than ``/``: a directory that is written to and cleared must not be the whole system."""
     path = absolute_path(value)
     if path == b"/":
         raise Wrong(
@@ -264,26 +269,26 @@ def directory_below_root(value: object) -> bytes:
 
 
 def name(value: object) -> str:
-    """A name for people that is also fit for commands and for file names."""
+    """A name for people that is also safe in commands and file names."""
     allowed = Words(
-        "up to 100 bytes of printable text without / and without leading or trailing blanks, '.' or '-' in front",
+        "up to 100 printable bytes, without /, without leading or trailing blanks, not starting with '.' or '-'",
         "至多 100 字节的可见文本，不含 /，首尾无空格，不以 . 或 - 开头",
     )
     found = text(value)
-    fits = found.isprintable() and "/" not in found and found == found.strip() and len(os.fsencode(found)) <= 100
+    fits = found.isprintable() and "/" not in found and found == found.strip() and len(found.encode()) <= 100
     if not fits or found[0] in ".-":
-        raise Wrong(Words(f"{shown(found)} is no name", f"{shown(found)} 不是合法名称"), allowed)
+        raise Wrong(Words(f"{quoted(found)} is not a valid name", f"{quoted(found)} 不是合法名称"), allowed)
     return found
 
 
 def fingerprint(value: object) -> str:
-    """``sha256:`` and 64 hex digits, given back in lower case."""
+    """``sha256:`` and 64 hex digits, returned in lower case."""
     allowed = Words(
         "sha256: and 64 hex digits (i2 node id shows it)", "sha256: 加 64 位十六进制数（i2 node id 可查看）"
     )
     found = text(value)
     if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", found):
-        raise Wrong(Words(f"{shown(found)} is no fingerprint", f"{shown(found)} 不是指纹"), allowed)
+        raise Wrong(Words(f"{quoted(found)} is not a fingerprint", f"{quoted(found)} 不是指纹"), allowed)
     return found.lower()
 
 
@@ -298,9 +303,9 @@ def host(value: object) -> str:
         return str(ipaddress.ip_address(found))
     except ValueError:
         labels = found.removesuffix(".").split(".")
-        # A last label of digits alone would be a mistyped IPv4 address, no name (RFC 3696, 2).
+        # A last label of digits alone is not a host name but a mistyped IPv4 address (RFC 3696, 2).
         if len(found) > 253 or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
-            raise Wrong(Words(f"{shown(found)} is no address", f"{shown(found)} 不是地址"), allowed) from None
+            raise Wrong(Words(f"{quoted(found)} is not an address", f"{quoted(found)} 不是地址"), allowed) from None
         return found
 
 
@@ -317,7 +322,7 @@ def pattern(value: object) -> str:
     found = text(value)
     if "/" in found or "\0" in found:
         raise Wrong(
-            Words(f"{shown(found)} is no file name pattern", f"{shown(found)} 不是文件名模式"),
+            Words(f"{quoted(found)} is not a file name pattern", f"{quoted(found)} 不是文件名模式"),
             Words('like "*.doc"; whole paths belong into exclude', '如 "*.doc"；路径请写入 exclude'),
         )
     return found

@@ -1,5 +1,5 @@
-"""Texts in two languages: each message is written once in English and once in Chinese, side by side, so that neither
-can be forgotten. The environment chooses which one a person reads."""
+"""Texts in two languages: each message is written in English and in Chinese, next to each other, so that neither can be
+forgotten. The environment selects the language for people."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class Words(NamedTuple):
         return self.zh if language == "zh" else self.en
 
 
-class Spoken(str):
-    """A text in the reader's language that still knows both: for where it is told to programs as well."""
+class Bilingual(str):
+    """A text in the reader's language that keeps both languages, for reports that programs read as well."""
 
     __slots__ = ("en", "zh")
 
     en: str
     zh: str
 
-    @classmethod
-    def of(cls, en: str, zh: str) -> Spoken:
-        """The text, as the environment chooses."""
-        spoken = cls(Words(en, zh).text(language()))
-        spoken.en, spoken.zh = en, zh
-        return spoken
+
+def bilingual(en: str, zh: str) -> Bilingual:
+    """The text in the language of the environment."""
+    text = Bilingual(Words(en, zh).text(language()))
+    text.en, text.zh = en, zh
+    return text
 
 
 def both(text: str) -> Words:
-    """A text that reads the same in both languages: a list of words, an example."""
+    """A text that is the same in both languages: a list of keywords, an example."""
     return Words(text, text)
 
 

@@ -1,1 +1,1 @@
-"""The daemon of one host: supervisor, control API, identity, logbook."""
+"""A node: one host that protects files or keeps replicas. The daemon, its identity, and its control API."""

@@ -1,8 +1,9 @@
-"""A rule's life. Here lie values and pure decisions (`status`, `states`, `life`, `rpo`, `line`); the rooms:
+"""A rule, by what its packages do; each imports those to its right and those below it:
 
-    work side                                                                     backup side
-    work ──▶ live ──▶ mirror ──▶ reading          (each knows those behind it)    backup
-             live ──▶ outgoing ═══ records ═══════════════ session ═════════════▶ ═ sink
+    work side                                                                        backup side
+    work ──▶ live ──▶ repair ──▶ mirror ──▶ survey ──▶ source ──▶ catalog              backup
+                                     └────▶ outgoing ═══ records ═══ session ═════════▶ ═ sink
 
-Nothing in one side's rooms is known on the other: they meet in `i2core.wire` alone.
+`life` below all of them holds values and pure decisions: states, status, recovery point. Neither side imports the
+other: they share `i2core.wire`.
 """

@@ -1,7 +1,7 @@
-"""Conformance checks and in-memory twins: what a plugin author tests a driver with.
+"""Conformance checks for drivers, and in-memory twins of drivers, for the tests of plugin authors.
 
 One file for each kind of driver, with its `check_<kind>` and its twin; `CHECKS` finds the check of a kind. Names are
-imported when they are first used: the test of a codec need not wait for TLS, nor have it.
+imported when they are first used, so that the test of a codec need not load TLS, or have it installed.
 """
 
 from __future__ import annotations
@@ -19,23 +19,31 @@ if TYPE_CHECKING:
     from i2core.testing.codec import check_codec as check_codec
     from i2core.testing.filter import NameFilter as NameFilter
     from i2core.testing.filter import check_filter as check_filter
+    from i2core.testing.journal import check_journal as check_journal
+    from i2core.testing.memory_journal import MemoryJournal as MemoryJournal
     from i2core.testing.memory_net import MemoryNet as MemoryNet
     from i2core.testing.memory_sink import MemorySink as MemorySink
+    from i2core.testing.memory_tree import MemoryTree as MemoryTree
     from i2core.testing.sink import check_sink as check_sink
     from i2core.testing.transport import check_client_transport as check_client_transport
     from i2core.testing.transport import check_server_transport as check_server_transport
+    from i2core.testing.tree import check_tree as check_tree
 
 NAMES = {
     "capture": ("ScriptedCapture", "check_capture"),
     "checks": ("CHECKS", "Check"),
     "codec": ("XOR", "XorCodec", "check_codec"),
     "filter": ("NameFilter", "check_filter"),
+    "journal": ("check_journal",),
+    "memory_journal": ("MemoryJournal",),
     "memory_net": ("MemoryNet",),
     "memory_sink": ("MemorySink",),
+    "memory_tree": ("MemoryTree",),
     "sink": ("check_sink",),
     "transport": ("check_client_transport", "check_server_transport"),
+    "tree": ("check_tree",),
 }
-"""Module by module, what can be imported from here."""
+"""The names that can be imported from here, by module."""
 
 
 def __getattr__(name: str) -> object:

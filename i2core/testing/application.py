@@ -1,4 +1,4 @@
-"""An application for captures to watch: a process of its own, in a session of its own, that works on files.
+"""An application whose changes a capture watches: a separate process, in a session of its own, that works on files.
 
 async with open_application() as app:
     await app.do(("mkdir", b"/srv/a"), ("write", b"/srv/a/file", b"content"))
@@ -51,7 +51,7 @@ class Application:
 
 @asynccontextmanager
 async def open_application() -> AsyncIterator[Application]:
-    """Starts the child, and ends it on leaving."""
+    """Starts the child process, and ends it at the end of the body."""
     process = await trio.lowlevel.open_process(
         [sys.executable, "-I", "-X", "utf8", file_ops.__file__],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Which conformance check holds a driver of which kind to its contract: the table behind ``i2 plugins check``."""
+"""The conformance check for each kind of driver: the table behind ``i2 plugins check``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ None as options means the driver's `example`."""
 
 
 def _from(module: str, function: str) -> Check:
-    # Imported when it runs: the check of one kind needs libraries that the check of another can do without.
+    # Imported when it runs, since the check of one kind needs libraries that others do not need.
     async def check(spec: DriverSpec, options: Mapping[str, Any] | None = None) -> None:
         run: Check = getattr(importlib.import_module(f"i2core.testing.{module}"), function)
         await run(spec, options)
@@ -31,6 +31,7 @@ CHECKS: Mapping[DriverKind, Check] = MappingProxyType(
         DriverKind.CLIENT_TRANSPORT: _from("transport", "check_client_transport"),
         DriverKind.SERVER_TRANSPORT: _from("transport", "check_server_transport"),
         DriverKind.SINK: _from("sink", "check_sink"),
+        DriverKind.JOURNAL: _from("journal", "check_journal"),
     }
 )
 """The check of each kind of driver."""

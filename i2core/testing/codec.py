@@ -1,7 +1,7 @@
-"""What every codec owes: `check_codec`; and `XorCodec`, one that needs no library.
+"""`check_codec`: the contract of every codec; and `XorCodec`, which needs no library.
 
-A codec is only ever as good as what it does with bytes that it did not make: the decoder sits behind a network. So
-most of the check is damage, limits and threads.
+A decoder gets its input from the network. So most of the check is about input that no encoder made: damage, limits, and
+several threads.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ import xxhash
 
 from i2core.api import Buffer, Codec, CodecContext, DriverKind, DriverSpec, NoConfig, ProtocolError
 from i2core.config.options import structure_options
+from i2core.drivers.chain import CodecChain
 
 _HEADER, _OTHER_HEADER = b"header of the frame", b"header of another frame"
 _SEQ = 7
 _THREADS = 4
 _BOMB_BYTES = 32 << 20
 _SLACK_BYTES = 2 << 20
-"""What decoding may need beside its input and the limit: tables and windows of small size."""
+"""Memory that decoding may need in addition to its input and the limit: small tables and windows."""
 
 
 class XorCodec(Codec):
-    """Inverts every bit, and puts a checksum of payload, seq and header in front: the in-memory twin of codecs that
-    authenticate. No protection at all."""
+    """Inverts every bit, and adds a checksum of payload, seq and header: the in-memory twin of codecs that
+    authenticate. It protects nothing."""
 
     _TABLE = bytes(255 - value for value in range(256))
 
@@ -47,10 +48,10 @@ class XorCodec(Codec):
 
     def decode(self, data: Buffer, *, seq: int, header: bytes, limit: int) -> Buffer:
         if not 16 <= len(data) <= limit + 16:
-            raise ProtocolError(f"xor payload of {len(data)} bytes where {limit} are allowed")
+            raise ProtocolError(f"xor payload has {len(data)} bytes, {limit} are allowed")
         payload = bytes(memoryview(data)[16:]).translate(self._TABLE)
         if self._sum(payload, seq, header) != bytes(data[:16]):
-            raise ProtocolError("xor payload is damaged or in another place")
+            raise ProtocolError("xor payload is damaged, or belongs to another frame")
         return payload
 
 
@@ -64,7 +65,7 @@ XOR = DriverSpec(kind=DriverKind.CODEC, name="xor", summary="inverts every bit, 
 
 
 async def check_codec(spec: DriverSpec, options: Mapping[str, Any] | None = None) -> None:
-    """Holds a codec to its contract. `options` as in a config file; None takes ``spec.example``.
+    """Checks the contract of a codec. `options` as in a config file; None takes ``spec.example``.
 
     Two instances are opened, as on two nodes: what one encodes the other must decode.
 
@@ -76,7 +77,7 @@ async def check_codec(spec: DriverSpec, options: Mapping[str, Any] | None = None
     context = CodecContext(rule="check")
     async with spec.open(config, context) as sender, spec.open(config, context) as receiver:
         for codec in (sender, receiver):
-            assert isinstance(codec, Codec), f"open gave {type(codec).__name__}, which is no Codec"
+            assert isinstance(codec, Codec), f"open gave {type(codec).__name__}, which is not a Codec"
         for step in (_inverse, _bounded, _hardened, _authentic, _threads):
             await trio.to_thread.run_sync(step, sender, receiver)
 
@@ -102,6 +103,8 @@ def _encode(codec: Codec, payload: Buffer, what: str, seq: int = _SEQ) -> bytes:
     before = bytes(payload)
     encoded = bytes(codec.encode(payload, seq=seq, header=_HEADER))
     assert bytes(payload) == before, f"{what}: encode changed its input"
+    most = len(payload) + CodecChain.STAGE_OVERHEAD
+    assert len(encoded) <= most, f"{what}: encode turned {len(payload)} bytes into {len(encoded)}, {most} are allowed"
     return encoded
 
 
@@ -109,7 +112,7 @@ def _decode(codec: Codec, encoded: Buffer, what: str, *, limit: int, seq: int = 
     try:
         return bytes(codec.decode(encoded, seq=seq, header=_HEADER, limit=limit))
     except Exception as error:
-        raise AssertionError(f"{what}: decode refused what encode gave: {error!r}") from error
+        raise AssertionError(f"{what}: decode refused the output of encode: {error!r}") from error
 
 
 def _inverse(sender: Codec, receiver: Codec) -> None:
@@ -118,19 +121,21 @@ def _inverse(sender: Codec, receiver: Codec) -> None:
         for shape in (bytes, bytearray, memoryview):
             given = shape(encoded)
             decoded = _decode(receiver, given, f"{what} as {shape.__name__}", limit=len(payload))
-            assert decoded == bytes(payload), f"{what} as {shape.__name__}: decode gave other bytes than went in"
+            assert decoded == bytes(payload), (
+                f"{what} as {shape.__name__}: decode returned other bytes than were encoded"
+            )
             assert bytes(given) == encoded, f"{what}: decode changed its input"
 
 
 def _refused(codec: Codec, encoded: Buffer, what: str, *, limit: int, seq: int = _SEQ, header: bytes = _HEADER) -> bool:
-    """True when decode raises as it should; False when it gives bytes within the limit."""
+    """True when decode raises as it should; False when it returns bytes within the limit."""
     try:
         decoded = codec.decode(encoded, seq=seq, header=header, limit=limit)
     except ProtocolError:
         return True
     except Exception as error:
         raise AssertionError(f"{what}: decode raised {error!r} instead of ProtocolError") from error
-    assert len(decoded) <= limit, f"{what}: decode gave {len(decoded)} bytes where {limit} are allowed"
+    assert len(decoded) <= limit, f"{what}: decode returned {len(decoded)} bytes, {limit} are allowed"
     return False
 
 
@@ -139,14 +144,16 @@ def _bounded(sender: Codec, receiver: Codec) -> None:
         if len(payload):
             encoded = _encode(sender, payload, what)
             within = _refused(receiver, encoded, f"{what}, limit one byte too small", limit=len(payload) - 1)
-            assert within, f"{what}: decode cut the payload short instead of refusing it"
+            assert within, f"{what}: decode truncated the payload instead of refusing it"
     bomb = _encode(sender, bytes(_BOMB_BYTES), "32 MiB of zeros")
     tracing = tracemalloc.is_tracing()
     tracemalloc.start()
     try:
         tracemalloc.reset_peak()
         before, _ = tracemalloc.get_traced_memory()
-        assert _refused(receiver, bomb, "32 MiB of zeros, limit 1000", limit=1000), "32 MiB pass a limit of 1000 bytes"
+        assert _refused(receiver, bomb, "32 MiB of zeros, limit 1000", limit=1000), (
+            "32 MiB passed a limit of 1000 bytes"
+        )
         _, peak = tracemalloc.get_traced_memory()
     finally:
         if not tracing:
@@ -156,7 +163,7 @@ def _bounded(sender: Codec, receiver: Codec) -> None:
 
 
 def _damaged(encoded: bytes) -> Iterator[tuple[str, bytes]]:
-    """The message with a single bit changed, cut, or continued."""
+    """The message with a single bit changed, truncated, or extended."""
     places = sorted({*range(min(64, len(encoded))), len(encoded) // 2, *range(max(0, len(encoded) - 20), len(encoded))})
     for at in places:
         changed = bytearray(encoded)
@@ -181,7 +188,7 @@ def _hardened(sender: Codec, receiver: Codec) -> None:
 
 
 def _authentic(sender: Codec, receiver: Codec) -> None:
-    """A codec that binds the seq or the header claims to authenticate; then everything must be bound."""
+    """A codec that binds the seq or the header authenticates. Then it must bind both, and detect all damage."""
     for what, payload in _payloads():
         limit = len(payload)
         encoded = _encode(sender, payload, what)
@@ -190,7 +197,7 @@ def _authentic(sender: Codec, receiver: Codec) -> None:
         assert seq_bound == header_bound, f"{what}: of seq and header only {'seq' if seq_bound else 'header'} is bound"
         if seq_bound:
             for how, message in _damaged(encoded):
-                assert _refused(receiver, message, f"{what}, {how}", limit=limit), f"{what}, {how}: not noticed"
+                assert _refused(receiver, message, f"{what}, {how}", limit=limit), f"{what}, {how}: not detected"
 
 
 def _threads(sender: Codec, receiver: Codec) -> None:
@@ -205,7 +212,7 @@ def _threads(sender: Codec, receiver: Codec) -> None:
             seq = number * 1_000 + turn
             encoded = _encode(sender, payload, f"thread {number}", seq)
             decoded = _decode(receiver, encoded, f"thread {number}, turn {turn}", limit=len(payload), seq=seq)
-            assert decoded == payload, f"thread {number}, turn {turn}: decode gave other bytes than went in"
+            assert decoded == payload, f"thread {number}, turn {turn}: decode returned other bytes than were encoded"
 
     _run_together([partial(work, number) for number in range(_THREADS)])
 

@@ -1,4 +1,4 @@
-"""What every filter owes: `check_filter`; and `NameFilter`, which leaves out names that a test gives."""
+"""`check_filter`: the contract of every filter; and `NameFilter`, which excludes the names that a test gives it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAMES = (
 
 
 class NameFilter(Filter):
-    """Wants everything but the given names, and what is beneath directories of such a name."""
+    """Excludes the given names, and everything beneath directories with such a name."""
 
     def __init__(self, *unwanted: bytes) -> None:
         self._unwanted = frozenset(unwanted)
@@ -43,11 +43,11 @@ class NameFilter(Filter):
         async def open_name(config: NoConfig, context: FilterContext) -> AsyncIterator[Filter]:
             yield self
 
-        return DriverSpec(kind=DriverKind.FILTER, name=name, summary="leaves names out, for tests", open=open_name)
+        return DriverSpec(kind=DriverKind.FILTER, name=name, summary="excludes names, for tests", open=open_name)
 
 
 async def check_filter(spec: DriverSpec, options: Mapping[str, Any] | None = None) -> None:
-    """Holds a filter to its contract. `options` as in a config file; None takes ``spec.example``.
+    """Checks the contract of a filter. `options` as in a config file; None takes ``spec.example``.
 
     Raises:
         AssertionError: the filter breaks the contract; the message says where.
@@ -57,15 +57,18 @@ async def check_filter(spec: DriverSpec, options: Mapping[str, Any] | None = Non
     context = FilterContext(roots=ROOTS)
     async with spec.open(config, context) as asked, spec.open(config, context) as fresh:
         for filter_ in (asked, fresh):
-            assert isinstance(filter_, Filter), f"open gave {type(filter_).__name__}, which is no Filter"
+            assert isinstance(filter_, Filter), f"open gave {type(filter_).__name__}, which is not a Filter"
         questions = _questions()
         answers = {question: _ask(asked, *question) for question in questions}
-        # Answers that depend on what was asked before would differ between a mirror and live changes.
+        # If answers depended on earlier questions, they would differ between a mirror and live replication.
         questions.reverse()
-        for filter_, which in ((asked, "the same filter, asked again"), (fresh, "another one with the same options")):
+        for filter_, which in (
+            (asked, "the same filter, asked again,"),
+            (fresh, "another filter with the same options"),
+        ):
             for place, is_dir in questions:
                 now = _ask(filter_, place, is_dir)
-                assert now == answers[place, is_dir], f"{place}: {which} answered {now}, before it was {not now}"
+                assert now == answers[place, is_dir], f"{place}: {which} answered {now}, the first answer was {not now}"
 
 
 def _questions() -> list[tuple[Place, bool]]:
@@ -80,5 +83,5 @@ def _ask(filter_: Filter, place: Place, is_dir: bool) -> bool:
         answer = filter_.wants(place, is_dir)
     except Exception as error:
         raise AssertionError(f"{place}, {is_dir=}: wants raised {error!r}") from error
-    assert isinstance(answer, bool), f"{place}, {is_dir=}: wants answered {answer!r}, which is no bool"
+    assert isinstance(answer, bool), f"{place}, {is_dir=}: wants answered {answer!r}, which is not a bool"
     return answer

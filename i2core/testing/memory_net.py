@@ -1,7 +1,7 @@
-"""`MemoryNet`: a network without sockets, for tests of what runs over a transport, and the twin of every real one.
+"""`MemoryNet`: a network without sockets, for tests of code that uses a transport; the twin of every real transport.
 
-Its transports follow the same rules about pins and plaintext as real ones, but prove nothing: a node is who its
-certificate file says. Tests can take the network down, and cut what runs over it.
+Its transports have the same rules for pins and plaintext as real ones, but prove nothing: a node's certificate file is
+trusted. Tests can take the network down, and cut connections.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FIRST_PORT = 50_000
 
 
 class MemoryNet:
-    """One network of one host. Streams buffer without limit and arrive at once::
+    """A network within one host. Streams have unlimited buffers and no delay::
 
     net = MemoryNet()
     async with net.server_spec().open(NoConfig(), context) as server: ...
@@ -45,12 +45,12 @@ class MemoryNet:
 
     def __init__(self) -> None:
         self.up = True
-        """False: `connect` raises LinkError. Streams that exist go on; see `cut`."""
+        """False: `connect` raises LinkError. Existing streams continue; see `cut`."""
         self._listening: dict[int, _Listener] = {}
         self._cables: set[_Cable] = set()
 
     def cut(self) -> None:
-        """Breaks every stream; what was on its way is lost."""
+        """Breaks every stream; data in flight are lost."""
         for cable in tuple(self._cables):
             cable.cut()
 
@@ -96,7 +96,7 @@ class MemoryNet:
 
 
 class _Cable:
-    """What both ends of a connection share."""
+    """The state that both ends of a connection share."""
 
     def __init__(self, net: MemoryNet) -> None:
         self._net = net
@@ -110,7 +110,7 @@ class _Cable:
         self._net._remove(self)
 
     def release(self) -> None:
-        """Forgotten when both ends are closed."""
+        """Removes the connection when both ends are closed."""
         if all(end.closed for end in self.ends):
             self._net._remove(self)
 
@@ -119,7 +119,7 @@ _Pair = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
 
 
 class _End(trio.abc.HalfCloseableStream):
-    """One end of a connection: trio's memory stream that can also break."""
+    """One end of a connection: a memory stream of trio that can also be cut."""
 
     def __init__(self, cable: _Cable, inner: _Pair) -> None:
         self.cable = cable
@@ -127,7 +127,7 @@ class _End(trio.abc.HalfCloseableStream):
         self._inner = inner
 
     def wake(self) -> None:
-        """Makes the other end look at the cable."""
+        """Makes the other end check whether the connection was cut."""
         self._inner.send_stream.close()
 
     def _check(self) -> None:
@@ -160,7 +160,7 @@ class _End(trio.abc.HalfCloseableStream):
 
 @attrs.frozen(eq=False)
 class _Listener:
-    """A port that is open: who listens there, whom it trusts, and where its streams are served."""
+    """An open port: who listens there, whom it trusts, and who serves its streams."""
 
     channel: Channel
     handler: StreamHandler
@@ -173,7 +173,7 @@ class _Listener:
         """The name of the client with this fingerprint; None in plaintext.
 
         Raises:
-            PeerRefused: it is not trusted here.
+            PeerRefused: the client is not trusted here.
         """
         if fingerprint is None:
             return None
@@ -186,7 +186,7 @@ class _Listener:
         raise PeerRefused("the server does not trust this node")
 
     async def serve(self, stream: _End, name: str | None) -> None:
-        """Runs the handler; its failure cuts this stream and harms no other."""
+        """Runs the handler. If it fails, this stream is cut, and no other."""
         try:
             await self.handler(stream, self.channel, name)
             await stream.aclose()
@@ -222,7 +222,7 @@ class _MemoryServer(ServerTransport):
     ) -> None:
         context = self._context
         if context.plaintext and not _is_loopback(host):
-            raise UsageError("plaintext is possible on loopback addresses alone", obj=host)
+            raise UsageError("plaintext is allowed on loopback addresses only", obj=host)
         fingerprint = None if context.plaintext else _own_fingerprint(context)
         bound: dict[Channel, int] = {}
         refusal: UsageError | None = None
@@ -254,13 +254,13 @@ class _MemoryClient(ClientTransport):
         elif not self._context.plaintext:
             raise PeerRefused("no fingerprint is pinned for it", obj=peer.name)
         elif not _is_loopback(peer.host):
-            raise PeerRefused("plaintext is possible to loopback addresses alone", obj=peer.name)
+            raise PeerRefused("plaintext is allowed to loopback addresses only", obj=peer.name)
         await trio.lowlevel.checkpoint()
         listener = self._net._listening.get(peer.ports[channel])
         if listener is None or not self._net.up:
             raise LinkError("no connection", obj=peer.name)
         if (listener.fingerprint is None) != (peer.fingerprint is None):
-            raise LinkError("one side speaks plaintext, the other does not", obj=peer.name)
+            raise LinkError("one side uses plaintext, the other does not", obj=peer.name)
         if peer.fingerprint is not None and listener.fingerprint != peer.fingerprint.lower():
             raise PeerRefused("its certificate is not the pinned one", obj=peer.name)
         name = listener.admit(own)
@@ -271,7 +271,7 @@ class _MemoryClient(ClientTransport):
 
 def _own_fingerprint(context: TransportContext) -> str:
     if context.certificate is None:
-        raise UsageError("this node has no certificate to show")
+        raise UsageError("this node has no certificate")
     der = ssl.PEM_cert_to_DER_cert(context.certificate.read_text())
     return "sha256:" + hashlib.sha256(der).hexdigest()
 

@@ -1,18 +1,17 @@
-"""A replica in memory: what a `Sink` is to do, said as plainly as can be; the model for tests of real sinks."""
+"""A replica in memory: the contract of `Sink` in the simplest form; the model for tests of real sinks."""
 
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-import attrs
 import trio
 import xxhash
 
 from i2core.api import (
     BLOCK_BYTES,
-    RESERVED_PREFIX,
     Applied,
     Batch,
     Code,
@@ -28,72 +27,28 @@ from i2core.api import (
     Sink,
     SinkContext,
     UsageError,
-    xattr_digest,
 )
 from i2core.api.drivers import Ask, Seen
+from i2core.api.inode_flags import UNREAD
+from i2core.testing.memory_disk import MemoryDisk, Node, walk
 
 _NAME_BYTES = 255
 
 
+_TORN = "a part of its content could not be written"
+
+
 class _Failed(Exception):
-    """A record that cannot be applied. `path`: the place to compare, where it is not the record's own."""
+    """A record that cannot be applied. `path`: the place to compare, if it is not the record's own."""
 
     def __init__(self, cause: str, code: Code = Code.OPEN_REPLICA, *, repair: bool = True, path: bytes | None = None):
         super().__init__(cause)
         self.code, self.repair, self.path = code, repair, path
 
 
-@attrs.define(eq=False)
-class Node:
-    """One object; hard links are one node under several names."""
-
-    ino: int
-    meta: Meta
-    data: bytearray = attrs.field(factory=bytearray)
-    target: bytes = b""
-    rdev: int = 0
-    entries: dict[bytes, Node] = attrs.field(factory=dict)
-    staging: dict[bytes, Node] = attrs.field(factory=dict)
-    """Of a directory: staging files by the name that they will get."""
-
-    @property
-    def is_dir(self) -> bool:
-        return stat.S_ISDIR(self.meta.mode)
-
-    @property
-    def is_file(self) -> bool:
-        return stat.S_ISREG(self.meta.mode)
-
-
-def _walk(node: Node) -> Iterator[Node]:
-    waiting = [node]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting += node.entries.values()
-
-
-@attrs.define
-class MemoryDisk:
-    """Root directories by their absolute paths. Survives the sinks that are opened on it, as a disk does."""
-
-    roots: dict[bytes, Node] = attrs.field(factory=dict)
-    last_ino: int = 0
-
-    def node(self, meta: Meta) -> Node:
-        """A new object."""
-        self.last_ino += 1
-        return Node(self.last_ino, meta._replace(xattrs=meta.xattrs or ()))
-
-    def directory(self, path: bytes) -> Node:
-        """The root directory of this path, made when missing."""
-        if path not in self.roots:
-            self.roots[path] = self.node(Meta(stat.S_IFDIR | 0o755, 0, 0, 0))
-        return self.roots[path]
-
-
 class MemorySink(Sink):
-    """A sink on a `MemoryDisk`. All is durable at once, nothing is sparse, every owner and attribute can be set."""
+    """A sink on a `MemoryDisk`. Everything is durable at once, no file is sparse, every owner and attribute can be set.
+    It has a method for each method of the contract and for each kind of record."""
 
     owns = True
 
@@ -104,6 +59,10 @@ class MemorySink(Sink):
         self._context = context
         self._disk = disk
         self._roots = [disk.directory(root) for root in context.roots]
+        self.identities = [str(node.ino) for node in self._roots]
+        self.exchanged = any(
+            context.known.get(root, own) != own for root, own in zip(context.roots, self.identities, strict=True)
+        )
         self._staged: set[Place] = set()
         self._methods: dict[Kind, Callable[[Record], None]] = {
             Kind.CREATE: self._create,
@@ -147,11 +106,7 @@ class MemorySink(Sink):
 
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
         await trio.lowlevel.checkpoint()
-        links: dict[int, int] = {}
-        for root in self._disk.roots.values():
-            for node in _walk(root):
-                for child in node.entries.values():
-                    links[child.ino] = links.get(child.ino, 0) + 1
+        links = self._disk.links()
         answers: list[Seen] = []
         for ask in asks:
             directory = self._find(ask.place)
@@ -164,14 +119,8 @@ class MemorySink(Sink):
             answers.append(Seen(self._entry(b"", directory, links), entries, names, leftovers))
         return answers
 
-    @staticmethod
-    def _entry(name: bytes, node: Node | None, links: Mapping[int, int]) -> Entry | None:
-        if node is None:
-            return None
-        mode, uid, gid, mtime_ns, xattrs = node.meta
-        size = len(node.data) or len(node.target)
-        entry = Entry(name, mode, uid, gid, size, mtime_ns, links.get(node.ino, 1), node.ino, rdev=node.rdev)
-        return entry._replace(blocks=-(-size // 512), target=node.target, xattrs=xattr_digest(xattrs or ()))
+    def _entry(self, name: bytes, node: Node | None, links: Mapping[int, int]) -> Entry | None:
+        return None if node is None else node.entry(name, links, flags=self._context.flags)
 
     async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -180,6 +129,7 @@ class MemorySink(Sink):
         node = None if directory is None else (directory.staging if staged else directory.entries).get(name)
         if node is None or not node.is_file:
             return b""
+        node.torn = node.torn and first > 0
         data = memoryview(node.data)[first * BLOCK_BYTES : (first + count) * BLOCK_BYTES]
         digest = xxhash.xxh3_128_digest
         return b"".join(digest(data[at : at + BLOCK_BYTES]) for at in range(0, len(data), BLOCK_BYTES))
@@ -187,11 +137,23 @@ class MemorySink(Sink):
     async def tidy(self, place: Place, staged: Collection[bytes]) -> bool:
         await trio.lowlevel.checkpoint()
         directory = self._find(place)
-        stale = set() if directory is None else set(directory.staging) - set(staged)
+        if directory is None:
+            return False
+        stale = set(directory.staging) - set(staged)
         for name in stale:
-            assert directory is not None
             del directory.staging[name]
         return bool(stale)
+
+    async def unstage(self, places: Sequence[Place]) -> None:
+        await trio.lowlevel.checkpoint()
+        for place in places:
+            above, _, name = place.path.rpartition(b"/")
+            directory = self._find(Place(place.root, above))
+            if place.path and directory is not None:
+                directory.staging.pop(name, None)
+            top = self._find(place)
+            for node in () if top is None else walk(top):
+                node.staging.clear()
 
     async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
         return [await self.hashes(place, 0, most) for place in places]
@@ -199,7 +161,18 @@ class MemorySink(Sink):
     async def count(self, place: Place, limit: int) -> int:
         await trio.lowlevel.checkpoint()
         node = self._find(place)
-        return 0 if node is None else min(limit, sum(not each.is_dir for each in _walk(node)))
+        return 0 if node is None else min(limit, len({id(each) for each in walk(node) if not each.is_dir}))
+
+    async def losses(self, places: Sequence[Place], limit: int) -> list[int]:
+        await trio.lowlevel.checkpoint()
+        everywhere = Counter(id(each) for root in self._roots for each in walk(root) if not each.is_dir)
+        found: list[int] = []
+        for place in places:
+            node = self._find(place)
+            here = [] if node is None else [id(each) for each in walk(node) if not each.is_dir]
+            everywhere.subtract(here)
+            found.append(min(limit, sum(everywhere[each] == 0 for each in set(here))))
+        return found
 
     async def set_aside(self, place: Place, destination: bytes) -> None:
         await trio.lowlevel.checkpoint()
@@ -232,21 +205,21 @@ class MemorySink(Sink):
         return node
 
     def _locate(self, root: int, path: bytes) -> tuple[Node, bytes]:
-        """The directory that holds `path`, and the name in it."""
+        """The directory that contains `path`, and the name in it."""
         parts = path.split(b"/")
-        bad = any(part in (b"", b".", b"..") or part.startswith(RESERVED_PREFIX) or b"\0" in part for part in parts)
+        bad = any(part in (b"", b".", b"..") or b"\0" in part for part in parts)
         if bad or not 0 <= root < len(self._roots):
-            raise _Failed("no path that can be replicated", Code.ILLEGAL_PATH, repair=False)
+            raise _Failed("the path cannot be replicated", Code.ILLEGAL_PATH, repair=False)
         node = self._roots[root]
         for part in parts[:-1]:
             if len(part) > _NAME_BYTES:
-                raise _Failed("name too long", Code.REPLICATE_FILE, repair=False)
+                raise _Failed("name too long", Code.REPLICA_UNFIT, repair=False)
             below = node.entries.get(part)
             if below is None or not below.is_dir:
                 raise _Failed("its directory is missing")
             node = below
         if len(parts[-1]) > _NAME_BYTES:
-            raise _Failed("name too long", Code.REPLICATE_FILE, repair=False)
+            raise _Failed("name too long", Code.REPLICA_UNFIT, repair=False)
         return node, parts[-1]
 
     def _file(self, record: Record) -> Node:
@@ -255,6 +228,14 @@ class MemorySink(Sink):
         node = node or directory.entries.get(name)
         if node is None or not node.is_file:
             raise _Failed("no regular file is here")
+        return node
+
+    def _changing(self, record: Record) -> Node:
+        """The file whose content is about to change."""
+        node = self._file(record)
+        if record.offset < 0 or record.size < 0:
+            node.torn = True
+            raise _Failed("a number is negative")
         return node
 
     # -------------------------------------------------------------------------------------- the kinds
@@ -278,19 +259,19 @@ class MemorySink(Sink):
         self._staged.add(Place(record.root, record.path))
 
     def _write(self, record: Record) -> None:
-        data = self._file(record).data
+        data = self._changing(record).data
         if record.data:
             data += bytes(max(0, record.offset - len(data)))
             data[record.offset : record.offset + len(record.data)] = record.data
 
     def _punch(self, record: Record) -> None:
-        data = self._file(record).data
+        data = self._changing(record).data
         stop = min(len(data), record.offset + record.size)
         if record.offset < stop:
             data[record.offset : stop] = bytes(stop - record.offset)
 
     def _truncate(self, record: Record) -> None:
-        self._cut(self._file(record), record.size)
+        self._cut(self._changing(record), record.size)
 
     @staticmethod
     def _cut(node: Node, size: int) -> None:
@@ -302,6 +283,9 @@ class MemorySink(Sink):
         node = directory.staging.pop(name, None) or directory.entries.get(name)
         if node is None or not node.is_file:
             raise _Failed("no regular file is here")
+        if node.torn:
+            directory.staging[name] = node
+            raise _Failed(_TORN)
         self._cut(node, record.size)
         self._set(node, record.meta)
         directory.entries[name] = node
@@ -332,7 +316,7 @@ class MemorySink(Sink):
     def _mknod(self, record: Record) -> None:
         special = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
         if record.meta is None or stat.S_IFMT(record.meta.mode) not in special:
-            raise _Failed("no type of special file", Code.MESSAGE_TYPE, repair=False)
+            raise _Failed("not a type of special file", Code.MESSAGE_TYPE, repair=False)
         node = self._disk.node(record.meta)
         if stat.S_IFMT(record.meta.mode) in (stat.S_IFCHR, stat.S_IFBLK):
             node.rdev = record.size
@@ -352,7 +336,7 @@ class MemorySink(Sink):
             if there is None or there.is_dir:
                 raise _Failed("the file to link to is missing")
         elif node.is_dir:
-            raise _Failed("a directory has one name")
+            raise _Failed("a directory cannot have a second name")
         else:
             directory.entries[name] = node
 
@@ -399,7 +383,7 @@ class MemorySink(Sink):
 
     def _setattr(self, record: Record) -> None:
         if record.meta is None:
-            raise _Failed("no attributes", Code.MESSAGE_TYPE, repair=False)
+            raise _Failed("the record has no attributes", Code.MESSAGE_TYPE, repair=False)
         if record.path:
             directory, name = self._locate(record.root, record.path)
             node = directory.entries.get(name)
@@ -415,12 +399,15 @@ class MemorySink(Sink):
             return
         if stat.S_IFMT(meta.mode) != stat.S_IFMT(node.meta.mode):
             raise _Failed("an object of another type is here")
+        if node.torn:
+            raise _Failed(_TORN)
         xattrs = node.meta.xattrs if meta.xattrs is None else meta.xattrs
-        node.meta = meta._replace(xattrs=xattrs)
+        flags = node.meta.flags if meta.flags == UNREAD else meta.flags
+        node.meta = meta._replace(xattrs=xattrs, flags=flags)
 
 
 def memory_sink(disk: MemoryDisk | None = None) -> DriverSpec:
-    """The driver ``"memory"`` on this disk; on a new one when there is none."""
+    """The driver ``"memory"`` on this disk; None: on a new one."""
     kept = MemoryDisk() if disk is None else disk
 
     @asynccontextmanager

@@ -1,5 +1,5 @@
-"""Drivers that can be named and given options, but not opened: what a test of config files needs to be independent of
-the plugins that happen to be installed."""
+"""Drivers that can be named and given options, but not opened. With them, tests of config files do not depend on the
+plugins that are installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from i2core.api import DriverKind, DriverSpec, NoConfig, UsageError
 
 
 class Level(enum.Enum):
-    """Words of an option."""
+    """The values of an option."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -22,7 +22,7 @@ class Level(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Zstd:
-    """An option that is a word."""
+    """An option with a fixed set of values."""
 
     level: Level = Level.LOW
 
@@ -52,7 +52,7 @@ class Scan:
 
 
 def _never(config: Any, context: Any) -> AbstractAsyncContextManager[Any]:
-    raise AssertionError("this driver is there to be named only")
+    raise AssertionError("this driver can only be named, not opened")
 
 
 def named(kind: DriverKind, name: str, config: type = NoConfig) -> DriverSpec:
@@ -61,16 +61,17 @@ def named(kind: DriverKind, name: str, config: type = NoConfig) -> DriverSpec:
 
 
 class NamedDrivers:
-    """A registry of given drivers; without any: one of each that the sample configs name."""
+    """A registry of the given drivers; without any, of all drivers that the sample configs name."""
 
     def __init__(self, *specs: DriverSpec) -> None:
+        self.problems: tuple[object, ...] = ()
         self._specs = {(spec.kind, spec.name): spec for spec in specs or _SAMPLES}
 
     def driver(self, kind: DriverKind, name: str) -> DriverSpec:
         """The driver.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no such driver.
         """
         if (kind, name) not in self._specs:
             raise UsageError(f"no {kind.value} driver {name!r}")

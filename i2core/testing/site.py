@@ -1,4 +1,4 @@
-"""A directory of installed distributions, made on the spot: for tests of what finds and loads plugins."""
+"""A directory of installed distributions, created by a test: for tests of finding and loading plugins."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import attrs
 def i2_codecs():
     return [attrs.evolve(XOR, name={name!r})]
 """
-"""Source of a plugin that offers one good codec; ``.format(name=…)``."""
+"""Source of a plugin that offers one working codec; ``.format(name=…)``."""
 
 
 class Site:
-    """Distributions at `root`, which stands first on ``sys.path`` while the site is entered."""
+    """Distributions in `root`, which is the first entry of ``sys.path`` during the body."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -37,8 +37,8 @@ class Site:
             del sys.modules[module]
 
     def add(self, plugin: str, source: str | None = None, *, distribution: str = "", version: str = "1.0") -> str:
-        """Installs a distribution with one plugin, whose module has this source; None: a good codec of the plugin's
-        name. Gives the module's name."""
+        """Installs a distribution with one plugin, whose module has this source; None: a working codec with the
+        plugin's name. Returns the module's name."""
         distribution = distribution or f"dist-{plugin}"
         module = distribution.replace("-", "_") + "_module"
         code = CODEC_PLUGIN.format(name=plugin) if source is None else source
@@ -48,7 +48,7 @@ class Site:
         return module
 
     def add_metadata(self, distribution: str, entry_points: str, *, version: str = "1.0") -> None:
-        """Installs what pip would write about a distribution, without any module."""
+        """Installs the metadata of a distribution as pip does, without any module."""
         folder = self.root / f"{distribution.replace('-', '_')}-{version}.dist-info"
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")

@@ -1,7 +1,8 @@
-"""What both ends of a transport owe: `check_client_transport`, `check_server_transport`. The twin is `MemoryNet`.
+"""`check_client_transport`, `check_server_transport`: the contracts of both ends of a transport. The twin is
+`MemoryNet`.
 
-An end can only be judged against its other end, so each check opens a pair: the driver that it is given, and its
-counterpart. Three nodes play: a work node and a backup node that pin each other, and a stranger.
+One end can only be checked together with the other, so each check opens a pair: the given driver and its counterpart.
+There are three nodes: a work node and a backup node that pin each other, and a stranger.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from i2core.config.options import structure_options
 from i2core.registry import Registry
 
 WITHIN_S = 30.0
-"""How long one step of a check may take; what works needs milliseconds."""
+"""How long one step of a check may take; a working driver needs milliseconds."""
 
 _HERE = "127.0.0.1"
-_ELSEWHERE = "192.0.2.1"  # RFC 5737: never a loopback address, and nobody's
+_ELSEWHERE = "192.0.2.1"  # RFC 5737: never a loopback address, and never in use
 _ANY_PORTS = dict.fromkeys(DATA_CHANNELS, 0)
 _BLOCK = bytes(range(256)) * 256
 
@@ -50,7 +51,7 @@ _BLOCK = bytes(range(256)) * 256
 async def check_client_transport(
     spec: DriverSpec, options: Mapping[str, Any] | None = None, *, server: DriverSpec | None = None
 ) -> None:
-    """Holds a client transport to its contract, against `server` or the installed server of the same name.
+    """Checks the contract of a client transport, with `server` or the installed server of the same name.
 
     `options` as in a config file, for both ends; None takes ``spec.example``.
 
@@ -58,15 +59,15 @@ async def check_client_transport(
         AssertionError: the driver breaks the contract; the message says where.
         UsageError: the options do not fit, or there is no server of that name.
     """
-    assert spec.kind is DriverKind.CLIENT_TRANSPORT, f"{spec.name} is a {spec.kind.value}, no client transport"
+    assert spec.kind is DriverKind.CLIENT_TRANSPORT, f"{spec.name} is a {spec.kind.value}, not a client transport"
     server = server or Registry.load().driver(DriverKind.SERVER_TRANSPORT, spec.name)
     duties = (
         _carries_bytes,
-        _knows_when_nobody_is_there,
+        _reports_a_missing_server,
         _refuses_an_unpinned_server,
-        _tells_that_the_server_refused,
+        _reports_a_refusal,
         _reads_pins_in_any_case,
-        _keeps_plaintext_at_home,
+        _limits_plaintext_to_loopback,
     )
     await _check(spec, server, spec, options, duties)
 
@@ -74,7 +75,7 @@ async def check_client_transport(
 async def check_server_transport(
     spec: DriverSpec, options: Mapping[str, Any] | None = None, *, client: DriverSpec | None = None
 ) -> None:
-    """Holds a server transport to its contract, against `client` or the installed client of the same name.
+    """Checks the contract of a server transport, with `client` or the installed client of the same name.
 
     `options` as in a config file, for both ends; None takes ``spec.example``.
 
@@ -82,19 +83,19 @@ async def check_server_transport(
         AssertionError: the driver breaks the contract; the message says where.
         UsageError: the options do not fit, or there is no client of that name.
     """
-    assert spec.kind is DriverKind.SERVER_TRANSPORT, f"{spec.name} is a {spec.kind.value}, no server transport"
+    assert spec.kind is DriverKind.SERVER_TRANSPORT, f"{spec.name} is a {spec.kind.value}, not a server transport"
     client = client or Registry.load().driver(DriverKind.CLIENT_TRANSPORT, spec.name)
     duties = (
-        _says_who_and_where,
-        _shows_strangers_nothing,
-        _asks_anew_whom_to_trust,
-        _lets_guests_in_where_they_may,
-        _turns_away_whom_the_handler_refuses,
+        _reports_ports_and_peers,
+        _refuses_strangers,
+        _checks_trust_for_each_connection,
+        _admits_guests_only_where_allowed,
+        _closes_streams_that_the_handler_refuses,
         _survives_failing_handlers,
         _serves_all_at_once,
-        _lets_go_of_its_ports,
+        _releases_its_ports,
         _reports_a_port_in_use,
-        _listens_in_plaintext_at_home_only,
+        _listens_in_plaintext_on_loopback_only,
     )
     await _check(client, spec, spec, options, duties)
 
@@ -104,7 +105,7 @@ async def check_server_transport(
 
 @attrs.frozen(kw_only=True)
 class _Node:
-    """A node that transports can be opened for."""
+    """A node for which transports are opened."""
 
     name: str
     certificate: Path
@@ -128,7 +129,7 @@ class _Node:
 
 
 class _Stage:
-    """Both drivers, the nodes, and what the server said."""
+    """Both drivers, the nodes, and the server's log."""
 
     def __init__(self, client: DriverSpec, server: DriverSpec, configs: tuple[Any, Any], directory: Path) -> None:
         self._client, self._server = client, server
@@ -138,7 +139,7 @@ class _Stage:
         self.stranger = _Node.make(directory, "stranger")
         self.said: list[str] = []
         self.pins: dict[str, str] = {}
-        """Whom the server trusts, while it runs."""
+        """The peers that the server trusts; may change while it runs."""
 
     def client(self, node: _Node, *, plaintext: bool = False) -> AbstractAsyncContextManager[ClientTransport]:
         """The client driver as `node` would open it."""
@@ -168,7 +169,7 @@ class _Stage:
         pin: str = "",
         channels: Sequence[Channel] = DATA_CHANNELS,
     ) -> AsyncIterator[dict[Channel, int]]:
-        """The ports of a server that runs until the block ends."""
+        """Runs a server during the body; gives its ports."""
         async with self.server(plaintext=plaintext, pin=pin) as server, trio.open_nursery() as nursery:
             wanted = dict.fromkeys(channels, 0)
             ports: dict[Channel, int] = await nursery.start(server.serve, _HERE, wanted, handler)
@@ -204,12 +205,12 @@ async def _check(
 
 
 def _first_words(error: Exception) -> str:
-    """The complaint among what a nursery brought together."""
+    """The message of the first failure in an exception group."""
     if isinstance(error, ExceptionGroup):
         complaints = error.subgroup(AssertionError) or error
         return _first_words(complaints.exceptions[0])
     if isinstance(error, trio.TooSlowError):
-        return f"not done after {WITHIN_S:g} s"
+        return f"not finished after {WITHIN_S:g} s"
     return str(error) if isinstance(error, AssertionError) else f"raised {error!r}"
 
 
@@ -219,7 +220,7 @@ def _raises(wanted: type[Exception], when: str, *, but_not: type[Exception] | No
         yield
     except wanted as error:
         if but_not and isinstance(error, but_not):
-            raise AssertionError(f"{when}: raised {error!r}, which says more than is known") from error
+            raise AssertionError(f"{when}: raised {error!r}, which claims more than is known") from error
     except Exception as error:
         raise AssertionError(f"{when}: raised {error!r} instead of {wanted.__name__}") from error
     else:
@@ -252,7 +253,7 @@ async def _says_back(stream: trio.abc.Stream, text: bytes) -> None:
 
 async def _carries_bytes(stage: _Stage) -> None:
     async with stage.serving(_echo) as ports, stage.client(stage.work) as client:
-        assert isinstance(client, ClientTransport), f"open gave {type(client).__name__}, which is no ClientTransport"
+        assert isinstance(client, ClientTransport), f"open gave {type(client).__name__}, which is not a ClientTransport"
         stream = await client.connect(stage.peer(ports), Channel.MIRROR)
         async with stream, trio.open_nursery() as nursery:
             sent = (b"", b"x", bytearray(_BLOCK[:1000]), memoryview(_BLOCK)[7:60_000], _BLOCK * 64)
@@ -265,7 +266,7 @@ async def _carries_bytes(stage: _Stage) -> None:
             wanted = b"".join(sent)
             got = await _receive(stream, len(wanted))
             assert got == wanted, "other bytes came back than were sent"
-            # A receive that is given up loses nothing.
+            # A cancelled receive loses no data.
             with trio.CancelScope() as given_up:
                 given_up.cancel()
                 await stream.receive_some(1)
@@ -278,14 +279,14 @@ async def _carries_bytes(stage: _Stage) -> None:
         stream = await client.connect(stage.peer(ports), Channel.MIRROR)
         async with stream:
             await stream.send_all(b"x")
-            assert await stream.receive_some(10) == b"", "the server's clean end is not seen as an end"
+            assert await stream.receive_some(10) == b"", "a regular end by the server is not received as an end"
 
 
-async def _knows_when_nobody_is_there(stage: _Stage) -> None:
+async def _reports_a_missing_server(stage: _Stage) -> None:
     async with stage.serving(_echo) as ports:
         pass
     async with stage.client(stage.work) as client:
-        with _raises(LinkError, "nobody listens", but_not=PeerRefused):
+        with _raises(LinkError, "no server listens", but_not=PeerRefused):
             await client.connect(stage.peer(ports), Channel.REPLICATION)
 
 
@@ -297,7 +298,7 @@ async def _refuses_an_unpinned_server(stage: _Stage) -> None:
             await client.connect(stage.peer(ports, fingerprint=None), Channel.MIRROR)
 
 
-async def _tells_that_the_server_refused(stage: _Stage) -> None:
+async def _reports_a_refusal(stage: _Stage) -> None:
     async with stage.serving(_echo) as ports, stage.client(stage.stranger) as client:
         with _raises(PeerRefused, "the server does not trust the client"):
             await client.connect(stage.peer(ports), Channel.MIRROR)
@@ -315,7 +316,7 @@ async def _reads_pins_in_any_case(stage: _Stage) -> None:
         await _says_back(stream, b"hello")
 
 
-async def _keeps_plaintext_at_home(stage: _Stage) -> None:
+async def _limits_plaintext_to_loopback(stage: _Stage) -> None:
     async with stage.serving(_echo, plaintext=True) as ports, stage.client(stage.work, plaintext=True) as client:
         async with await client.connect(stage.peer(ports, fingerprint=None), Channel.MIRROR) as stream:
             await _says_back(stream, b"hello")
@@ -326,7 +327,7 @@ async def _keeps_plaintext_at_home(stage: _Stage) -> None:
 # ------------------------------------------------------------------------------------------------ the server's duties
 
 
-async def _says_who_and_where(stage: _Stage) -> None:
+async def _reports_ports_and_peers(stage: _Stage) -> None:
     served: list[tuple[Channel, str | None]] = []
 
     async def note(stream: trio.abc.Stream, channel: Channel, name: str | None) -> None:
@@ -350,7 +351,7 @@ async def _says_who_and_where(stage: _Stage) -> None:
         assert served == [(channel, name) for channel in DATA_CHANNELS], f"the handler was called with {served}"
 
 
-async def _shows_strangers_nothing(stage: _Stage) -> None:
+async def _refuses_strangers(stage: _Stage) -> None:
     names: list[str | None] = []
 
     async def note(stream: trio.abc.Stream, channel: Channel, name: str | None) -> None:
@@ -368,10 +369,12 @@ async def _shows_strangers_nothing(stage: _Stage) -> None:
         ):
             await _says_back(stream, b"hello")
     assert names == [stage.work.name], f"the handler was called for {names}"
-    assert any(stage.stranger.fingerprint in line for line in stage.said), f"who was refused is not said: {stage.said}"
+    assert any(stage.stranger.fingerprint in line for line in stage.said), (
+        f"the log does not name the refused client: {stage.said}"
+    )
 
 
-async def _asks_anew_whom_to_trust(stage: _Stage) -> None:
+async def _checks_trust_for_each_connection(stage: _Stage) -> None:
     async with stage.serving(_echo) as ports, stage.client(stage.work) as client:
         for _ in range(2):
             async with await client.connect(stage.peer(ports), Channel.MIRROR) as stream:
@@ -382,7 +385,7 @@ async def _asks_anew_whom_to_trust(stage: _Stage) -> None:
             stage.pins[stage.work.fingerprint] = stage.work.name
 
 
-async def _lets_guests_in_where_they_may(stage: _Stage) -> None:
+async def _admits_guests_only_where_allowed(stage: _Stage) -> None:
     served: list[tuple[Channel, str | None]] = []
 
     async def note(stream: trio.abc.Stream, channel: Channel, name: str | None) -> None:
@@ -397,13 +400,13 @@ async def _lets_guests_in_where_they_may(stage: _Stage) -> None:
             ):
                 await _says_back(stream, b"hello")
         async with stage.client(stage.stranger) as client:
-            with _raises(LinkError, "a guest of one channel gets in on another"):
+            with _raises(LinkError, "a guest of one channel is admitted on another"):
                 await client.connect(stage.peer(ports), Channel.MIRROR)
     wanted = [(Channel.CONTROL, stage.stranger.fingerprint), (Channel.CONTROL, stage.work.name)]
     assert served == wanted, f"the handler was called with {served}"
 
 
-async def _turns_away_whom_the_handler_refuses(stage: _Stage) -> None:
+async def _closes_streams_that_the_handler_refuses(stage: _Stage) -> None:
     async def refuse(stream: trio.abc.Stream, channel: Channel, name: str | None) -> None:
         raise PeerRefused("as the check wants it")
 
@@ -412,8 +415,8 @@ async def _turns_away_whom_the_handler_refuses(stage: _Stage) -> None:
         stage.client(stage.work) as client,
         await client.connect(stage.peer(ports), Channel.MIRROR) as stream,
     ):
-        assert await stream.receive_some(10) == b"", "a peer that was turned away is told something"
-    assert any("as the check wants it" in line for line in stage.said), f"the cause is not said: {stage.said}"
+        assert await stream.receive_some(10) == b"", "a refused peer receives data"
+    assert any("as the check wants it" in line for line in stage.said), f"the log does not have the cause: {stage.said}"
 
 
 async def _survives_failing_handlers(stage: _Stage) -> None:
@@ -432,7 +435,7 @@ async def _survives_failing_handlers(stage: _Stage) -> None:
     ):
         async with await client.connect(stage.peer(ports), Channel.MIRROR) as doomed:
             await doomed.send_all(b"fail")
-            with _raises(trio.BrokenResourceError, "after the handler failed, the stream ended as if all were well"):
+            with _raises(trio.BrokenResourceError, "after the handler failed, the stream ended as a regular end"):
                 await doomed.receive_some(10)
         await _says_back(steady, b"still here")
         async with await client.connect(stage.peer(ports), Channel.MIRROR) as later:
@@ -463,13 +466,13 @@ async def _serves_all_at_once(stage: _Stage) -> None:
                 nursery.start_soon(take_part, DATA_CHANNELS[turn % 2])
 
 
-async def _lets_go_of_its_ports(stage: _Stage) -> None:
+async def _releases_its_ports(stage: _Stage) -> None:
     async with stage.server() as server, stage.client(stage.work) as client:
         ports = dict(_ANY_PORTS)
         for _ in range(2):
             async with trio.open_nursery() as nursery:
                 before, ports = ports, await nursery.start(server.serve, _HERE, ports, _echo)
-                assert all(before[c] in (0, ports[c]) for c in ports), f"asked for {before}, listens on {ports}"
+                assert all(before[c] in (0, ports[c]) for c in ports), f"requested {before}, listens on {ports}"
                 stream = await client.connect(stage.peer(ports), Channel.MIRROR)
                 await _says_back(stream, b"hello")
                 nursery.cancel_scope.cancel()
@@ -484,7 +487,7 @@ async def _reports_a_port_in_use(stage: _Stage) -> None:
             await nursery.start(second.serve, _HERE, {Channel.MIRROR: ports[Channel.MIRROR]}, _echo)
 
 
-async def _listens_in_plaintext_at_home_only(stage: _Stage) -> None:
+async def _listens_in_plaintext_on_loopback_only(stage: _Stage) -> None:
     async with stage.server(plaintext=True) as server, trio.open_nursery() as nursery:
         with _raises(UsageError, "plaintext on all addresses"):
             await nursery.start(server.serve, "0.0.0.0", _ANY_PORTS, _echo)  # noqa: S104 (to be refused)

@@ -1,22 +1,36 @@
-"""The oracle of all tests that move a tree: are two directories the same, byte by byte and attribute by attribute?
+"""The oracle of all tests that replicate a tree: are two directories equal, byte by byte and attribute by attribute?
 
-It reads with plain calls and shares no code with what it judges.
+It reads with plain calls and shares no code with the product.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from i2core.api import RESERVED_PREFIX
-
 _GRAIN = 64 * 1024
 _SLACK_BYTES = 1 << 20
-"""File systems allocate in units of their own: fewer bytes than this are no lost hole."""
+"""File systems allocate in units of their own: fewer bytes than this do not count as a filled hole."""
+_GETFLAGS, _FSGETXATTR = 0x80086601, 0x801C581F  # linux/fs.h, where a long has 64 bits
+_LETTERS = {
+    "A": 0x80,
+    "C": 0x800000,
+    "D": 0x10000,
+    "P": 0x20000000,
+    "S": 0x8,
+    "a": 0x20,
+    "c": 0x4,
+    "d": 0x40,
+    "i": 0x10,
+    "m": 0x400,
+}
 _TYPES = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a directory",
@@ -28,46 +42,48 @@ _TYPES = {
 }
 
 
-def compare_trees(a: bytes | Path, b: bytes | Path, *, owners: bool = True) -> list[str]:
+def compare_trees(a: bytes | Path, b: bytes | Path, *, owners: bool = True, flags: bool = False) -> list[str]:
     """The differences of tree `b` (a replica) from tree `a`, one line each with the path; empty when there are none.
 
-    Compared: type, content, mode, owner (unless `owners` is False), mtime in ns, extended attributes with ACLs,
-    symlink text, device number, which names are hard links of one file, and holes (what is sparse in `a` may not
-    occupy more than 1 MiB extra in `b`). Names that begin with `RESERVED_PREFIX` are leftovers: differences in
-    either tree. A tree that changes meanwhile is a difference, too.
+    Compared: type, content, mode, owner (unless `owners` is False), mtime in ns, extended attributes with ACLs, inode
+    flags and project (if `flags`), symlink text, device number, which names are hard links of one file, and holes (what
+    is sparse in `a` may not occupy more than 1 MiB extra in `b`). A sink's private directory counts as a difference in
+    either tree. So does a tree that changes meanwhile.
     """
-    return [f"{shown_path(path)}: {line}" for path, line in differing(a, b, owners=owners)]
+    return [f"{shown_path(path)}: {line}" for path, line in differing(a, b, owners=owners, flags=flags)]
 
 
-def differing(a: bytes | Path, b: bytes | Path, *, owners: bool = True) -> list[tuple[bytes, str]]:
+def differing(a: bytes | Path, b: bytes | Path, *, owners: bool = True, flags: bool = False) -> list[tuple[bytes, str]]:
     """As `compare_trees`, each difference with its path beneath the trees."""
     try:
-        return list(_compare(os.fsencode(a), os.fsencode(b), owners))
+        return list(_compare(os.fsencode(a), os.fsencode(b), owners, flags))
     except FileNotFoundError as error:
         return [(os.fsencode(error.filename), "vanished while it was being compared")]
 
 
 def shown_path(path: bytes) -> str:
-    """A path beneath a tree in readable form."""
+    """A path beneath a tree, for people."""
     return repr(os.fsdecode(path) if path else "the top directory")
 
 
-def _compare(a: bytes, b: bytes, owners: bool) -> Iterator[tuple[bytes, str]]:
+def _compare(a: bytes, b: bytes, owners: bool, flags: bool) -> Iterator[tuple[bytes, str]]:
     side_a, side_b = _Side(a), _Side(b)
     for path in sorted(side_a.objects.keys() | side_b.objects.keys()):
-        if path.rpartition(b"/")[2].startswith(RESERVED_PREFIX):
+        if path.rpartition(b"/")[2].startswith(b".i2-staging-"):
             yield path, "left over"
         elif path not in side_b.objects:
             yield path, f"missing ({_kind(side_a.objects[path])})"
         elif path not in side_a.objects:
-            yield path, f"too much ({_kind(side_b.objects[path])})"
+            yield path, f"extra ({_kind(side_b.objects[path])})"
         else:
             for line in _differences(side_a, side_b, path, owners):
                 yield path, line
+            if flags and (seen := [_flags(side, path) for side in (side_a, side_b)])[0] != seen[1]:
+                yield path, f"flags {seen[0]} became {seen[1]}"
 
 
 class _Side:
-    """One tree: each path's status, and its hard-link group as the set of its names in the tree."""
+    """One tree: the status of each path, and the set of its hard links in the tree."""
 
     def __init__(self, top: bytes) -> None:
         self.top = top
@@ -83,7 +99,7 @@ class _Side:
 
 
 def _walk(top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    # Directory by directory through fds: trees may be deeper than PATH_MAX allows a path to be.
+    # Directory by directory through descriptors: paths in a deep tree may be longer than PATH_MAX.
     yield b"", os.lstat(top)
     waiting = [b""]
     while waiting:
@@ -147,6 +163,24 @@ def _differences(a: _Side, b: _Side, path: bytes, owners: bool) -> Iterator[str]
             yield f"attribute {name!r} {values[0]!r} became {values[1]!r}"
 
 
+def _flags(side: _Side, path: bytes) -> tuple[str, int]:
+    """The flags that chattr(1) has set, as far as they can be replicated, and the project id."""
+    kind = stat.S_IFMT(side.objects[path].st_mode)
+    if kind not in (stat.S_IFREG, stat.S_IFDIR):
+        return "", 0
+    fd = _open(side.top, path, os.O_RDONLY)
+    try:
+        raw, extended = bytearray(8), bytearray(28)
+        for request, buffer in ((_GETFLAGS, raw), (_FSGETXATTR, extended)):
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(fd, request, buffer)
+        flags = int.from_bytes(raw[:4], sys.byteorder)
+        letters = [letter for letter, flag in _LETTERS.items() if flags & flag]
+        return "".join(letters), int.from_bytes(extended[12:16], sys.byteorder)
+    finally:
+        os.close(fd)
+
+
 def _link_text(side: _Side, path: bytes) -> bytes:
     fd = _open(side.top, path, os.O_PATH)
     try:
@@ -204,7 +238,7 @@ def _digest(fd: int) -> str:
 
 
 def _data_bytes(fd: int) -> int:
-    """Bytes that are not in a hole, in whole grains."""
+    """Bytes that are not in a hole, in whole allocation units."""
     total, at, size = 0, 0, os.fstat(fd).st_size
     while at < size:
         try:

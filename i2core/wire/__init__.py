@@ -1,1 +1,1 @@
-"""What crosses a link: frames, handshake, and the session that keeps order, answers and acks."""
+"""The protocol on a link: frames, handshake, and the session, which keeps order, answers and acks."""

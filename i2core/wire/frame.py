@@ -2,8 +2,8 @@
 
     length u32 | type u8 | flags u8 | ident u16 | seq u64 | payload[length]      (little-endian)
 
-`ident` joins an answer to its question, `seq` is the first seq of a batch. `aad` is what authenticating codecs bind.
-"""
+`ident` joins an answer to its question, `seq` is the first seq of a batch. `aad` returns the fields that authenticating
+codecs bind."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 import trio
 
-from i2core.api import LinkError, ProtocolError
+from i2core.api import Code, LinkError, ProtocolError, StopRule
 from i2core.api.records import Buffer
+from i2core.config.words import bilingual
 
 FRAME_LIMIT = 8 * 1024 * 1024
-"""Longest payload, before and behind the codecs. A peer that announces more is cut off."""
+"""Longest payload, before and after the codecs. A peer that announces more is disconnected."""
+SMALL_BYTES = 16 * 1024
+"""A payload up to this size is encoded and decoded in the event loop: a hop to a worker thread costs more."""
 
 _HEADER = struct.Struct("<IBBHQ")
 HEADER_BYTES = _HEADER.size
@@ -27,7 +30,7 @@ _HEADER_RECEIVE_BYTES = 64 * 1024
 
 
 class FrameType(enum.IntEnum):
-    """What a frame's payload is; the value is its code on the wire."""
+    """The kind of a frame's payload; the value is its code on the wire."""
 
     HELLO = 1
     WELCOME = 2
@@ -45,13 +48,15 @@ class FrameType(enum.IntEnum):
     PONG = 14
     HOLD = 15
     FAULT = 16
+    NAMES = 17
+    NAMED = 18
 
 
 _TYPES = {int(t): t for t in FrameType}
 
 
 class Frame(NamedTuple):
-    """One frame, its payload as it crossed the link."""
+    """One frame, with its payload as it is on the link."""
 
     type: FrameType
     ident: int
@@ -69,6 +74,17 @@ def aad(frame_type: FrameType, ident: int, seq: int) -> bytes:
     return _AAD.pack(frame_type, ident, seq)
 
 
+def too_long(size: int, obj: str = "") -> StopRule:
+    """The error of a message that no frame can carry. Senders keep within the limit (`i2core.wire.message_size`)."""
+    return StopRule(
+        bilingual(
+            f"a message of {size} bytes, {FRAME_LIMIT} are allowed", f"消息长 {size} 字节，上限 {FRAME_LIMIT} 字节"
+        ),
+        code=Code.MESSAGE_TOO_LONG,
+        obj=obj,
+    )
+
+
 class FrameStream:
     """Frames over a trio stream. One task receives; any number send. Counts bytes both ways."""
 
@@ -83,11 +99,14 @@ class FrameStream:
     async def send(self, frame_type: FrameType, payload: Buffer = b"", *, ident: int = 0, seq: int = 0) -> None:
         """Sends one frame.
 
-        Cancellation: the stream may hold half a frame; only closing it is left.
+        Cancellation: half a frame may have been sent; the stream can only be closed.
 
         Raises:
             LinkError: the link broke.
+            StopRule: the payload is longer than a frame (3625), so a retry would fail as well.
         """
+        if len(payload) > FRAME_LIMIT:
+            raise too_long(len(payload))
         header = _HEADER.pack(len(payload), frame_type, 0, ident, seq)
         async with self._sending:
             try:

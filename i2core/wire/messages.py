@@ -1,7 +1,7 @@
-"""The messages that are not bulk: greetings, acks and faults, as JSON.
+"""The messages besides bulk data: greetings, acks and faults, as JSON.
 
-They cross once per session or once per window, so clarity wins over bytes. Every field is checked on arrival by
-cattrs; a peer that sends something else is cut off.
+They are sent once per session or once per window, so readability matters more than size. cattrs checks every field on
+arrival; a peer that sends anything else is disconnected.
 """
 
 from __future__ import annotations
@@ -11,33 +11,80 @@ from typing import Any, TypeVar
 
 import attrs
 import cattrs
+from cattrs.gen import make_dict_unstructure_fn, override
 
 from i2core.api import Failure, I2Error, LinkError, PeerRefused, Place, ProtocolError, StopRule
 from i2core.api.codes import Code
-from i2core.api.records import Buffer
+from i2core.api.records import Buffer, safe_path
+from i2core.config.model import Brake
+from i2core.config.values import Wrong, name
+from i2core.posix.path_text import as_path, as_text
 
 PROTOCOL_VERSION = 2
+FLAGS_PROTOCOL = 3
+"""The version of a session whose rule carries inode flags: a backup node that does not know them refuses it with a
+clear message. Every other session uses version 2, so that nodes of different releases work together."""
+PROTOCOLS = (PROTOCOL_VERSION, FLAGS_PROTOCOL)
 
 FUTILE = (Code.DECRYPT, Code.DECOMPRESS, Code.VERSION_MISMATCH)
-"""What goes wrong in the same way at the next attempt."""
+"""Errors that would occur again at the next attempt."""
 
 T = TypeVar("T")
 _converter = cattrs.Converter(forbid_extra_keys=True)
 
 
+_converter.register_unstructure_hook_factory(
+    lambda kind: kind is Welcome,
+    lambda kind: make_dict_unstructure_fn(kind, _converter, anew=override(omit_if_default=True)),
+)
+_converter.register_unstructure_hook_factory(
+    lambda kind: kind is Hello,
+    lambda kind: make_dict_unstructure_fn(kind, _converter, inode_flags=override(omit_if_default=True)),
+)
+
+
 def _raw_path(_message: object, _field: object, path: str) -> None:
-    path.encode("latin-1")
+    as_path(path)
 
 
-_raw_paths = attrs.validators.deep_iterable(_raw_path)
+_FAILED_BYTES = 160
+"""Bytes of a failure's JSON without its texts."""
+TARGETS = 1000
+"""Most targets of one rule."""
+CODECS = 8
+"""Most codecs of one rule."""
+TARGET_BYTES = 4096
+NAME_CHARS = 100
+MOST_SEQ = 1 << 62
+"""Seqs and counters stay below this, so that they fit every field that stores them, with room to grow."""
+
+_span = attrs.validators.and_(attrs.validators.gt(0.0), attrs.validators.lt(float("inf")))
+_seq = attrs.validators.and_(attrs.validators.ge(0), attrs.validators.lt(MOST_SEQ))
+
+
+def _targets(_message: object, _field: object, paths: list[str]) -> None:
+    if not 0 < len(paths) <= TARGETS or any(len(as_path(path)) > TARGET_BYTES for path in paths):
+        raise ValueError("too many targets, no target, or a path that is too long")
+
+
+def _rule_name(_message: object, _field: object, text: str) -> None:
+    try:
+        name(text)
+    except Wrong as wrong:
+        raise ValueError(wrong.message.en) from None
+
+
+def _relative_path(_message: object, _field: object, path: str) -> None:
+    if not safe_path(as_path(path)):
+        raise ValueError("a path that leaves its root")
 
 
 @attrs.frozen(kw_only=True)
 class CodecName:
-    """A codec both ends use, with its options that are not secret."""
+    """A codec that both ends use, with its options that are not secret."""
 
-    name: str
-    options: dict[str, Any] = attrs.field(factory=dict)
+    name: str = attrs.field(validator=attrs.validators.max_len(NAME_CHARS))
+    options: dict[str, Any] = attrs.field(factory=dict, validator=attrs.validators.max_len(NAME_CHARS))
 
 
 @attrs.frozen(kw_only=True)
@@ -54,9 +101,14 @@ class BrakeLimits:
     """The rule's mass-delete brake."""
 
     share: float = attrs.field(validator=[attrs.validators.gt(0), attrs.validators.le(1)])
-    window_s: float
-    least: int
+    window_s: float = attrs.field(validator=_span)
+    least: int = attrs.field(validator=[attrs.validators.ge(1), attrs.validators.lt(MOST_SEQ)])
     on: bool = True
+
+
+def limits_of(brake: Brake) -> BrakeLimits:
+    """The brake of a config as a message."""
+    return BrakeLimits(share=brake.share, window_s=brake.window_s, least=brake.least, on=brake.share < 1)
 
 
 @attrs.frozen(kw_only=True)
@@ -65,40 +117,45 @@ class Hello:
 
     protocol: int = PROTOCOL_VERSION
     version: str
-    rule: str
+    rule: str = attrs.field(validator=_rule_name)
     channel: str
-    epoch: int
-    targets: list[str] = attrs.field(validator=_raw_paths)
-    codecs: list[CodecName]
+    epoch: int = attrs.field(validator=_seq)
+    targets: list[str] = attrs.field(validator=_targets)
+    codecs: list[CodecName] = attrs.field(validator=attrs.validators.max_len(CODECS))
     orphans: OrphanPolicy
     brake: BrakeLimits
+    inode_flags: bool = False
+    """The rule carries inode flags and project ids. Omitted when false, for a peer that does not know the field."""
 
 
 @attrs.frozen(kw_only=True)
 class Welcome:
-    """The backup node takes the session."""
+    """The backup node accepts the session."""
 
     version: str
     node: str
-    applied_seq: int
+    applied_seq: int = attrs.field(validator=_seq)
     """No later record has been applied; the session's seqs start above it."""
-    durable_seq: int
+    durable_seq: int = attrs.field(validator=_seq)
     exact: bool
-    """False: the node broke down, and later records may be applied in part."""
+    """False: the node crashed, and later records may be partly applied."""
     owns: bool
     """The sink can set owners."""
+    anew: bool = False
+    """The node does not know the content of the replica, because it is another directory than before or the node lost
+    its state: compare everything. Omitted when false, for a peer that does not know the field."""
 
 
 @attrs.frozen(kw_only=True)
 class Fault:
-    """Why a session is refused, or ends and must not simply be tried again."""
+    """The reason why a session is refused, or ends and must not simply be retried."""
 
     code: int
     cause: str
     obj: str = ""
     next_step: str = ""
     retry: bool = False
-    """True: try again later; False: a human must act first."""
+    """True: retry later; False: a person must act first."""
 
     @staticmethod
     def of(error: I2Error) -> Fault:
@@ -114,7 +171,7 @@ class Fault:
 
 
 def code_of(number: int) -> Code:
-    """The code of that number; one that only a newer peer knows reads as `INTERNAL`."""
+    """The code of that number; `INTERNAL` for a number that only a newer peer knows."""
     try:
         return Code(number)
     except ValueError:
@@ -125,9 +182,9 @@ def code_of(number: int) -> Code:
 class FailedRecord:
     """A record that could not be applied."""
 
-    seq: int
-    root: int
-    path: str = attrs.field(validator=_raw_path)
+    seq: int = attrs.field(validator=_seq)
+    root: int = attrs.field(validator=[attrs.validators.ge(0), attrs.validators.lt(TARGETS)])
+    path: str = attrs.field(validator=_relative_path)
     code: int
     message: str
     repair: bool
@@ -138,29 +195,33 @@ class FailedRecord:
         return FailedRecord(
             seq=failure.seq,
             root=failure.place.root,
-            path=failure.place.path.decode("latin-1"),
+            path=as_text(failure.place.path),
             code=int(failure.code),
             message=failure.message,
             repair=failure.repair,
         )
 
+    def most_bytes(self) -> int:
+        """The longest possible JSON: a character takes six bytes at most (``\u00e4``), or twelve beyond the plane."""
+        return _FAILED_BYTES + 6 * len(self.path) + 12 * len(self.message)
+
     def failure(self) -> Failure:
         """The message as a failure."""
-        place = Place(self.root, self.path.encode("latin-1"))
+        place = Place(self.root, as_path(self.path))
         return Failure(self.seq, place, code_of(self.code), self.message, self.repair)
 
 
 @attrs.frozen(kw_only=True)
 class Ack:
-    """How far the sink is."""
+    """The progress of the sink."""
 
-    applied_seq: int
-    durable_seq: int
+    applied_seq: int = attrs.field(validator=_seq)
+    durable_seq: int = attrs.field(validator=_seq)
     failures: list[FailedRecord] = attrs.field(factory=list)
 
 
 ROOT_GONE = "the source root itself is gone"
-"""The reason of a hold that is about the removal of a root."""
+"""The reason of a hold because a root was removed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -177,14 +238,15 @@ def dump(message: object) -> bytes:
 
 
 def protocol_of(payload: Buffer) -> int:
-    """The protocol that a greeting names, whatever else is in it: so that a node of another version is told so.
+    """The protocol version in a greeting. Other fields are not checked, so that a node of another version gets a clear
+    error.
 
     Raises:
-        ProtocolError: it names none.
+        ProtocolError: there is none.
     """
     try:
         return int(json.loads(bytes(payload))["protocol"])
-    except Exception as error:  # json raises many kinds; all mean the same here
+    except Exception as error:  # json raises many kinds; all mean a malformed message
         raise ProtocolError(f"malformed greeting: {type(error).__name__}") from error
 
 
@@ -192,9 +254,9 @@ def parse(payload: Buffer, kind: type[T]) -> T:
     """The message of that kind.
 
     Raises:
-        ProtocolError: the payload is no such message.
+        ProtocolError: the payload is not such a message.
     """
     try:
         return _converter.structure(json.loads(bytes(payload)), kind)
-    except Exception as error:  # cattrs and json raise many kinds; all mean the same here
+    except Exception as error:  # cattrs and json raise many kinds; all mean a malformed message
         raise ProtocolError(f"malformed {kind.__name__}: {type(error).__name__}") from error

@@ -1,12 +1,12 @@
-"""A server that never rests, as a process of its own: what is replicated while nodes are killed, cut off and filled up.
+"""A busy server in a separate process: its files are replicated while nodes are killed, links cut and disks filled.
 
     busy.py DIRECTORY SEED [MEBIBYTES]
 
 Beneath DIRECTORY it keeps an SQLite database in WAL mode, logs that grow, documents that an editor replaces by rename,
 trees that move as a whole, hard links, attributes, and one big file that changes in place. It works until SIGTERM, then
-ends as a crash would, with the database's log beside it, and prints a JSON object: how often it did what. `commits` is
-the number of transactions that it knows to be in the database, `written` the bytes that it wrote after planting. It
-needs the standard library alone.
+ends like a crash, which leaves the database's log, and prints a JSON object with the number of operations of each kind.
+`commits` is the number of transactions that are certainly in the database, `written` the bytes written after the first
+files. It needs only the standard library.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Server:
             (top / name).mkdir()
         self._plant()
         self._database = sqlite3.connect(top / "db" / "bank.db", isolation_level=None)
-        # One process alone needs no index of the log in shared memory: no event tells of what is stored through mmap.
+        # With one process the log needs no index in shared memory: stores through mmap raise no events.
         self._database.execute("pragma locking_mode = exclusive")
         self._database.execute("pragma journal_mode = wal")
         self._database.execute("pragma synchronous = off")
@@ -77,7 +77,7 @@ class Server:
     # ------------------------------------------------------------------------------------------ what it does
 
     def transaction(self) -> None:
-        """Money goes from one account to another, and both are noted: the sum stays, whatever is lost."""
+        """Moves money from one account to another in one transaction: the sum stays the same, whatever is lost."""
         dice, do = self._dice, self._database.execute
         source, target = dice.sample(range(ACCOUNTS), 2)
         amount = dice.randint(1, 50)
@@ -89,7 +89,7 @@ class Server:
         self.commits += 1
 
     def append(self) -> None:
-        """A line more in a log, which is rotated when it is long."""
+        """Appends a line to a log, which is rotated when it is long."""
         log = self.top / "logs" / f"log{self._dice.randrange(LOGS)}"
         with open(log, "ab") as file:
             file.write(b"%d " % self.done["append"] + self._dice.randbytes(self._dice.randint(20, 4000)) + b"\n")
@@ -98,7 +98,7 @@ class Server:
             log.replace(log.with_suffix(".1"))
 
     def save(self) -> None:
-        """An editor saves: the new text takes the name of the old one, which stays as a backup now and then."""
+        """Saves like an editor: renames the new text over the old one, of which a backup is kept sometimes."""
         document = self._document(self._dice.randrange(DOCUMENTS))
         fresh = document.with_name(f".{document.name}.swp")
         fresh.write_bytes(self._dice.randbytes(self._dice.randint(0, 60_000)))
@@ -109,7 +109,7 @@ class Server:
         fresh.replace(document)
 
     def move_tree(self) -> None:
-        """A tree gets another name, or goes into another one; a deep one comes back."""
+        """Renames a tree, or moves it into another one; moves a deep one back."""
         trees = self.top / "trees"
         one, other = self._dice.sample(range(TREES), 2)
         here, below = trees / f"t{one}", trees / f"t{other}" / f"guest{one}"
@@ -122,7 +122,7 @@ class Server:
             here.rename(below if below.parent.exists() and self._dice.random() < 0.5 else away)
 
     def rebuild_tree(self) -> None:
-        """A build: its directory goes, and comes again."""
+        """Rebuilds: removes a directory and creates it again."""
         build = self.top / "trees" / "build"
         shutil.rmtree(build, ignore_errors=True)
         for part in range(3):
@@ -131,7 +131,7 @@ class Server:
                 (build / f"part{part}" / f"o{number}").write_bytes(self._dice.randbytes(self._dice.randint(0, 20_000)))
 
     def link(self) -> None:
-        """One more name for a file, one less, or a change by one of its names."""
+        """Adds or removes a name of a file, or changes it through one of its names."""
         name = self.top / "links" / f"l{self._dice.randrange(30)}"
         if not name.exists():
             os.link(self._document(self._dice.randrange(DOCUMENTS)), name)
@@ -142,7 +142,7 @@ class Server:
                 file.write(self._dice.randbytes(500))
 
     def change_big(self) -> None:
-        """A page, or a long run of them, somewhere in the big file; rarely its tail goes and comes again."""
+        """Writes a page, or many, somewhere in the big file; rarely truncates it and lets it grow again."""
         dice = self._dice
         with open(self.top / "big", "r+b") as file:
             if dice.random() < 0.01:
@@ -152,7 +152,7 @@ class Server:
             file.write(dice.randbytes(dice.choice((4096, 4096, 65536, BURST_BYTES))))
 
     def set_attributes(self) -> None:
-        """Mode, times, an extended attribute."""
+        """Sets mode, times and an extended attribute."""
         document = self._document(self._dice.randrange(DOCUMENTS))
         document.chmod(self._dice.choice((0o600, 0o644, 0o750)))
         os.setxattr(document, "user.note", self._dice.randbytes(20))
@@ -160,7 +160,7 @@ class Server:
             os.utime(document, ns=(0, self._dice.randrange(10**18)))
 
     def make_special(self) -> None:
-        """A symlink and an empty directory come and go."""
+        """Creates or removes a symlink and an empty directory."""
         name = self.top / "links" / f"s{self._dice.randrange(10)}"
         if name.is_symlink():
             name.unlink()
@@ -209,7 +209,7 @@ def written() -> int:
 
 
 def main() -> None:
-    """Works until it is told to end."""
+    """Works until SIGTERM."""
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     top, seed = Path(sys.argv[1]), int(sys.argv[2])
@@ -219,7 +219,7 @@ def main() -> None:
     print("planted", flush=True)
     server.work(told)
     print(json.dumps({"commits": server.commits, "written": written() - planted, **server.done}), flush=True)
-    os._exit(0)  # Without closing the database: its log stays, to be replayed by whoever opens it.
+    os._exit(0)  # Without closing the database: its log stays, and the next process that opens it replays it.
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two nodes as real processes, which a test may kill, start again and ask."""
+"""Two nodes as real processes, which a test may kill, start again and query."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any
 import attrs
 
 from i2core.api import I2Error
-from i2core.node.client import control_client
-from i2core.node.identity import Identity
+from i2core.node.control.client import control_client
+from i2core.node.pairing.identity import Identity
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 UP = "is up"
@@ -39,14 +39,14 @@ def eventually(what: str, condition: Callable[[], bool], limit_s: float = 60.0) 
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody uses."""
+    """Free ports of the loopback address."""
     with contextlib.ExitStack() as stack:
         bound = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [int(each.getsockname()[1]) for each in bound]
 
 
 class Launcher:
-    """See `launcher.py`. `within` is what its command begins with: ``ip netns exec …``."""
+    """See `launcher.py`. `within` is the prefix of its command: ``ip netns exec …``."""
 
     def __init__(self, within: Sequence[str] = ()) -> None:
         paths = os.pathsep.join(path for path in sys.path if path)
@@ -82,7 +82,7 @@ class Node:
     home: Path
     launcher: Launcher
     more: str = ""
-    """What the config has beside ``[node]``."""
+    """The config without ``[node]``."""
     starts: int = 0
     _pidfd: int = -1
 
@@ -98,7 +98,7 @@ class Node:
 
     @property
     def log(self) -> Path:
-        """What it says on stderr, over all its lives."""
+        """Its stderr, over all of its lives."""
         return self.home / f"{self.name}.log"
 
     def configure(self, more: str) -> None:
@@ -121,7 +121,7 @@ class Node:
 
     @property
     def alive(self) -> bool:
-        """False when the daemon has ended."""
+        """True while the daemon runs."""
         return self._pidfd >= 0 and not _readable(self._pidfd, 0)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
@@ -172,11 +172,11 @@ class Site:
         return self.work, self.backup
 
     def replicating(self, limit_s: float = 120.0) -> None:
-        """Waits until the mirror is done, and the link is there."""
+        """Waits until the mirror is done and the link is up."""
         eventually("it replicates", lambda: self.work.status().get("state") == "replicating", limit_s)
 
     def settled(self, limit_s: float = 120.0) -> None:
-        """Waits until the work node says, more than once, that all is durable on the replica."""
+        """Waits until the work node reports, more than once, that everything is durable on the replica."""
         deadline, times = time.monotonic() + limit_s, 0
         while times < 3:
             status = self.work.status()
@@ -188,7 +188,7 @@ class Site:
             time.sleep(0.2)
 
     def tails(self) -> str:
-        """What both nodes said last."""
+        """The end of both logs."""
         return "\n".join(node.tail() for node in self.nodes)
 
     def close(self) -> None:
@@ -209,7 +209,7 @@ def open_site(
     replicas: Path | None = None,
 ) -> Iterator[Site]:
     """Both nodes configured, not started. `rule` and `work_role`: further lines of those tables. `hosts` and `within`
-    of the work node and the backup node: address, and what a command there begins with."""
+    of the work node and the backup node: address, and the prefix of commands there."""
     source, replicas = home / "source", replicas or home / "replicas"
     source.mkdir(exist_ok=True)
     replicas.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""A small disk of its own: a loop-mounted file system that a test fills up, and gives room again."""
+"""A small disk: a loop-mounted file system that a test fills, and frees again."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def _run(*command: str | Path) -> None:
 
 @attrs.frozen
 class Disk:
-    """A file system mounted at `place`. Its filling lies on it as a file of somebody else's."""
+    """A file system mounted at `place`. It is filled by a file that does not belong to the nodes."""
 
     place: Path
 
     @property
     def filling(self) -> Path:
-        """What takes the room away."""
+        """The file that takes the space."""
         return self.place / "filling"
 
     def fill(self) -> None:
-        """Takes all the room that there is, also what became free since the last time."""
+        """Takes all free space, including space that became free since the last call."""
         with open(self.filling, "ab", buffering=0) as file:
             for step in (_STEP, 512):
                 try:
@@ -42,13 +42,13 @@ class Disk:
             os.fsync(file.fileno())
 
     def make_room(self) -> None:
-        """Gives it back."""
+        """Frees the space again."""
         self.filling.unlink()
 
 
 @contextmanager
 def small_disk(place: Path, mebibytes: int) -> Iterator[Disk]:
-    """A new disk at the directory `place`, gone on leaving."""
+    """A new disk at the directory `place`, unmounted at the end of the body."""
     image = place.with_name(place.name + ".image")
     image.touch()
     os.truncate(image, mebibytes << 20)

@@ -1,4 +1,4 @@
-"""Starts daemons quickly: a process that has imported `i2 node run`, and forks for each one it is asked to start.
+"""Starts daemons quickly: a process that has imported `i2 node run`, and forks for each daemon to be started.
 
 A start costs milliseconds instead of the interpreter's half second, so that a test can kill hundreds. What runs in the
 child is the command itself. One line in, ``CONFIG<tab>LOG``, one line out, the pid. At the end of its input it kills
@@ -15,16 +15,16 @@ from types import ModuleType
 
 
 def _imported() -> list[ModuleType]:
-    """All that a daemon imports while it starts."""
+    """Imports everything that a daemon imports at its start."""
     import i2_transport_tcp.client
     import i2_transport_tcp.server
 
     import i2core.cli.node
-    import i2core.node.supervisor
+    import i2core.node.daemon.supervisor
     from i2core.registry import Registry
 
     Registry.load()
-    return [i2_transport_tcp.client, i2_transport_tcp.server, i2core.cli.node, i2core.node.supervisor]
+    return [i2_transport_tcp.client, i2_transport_tcp.server, i2core.cli.node, i2core.node.daemon.supervisor]
 
 
 def _become(config: str, log: str) -> None:

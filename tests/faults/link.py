@@ -1,4 +1,5 @@
-"""Two hosts and a cable, made of network namespaces: a link that a test may cut in each way that links break in."""
+"""Two hosts and a link between them, made of network namespaces: a test can break the link in each way that links
+break."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ class Link:
     backup: str
 
     def within(self, host: str) -> Sequence[str]:
-        """What a command begins with that is to run on that host."""
+        """The prefix of a command that is to run on that host."""
         return ("ip", "netns", "exec", host)
 
     def cut(self, how: str) -> None:
@@ -50,11 +51,11 @@ class Link:
         _run(*self.within(self.backup), "nft", "\n".join([*rules, "}"]))
 
     def heal(self) -> None:
-        """As if nothing had been."""
+        """Restores the link."""
         _run(*self.within(self.backup), "nft", "flush ruleset")
 
     def slow_down(self, mbit: int) -> None:
-        """So much leaves the work node in a second, at most."""
+        """Limits the bytes per second that leave the work node."""
         _run(
             *(*self.within(self.work), "tc", "qdisc", "add", "dev", "eth0", "root", "tbf"),
             *("rate", f"{mbit}mbit", "burst", "256k", "latency", "50ms"),
@@ -68,7 +69,7 @@ class Link:
 
 @contextmanager
 def open_link() -> Iterator[Link]:
-    """A link that stands; gone on leaving, with what still runs on its hosts cut off."""
+    """A working link, which is removed at the end of the body."""
     stem = f"i2-{os.getpid()}-{next(_numbers)}"
     link = Link(f"{stem}-work", f"{stem}-backup")
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The busy server of `busy.py`, started and stopped by a test, and what is asked of its database afterwards."""
+"""Starts and stops the busy server of `busy.py`, and checks its database afterwards."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ import attrs
 
 BUSY = Path(__file__).with_name("busy.py")
 TOTAL = 100 * 1000
-"""Money in the bank, whoever has it."""
+"""The sum of all accounts."""
 
 
 @attrs.define
 class Load:
-    """A running server. `done` is how often it did what, once it was stopped."""
+    """A running server. `done`: the number of operations of each kind, after it was stopped."""
 
     top: Path
     _process: subprocess.Popen[str]
     done: dict[str, int] = attrs.field(factory=dict)
 
     def stop(self) -> None:
-        """Ends it as a crash would."""
+        """Ends it like a crash."""
         self._process.send_signal(signal.SIGTERM)
         out, _ = self._process.communicate(timeout=60)
         assert self._process.returncode == 0, "the load itself failed"
         self.done = json.loads(out.splitlines()[-1])
 
     def check_database(self, copy: Path, aside: Path) -> list[str]:
-        """What is wrong with the database in `copy` of the directory, opened as a server would, in `aside`."""
+        """The errors of the database in `copy`, a copy of the directory, when a server opens it in `aside`."""
         shutil.rmtree(aside, ignore_errors=True)
         shutil.copytree(copy / "db", aside)
         with closing(sqlite3.connect(aside / "bank.db")) as database:
@@ -51,7 +51,7 @@ class Load:
 
 @contextmanager
 def open_load(top: Path, seed: int, *, mebibytes: int = 64) -> Iterator[Load]:
-    """A server at work in `top`, which is planted already; ended on leaving if `stop` did not."""
+    """A running server in `top`, whose first files exist; killed at the end of the body unless it was stopped."""
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-I", BUSY, top, str(seed), str(mebibytes)], stdout=subprocess.PIPE, text=True
     )

@@ -1,4 +1,4 @@
-"""Links that break in every way, while a server works and while a big file crosses: afterwards both trees are equal."""
+"""Links break in every way while a server works, and while a big file is sent: afterwards both trees are equal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from i2core.testing.trees import compare_trees
-from i2core.wire.session import SILENCE_S, WINDOW_BYTES
+from i2core.wire.keep_alive import SILENCE_S
+from i2core.wire.window import WINDOW_BYTES
 
 from .daemons import Site, eventually, open_site
 from .link import BACKUP, CUTS, WORK, Link, open_link
@@ -27,7 +28,7 @@ LONG_S = SILENCE_S + 8
 BIG_MIB = 160
 LINK_MBIT = 320
 SLACK = 0.06
-"""Share of what crosses that headers, questions and digests take at most."""
+"""Headers, questions and digests are at most this share of the bytes on the link."""
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def linked_site(home: Path, rule: str = "") -> Iterator[tuple[Link, Site]]:
 
 
 def is_broken(site: Site) -> bool:
-    """The work node says that its link is."""
+    """The work node reports that its link is broken."""
     return site.work.status().get("state") in ("abnormal", "invalid")
 
 
@@ -74,7 +75,7 @@ def test_short_cuts_under_load(tmp_path: Path, capture: str) -> None:
 
 
 def test_long_cuts_under_load(tmp_path: Path) -> None:
-    """All at once, on links of their own: what takes long here is waiting."""
+    """All kinds of cuts at the same time, on separate links, since most of the time is spent waiting."""
     with ExitStack() as stack:
         cases = []
         for number, how in enumerate(("nothing arrives", "no answer comes back", "silence")):

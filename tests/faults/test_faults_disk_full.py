@@ -1,5 +1,5 @@
-"""A disk that fills up under a running node: the rule stops with its code and harms nothing, or does without that disk;
-when there is room again, a start by hand brings both trees together."""
+"""A disk fills up under a running node: the rule stops with its code and damages nothing, or continues without that
+disk. When there is room again, a start by hand makes both trees equal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEBIBYTES = 16
 
 
 def fill_until_stopped(site: Site, disk: Disk, work: Callable[[int], None]) -> dict[str, object]:
-    """Keeps the disk full while the source is worked on; the status of the rule when it has stopped."""
+    """Keeps the disk full while the source changes; returns the status of the rule when it has stopped."""
     deadline, turn = time.monotonic() + LIMIT_S, 0
     while site.work.status().get("state") != "stopped":
         assert time.monotonic() < deadline, f"it does not stop: {site.work.status()}\n{site.tails()}"
@@ -40,7 +40,7 @@ def fill_until_stopped(site: Site, disk: Disk, work: Callable[[int], None]) -> d
 
 
 def bring_together(site: Site, load: Load) -> None:
-    """By hand, as the rule's next step says; then both must be equal."""
+    """Starts the rule by hand, as its next step says; then both trees must be equal."""
     site.work.act("start")
     site.replicating()
     load.stop()
@@ -52,7 +52,7 @@ def bring_together(site: Site, load: Load) -> None:
 
 
 def documents(site: Site) -> Callable[[int], None]:
-    """Replaces documents as an editor does, one after the other, each by a long one that has no room."""
+    """Replaces documents as an editor does, one after the other, each by a long one that does not fit."""
 
     def save(turn: int) -> None:
         document = site.source / f"document{turn % PLACES}"
@@ -74,7 +74,7 @@ def new_files(site: Site) -> Callable[[int], None]:
 
 
 def torn(site: Site) -> list[str]:
-    """Documents on the replica that are neither as they were nor as they are on the source now or were in between."""
+    """Documents on the replica whose content the source never had."""
     found = []
     for number in range(PLACES):
         content = (site.replica / f"document{number}").read_bytes()
@@ -136,7 +136,7 @@ def test_the_work_nodes_own_disk_fills_up_under_load(tmp_path: Path) -> None:
 
 
 def test_a_full_cache_stops_nothing(tmp_path: Path) -> None:
-    """What has no room in the spool is only marked, and looked at when the link is back."""
+    """Changes that do not fit in the spool are only marked, and checked when the link is back."""
     with small_disk(tmp_path / "cache", 8) as disk:
         role = f'cache_dir = "{disk.place}"\nmemory_limit = "1MB"'
         with open_site(tmp_path, work_role=role) as site, open_load(site.source, 4, mebibytes=MEBIBYTES) as load:

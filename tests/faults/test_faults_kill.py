@@ -26,7 +26,7 @@ DEFECTS = ("Traceback", "[3601]", "InvalidTransition")
 
 @attrs.frozen(kw_only=True)
 class Episode:
-    """One pair of nodes, and how it is treated. The seed decides whom it hits, and when."""
+    """One pair of nodes, and how it is killed. The seed decides which node is killed, and when."""
 
     seed: int
     capture: str = "fanotify"
@@ -49,7 +49,7 @@ EPISODES = [
 
 @attrs.define
 class Killer:
-    """Kills nodes and starts them again, as its dice fall."""
+    """Kills nodes and starts them again, at random."""
 
     site: Site
     dice: random.Random
@@ -58,7 +58,7 @@ class Killer:
     kills: int = 0
 
     def run(self, kills: int) -> None:
-        """At least so many kills."""
+        """Runs until there were so many kills."""
         while self.kills < kills:
             shortest, longest = LIFE_S
             time.sleep(self.dice.triangular(shortest, longest, shortest))

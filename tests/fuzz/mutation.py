@@ -1,6 +1,6 @@
-"""Mutations of known inputs: what a hostile or careless writer makes of something that was right once.
+"""Mutations of known inputs, as from a hostile or careless writer.
 
-The known inputs lie in tests/corpus, one folder for each format, together with those that once broke something.
+The known inputs are in tests/corpus, a folder for each format, together with inputs that once caused a failure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def corpus(folder: str) -> list[bytes]:
 
 @st.composite
 def mutated(draw: st.DrawFn, seeds: list[bytes], *, most: int = 6) -> bytes:
-    """One of the seeds with up to `most` wounds: cut, doubled, overwritten, spliced with another."""
+    """One of the seeds with up to `most` mutations: truncated, doubled, overwritten, joined with another."""
     data = draw(st.sampled_from(seeds))
     for _ in range(draw(st.integers(0, most))):
         begin = draw(st.integers(0, len(data)))

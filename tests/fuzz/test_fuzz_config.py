@@ -1,4 +1,4 @@
-"""Any bytes at all are a config or a list of mistakes, soon, and change nothing."""
+"""Any bytes are a config or a list of mistakes, without delay, and loading them changes nothing."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ REGISTRY = Registry.load()
 
 
 def load_bytes(text: bytes) -> NodeConfig | ConfigErrors:
-    """What loading gives; fails when it takes long or leaves anything behind."""
+    """The result of loading; fails when it takes long or leaves anything behind."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "node.toml"
         path.write_bytes(text)
-        began = time.monotonic()
+        began = time.process_time()
         try:
             found: NodeConfig | ConfigErrors = load(path, REGISTRY)
         except ConfigErrors as errors:
             found = errors
-        assert time.monotonic() - began < SOON_S
+        assert time.process_time() - began < SOON_S
         assert os.listdir(directory) == ["node.toml"]
         assert path.read_bytes() == text
     return found

@@ -1,4 +1,4 @@
-"""A backup node that serves a hostile peer: every frame in every order, whole and broken, with paths that lead out.
+"""A backup node serves a hostile peer: every frame in every order, valid and broken, with paths that lead outside.
 
 The server is the real one, with the real sink on a real directory; only the wire is a pair of memory streams.
 """
@@ -17,14 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair
 
-from i2core.api import Channel, Code, Entry, Kind, LinkError, Meta, ProtocolError, Record, encode_records
+from i2core.api import Channel, Code, Entry, Kind, LinkError, Meta, ProtocolError, Record
+from i2core.api.inode_flags import EVERY_FLAG, UNREAD
 from i2core.config.model import BackupRole
 from i2core.registry import Registry
-from i2core.rule.backup import receive
 from i2core.rule.backup.service import BackupService
+from i2core.rule.backup.session import inbox
+from i2core.wire.encoding import encode_records
 from i2core.wire.frame import FrameStream, FrameType
-from i2core.wire.listing import Chunk, HashQuery, OrphanList, encode_survey
+from i2core.wire.listing import Chunk, encode_survey
 from i2core.wire.messages import PROTOCOL_VERSION, Fault, Welcome, parse
+from i2core.wire.questions import HashQuery, NamesQuery, OrphanList
 
 from .mutation import CORPUS, corpus, mutated
 
@@ -47,6 +50,7 @@ paths = st.one_of(
 )
 numbers = st.sampled_from([0, 1, 7, 4096, 65536, 65537, (1 << 31) - 1, 1 << 40, (1 << 63) - 1])
 modes = st.sampled_from([0o100644, 0o40755, 0o120777, 0o20666, 0o60666, 0o140755, 0, 0xFFFFFFFF, 0o104777])
+flags = st.sampled_from([UNREAD, UNREAD, 0, EVERY_FLAG, 0x30 << 32, 7])
 metas = st.none() | st.builds(
     Meta,
     modes,
@@ -54,6 +58,7 @@ metas = st.none() | st.builds(
     st.sampled_from([0, 0xFFFFFFFF]),
     st.sampled_from([0, -1, (1 << 63) - 1]),
     st.none() | st.just(()) | st.just(((b"user.a", b"b"), (b"no.such", b""), (b"n" * 300, b""))),
+    flags,
 )
 records = st.builds(
     Record,
@@ -83,6 +88,7 @@ entries = st.builds(
     blocks=st.just(0),
     target=st.sampled_from([b"", b"/etc"]),
     xattrs=st.sampled_from([0, (1 << 64) - 1]),
+    flags=flags,
 )
 chunks = st.builds(
     Chunk,
@@ -96,7 +102,13 @@ chunks = st.builds(
     links=st.dictionaries(st.integers(0, 4), paths, max_size=1),
 )
 queries = st.builds(
-    HashQuery, st.sampled_from([0, 1]), paths, numbers, st.sampled_from([0, 1, 65536, 65537]), st.booleans()
+    HashQuery,
+    st.sampled_from([0, 1]),
+    paths,
+    numbers,
+    st.sampled_from([0, 1, 65536, 65537]),
+    st.booleans(),
+    st.booleans(),
 )
 orphans = st.builds(OrphanList, st.sampled_from([0, 1]), paths, st.lists(names, max_size=4))
 sense = st.one_of(
@@ -104,13 +116,16 @@ sense = st.one_of(
     st.lists(chunks, max_size=3).map(lambda found: (FrameType.SURVEY, encode_survey(found))),
     queries.map(lambda query: (FrameType.HASHES, query.encode())),
     orphans.map(lambda found: (FrameType.ORPHANS, found.encode())),
+    st.builds(NamesQuery, st.sampled_from([0, 1]), paths, st.booleans()).map(
+        lambda query: (FrameType.NAMES, query.encode())
+    ),
     st.sampled_from([FrameType.FLUSH, FrameType.PING]).map(lambda kind: (kind, b"")),
 )
 
 
 @st.composite
 def frames(draw: st.DrawFn) -> tuple[int, bytes, int, int]:
-    """One frame: mostly of a known kind, its payload whole or wounded; the seq that follows, or any."""
+    """One frame: mostly of a known type, its payload valid or mutated; with the next seq, or any."""
     kind, payload = draw(sense)
     if draw(st.integers(0, 3)) == 0:
         payload = draw(mutated([payload], most=3))
@@ -130,7 +145,7 @@ def filled(greeting: bytes, target: Path) -> bytes:
 
 
 class Site:
-    """A directory with a target, and beside it what must never be touched; a link in the target leads there."""
+    """A directory with a target, and files beside it that must never change; a symlink in the target leads there."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -157,7 +172,7 @@ class Site:
 
 
 async def serve(site: Site, sent: bytes, channel: Channel) -> tuple[list[tuple[str, Code | None, str]], bytes]:
-    """What the node said and answered, when the peer had sent all of that and hung up."""
+    """The node's log and answers after the peer has sent all of this and closed the connection."""
     said: list[tuple[str, Code | None, str]] = []
     service = BackupService(
         BackupRole(allow_roots=(os.fsencode(site.target),)),
@@ -169,7 +184,7 @@ async def serve(site: Site, sent: bytes, channel: Channel) -> tuple[list[tuple[s
     answered = bytearray()
 
     async def read() -> None:
-        # A delete that is held is held for as long as its peer is there: so the peer goes in the end.
+        # A held delete is held as long as its peer is connected: so the peer disconnects at the end.
         with trio.move_on_after(STAY_S):
             async for data in near:
                 answered.extend(data)
@@ -197,8 +212,8 @@ async def frames_of(raw: bytes) -> list[tuple[FrameType, bytes]]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A held delete ends soon after the peer hung up, and not after seconds."""
-    monkeypatch.setattr(receive, "PING_S", 0.02)
+    """A held delete ends soon after the peer has closed the connection, not after seconds."""
+    monkeypatch.setattr(inbox, "PING_S", 0.02)
     yield
 
 
@@ -231,7 +246,7 @@ def test_every_frame_in_every_order(sent: list[tuple[int, bytes, int, int]], gre
 
 
 def test_the_plain_greeting_is_welcome(tmp_path: Path) -> None:
-    """Else the tests above would look at a closed door."""
+    """Otherwise the tests above would only test a refused greeting."""
     site = Site(tmp_path / "site")
     (site.place / "state").mkdir()
     greeting = site.greeting(PLAIN)
@@ -247,7 +262,7 @@ def test_any_greeting(greeting: bytes, channel: Channel) -> None:
 
 @given(mutated([b"".join(HEADER.pack(len(g), 1, 0, 0, 0) + g for g in GREETINGS), *corpus("frames")]))
 def test_any_bytes(sent: bytes) -> None:
-    """Also where no frame begins or ends."""
+    """Also at places where no frame begins or ends."""
     with tempfile.TemporaryDirectory() as directory:
         site = Site(Path(directory) / "site")
         (site.place / "state").mkdir()
@@ -268,11 +283,11 @@ async def test_frames_that_could_break_the_decoder(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("said", ["nothing", "half a greeting", "a greeting", "half a frame"])
-async def test_a_silent_peer_is_given_up(
+async def test_a_silent_peer_is_disconnected(
     said: str, autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the node's own clock, which jumps here: who says nothing is not served for ever."""
-    monkeypatch.setattr(receive, "PING_S", 5.0)
+    """By the node's own clock, which jumps here: a peer that sends nothing is not served for ever."""
+    monkeypatch.setattr(inbox, "PING_S", 5.0)
     # The sink's threads are not seen by the clock: it must not jump while they work.
     autojump_clock.autojump_threshold = 0.05
     (tmp_path / "target").mkdir()
@@ -290,3 +305,15 @@ async def test_a_silent_peer_is_given_up(
     began = trio.current_time()
     await service.handle(far, Channel.MIRROR, "peer")
     assert 10 < trio.current_time() - began < 100
+
+
+@pytest.mark.parametrize("seq", [1 << 62, 1 << 63, (1 << 64) - 1])
+def test_a_seq_that_no_rule_reaches_is_refused(seq: int) -> None:
+    """Also when the record fails, so that its seq would be reported."""
+    missing = encode_records([Record(Kind.TRUNCATE, 0, b"missing", size=1)])
+    hold_to_account([(int(FrameType.BATCH), missing, 0, seq)], PLAIN, Channel.MIRROR)
+
+
+def test_a_held_delete_ends_when_its_peer_has_gone() -> None:
+    root = encode_records([Record(Kind.REMOVE, 0, b"")])
+    hold_to_account([(int(FrameType.BATCH), root, 0, -1)], PLAIN, Channel.MIRROR)

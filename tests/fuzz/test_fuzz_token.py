@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2core.api import ProtocolError, UsageError
-from i2core.node.line import QUESTION_BYTES, Question
-from i2core.node.token import PREFIX, Token
+from i2core.node.control.question import QUESTION_BYTES, Question
+from i2core.node.pairing.token import PREFIX, Token
 
 from .mutation import corpus, mutated
 

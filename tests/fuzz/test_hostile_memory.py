@@ -1,7 +1,8 @@
-"""What one connection can make a backup node keep in memory: less than 64 MiB, whatever is sent.
+"""One connection can make a backup node use less than 64 MiB of memory and a bounded number of descriptors, whatever it
+sends.
 
-Each case sends as much of one thing as the limits let through, and more. The bytes are made before anything is
-measured, so that what is measured is the node's.
+Each case sends as much of one thing as the limits let through, and more; together they send every message. The bytes
+are made before anything is measured, so that what is measured is the node's.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ import pytest
 import pyzstd
 import trio
 
-from i2core.api import Channel, Entry, Kind, Meta, Record, encode_records
-from i2core.api.records import PAIRS_LIMIT, RECORDS_LIMIT
+from i2core.api import BLOCK_BYTES, Channel, Entry, Kind, Meta, Record
 from i2core.config.model import BackupRole
 from i2core.registry import Registry
-from i2core.rule.backup.service import GREETING_BYTES, BackupService
+from i2core.rule.backup.entry.greeting import GREETING_BYTES
+from i2core.rule.backup.service import BackupService
+from i2core.wire.encoding import PAIRS_LIMIT, RECORDS_LIMIT, encode_records
 from i2core.wire.frame import FRAME_LIMIT, FrameType
-from i2core.wire.listing import SURVEY_LIMIT, Chunk, HashQuery, OrphanList, encode_survey, most_orphans
+from i2core.wire.listing import INLINE_BLOCKS, SURVEY_LIMIT, Chunk, encode_survey
 from i2core.wire.messages import BrakeLimits, CodecName, Hello, OrphanPolicy, dump
+from i2core.wire.questions import HashQuery, NamesQuery, OrphanList, most_orphans
 
 LIMIT_BYTES = 64 << 20
+DESCRIPTORS = 60
+"""Of one session: trio's own, its files, and the directories of the batch or the answer that it is at."""
 WITHIN_S = 120.0
 HEADER = struct.Struct("<IBBHQ")
 Frames = Iterable[tuple[FrameType, int, bytes]]
@@ -34,13 +39,15 @@ Frames = Iterable[tuple[FrameType, int, bytes]]
 
 
 class Made(trio.abc.Stream):
-    """A peer that sends frames as fast as they are read, and takes whatever it is told."""
+    """A peer that sends frames as fast as they are read, and reads all answers."""
 
     def __init__(self, frames: Frames) -> None:
         self._parts = (
             part for kind, seq, payload in frames for part in (HEADER.pack(len(payload), kind, 0, 1, seq), payload)
         )
         self._left = memoryview(b"")
+        self.most_open = 0
+        """Descriptors of this process, whenever it was answered."""
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -53,6 +60,7 @@ class Made(trio.abc.Stream):
         return some
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.most_open = max(self.most_open, len(os.listdir("/proc/self/fd")))
         await trio.lowlevel.checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -71,7 +79,7 @@ def small_names(count: int) -> list[bytes]:
 
 
 def batches() -> Frames:
-    """As many of the smallest records as go."""
+    """As many of the smallest records as possible."""
     meta = Meta(0, 0, 0, 1 << 60)
     one = encode_records([Record(Kind.SETATTR, 0, name, meta=meta) for name in small_names(RECORDS_LIMIT)])
     for turn in range(4):
@@ -92,7 +100,7 @@ def attributes() -> Frames:
 
 
 def entries() -> Frames:
-    """A directory that is listed and listed, and never ends."""
+    """A directory whose listing never ends."""
     listed = [entry(name) for name in small_names(SURVEY_LIMIT - 1)]
     here = entry(b"", 0o40755)
     yield FrameType.SURVEY, 0, encode_survey([Chunk(0, b"", here, True, False, False, listed)])
@@ -119,7 +127,7 @@ def orphans() -> Frames:
 
 
 def longest_frames() -> Frames:
-    """One behind the other, each as long as can be: they pile up when they are read sooner than handled."""
+    """The longest frames one after the other: they would pile up if they were read faster than they are handled."""
     whole = Record(Kind.CREATE, 0, b"a", meta=Meta(0o100644, 0, 0, 0), size=7 << 20, data=bytes(7 << 20))
     yield FrameType.BATCH, 1, encode_records([whole])
     for turn in range(20):
@@ -128,11 +136,93 @@ def longest_frames() -> Frames:
 
 
 def queries() -> Frames:
-    yield from repeat((FrameType.HASHES, 0, HashQuery(0, b"a", 0, 65536).encode()), 50)
+    """Queries about a file of eight terabytes with scattered data."""
+    size = (1 << 43) - 1
+    made = [Record(Kind.CREATE, 0, b"a"), Record(Kind.TRUNCATE, 0, b"a", size=size)]
+    made += [Record(Kind.WRITE, 0, b"a", offset=n << 20, data=b"x") for n in range(3000)]
+    yield FrameType.BATCH, 1, encode_records(made)
+    for runs in (False, True):
+        query = HashQuery(0, b"a", 0, 65536, False, runs).encode()
+        yield from repeat((FrameType.HASHES, 0, query), 10)
+
+
+def unending_names() -> Frames:
+    """Requests for names of directories, none of which is finished."""
+    yield FrameType.BATCH, 1, encode_records([Record(Kind.MKDIR, 0, name) for name in small_names(500)])
+    for turn, name in enumerate(small_names(500)):
+        yield FrameType.BATCH, 501 + turn, encode_records([Record(Kind.CREATE, 0, name + b"/file")])
+        yield FrameType.NAMES, 0, NamesQuery(0, name, True).encode()
+
+
+def one_directory_again_and_again() -> Frames:
+    """Two megabytes of names, reported for each chunk that lists their directory as empty."""
+    here = entry(b"", 0o40755)
+    for turn in range(2):
+        made = [Record(Kind.CREATE, 0, b"%05d" % (turn * 4000 + n) + b"n" * 245) for n in range(4000)]
+        yield FrameType.BATCH, 1 + turn * 4000, encode_records(made)
+    yield FrameType.SURVEY, 0, encode_survey([Chunk(0, b"", here, True, True, False, [])] * 100)
+    yield FrameType.SURVEY, 0, encode_survey([Chunk(0, b"", here, True, False, False, [])] * 30)
+    yield from repeat((FrameType.NAMES, 0, NamesQuery(0, b"", True).encode()), 20)
+
+
+def failures() -> Frames:
+    """As many failures as records, each with a path that becomes long as JSON."""
+    path = b"/".join([b"\xff" * 250] * 3)
+    made = [Record(Kind.WRITE, 0, path + b"/%d" % n, data=b"x") for n in range(RECORDS_LIMIT - 100)]
+    for turn in range(2):
+        yield FrameType.BATCH, 1 + turn * len(made), encode_records(made)
+
+
+def links() -> Frames:
+    listed = [entry(name) for name in small_names(100)]
+    chunk = Chunk(0, b"", entry(b"", 0o40755), True, True, True, listed, dict.fromkeys(range(100), b"p" * 65000))
+    yield from repeat((FrameType.SURVEY, 0, encode_survey([chunk])), 5)
+
+
+def digests_inline() -> Frames:
+    """A thousand files of sixteen blocks each, compared block by block."""
+    size = INLINE_BLOCKS * BLOCK_BYTES
+    names = small_names(1000)
+    yield FrameType.BATCH, 1, encode_records([Record(Kind.CREATE, 0, name) for name in names])
+    grown = [Record(Kind.TRUNCATE, 0, name, size=size) for name in names]
+    yield FrameType.BATCH, 1001, encode_records(grown)
+    listed = [entry(name)._replace(size=size) for name in names]
+    yield FrameType.SURVEY, 0, encode_survey([Chunk(0, b"", entry(b"", 0o40755), True, True, True, listed)])
+
+
+def small_frames() -> Frames:
+    for kind in (FrameType.FLUSH, FrameType.PING):
+        yield from repeat((kind, 0, b""), 3000)
+
+
+def not_for_this_side(kind: FrameType) -> Callable[[], Frames]:
+    """Frames that no work node sends."""
+
+    def frames() -> Frames:
+        yield kind, 0, bytes(FRAME_LIMIT)
+
+    frames.__name__ = kind.name
+    return frames
+
+
+STRANGE = [
+    not_for_this_side(kind)
+    for kind in FrameType
+    if kind
+    not in (
+        FrameType.BATCH,
+        FrameType.SURVEY,
+        FrameType.HASHES,
+        FrameType.NAMES,
+        FrameType.ORPHANS,
+        FrameType.FLUSH,
+        FrameType.PING,
+    )
+]
 
 
 def bombs() -> Frames:
-    """Kilobytes that become gigabytes, if one lets them."""
+    """Kilobytes that expand to gigabytes if nothing limits them."""
     yield FrameType.BATCH, 1, pyzstd.compress(bytes(1 << 30))
 
 
@@ -146,6 +236,13 @@ CASES = [
     pytest.param(orphans, marks=pytest.mark.slow),
     longest_frames,
     queries,
+    unending_names,
+    one_directory_again_and_again,
+    failures,
+    links,
+    digests_inline,
+    small_frames,
+    *STRANGE,
 ]
 
 
@@ -165,7 +262,7 @@ def greeting(target: Path, codecs: list[CodecName]) -> bytes:
 
 
 def peak_bytes(tmp_path: Path, frames: Frames, hello: bytes) -> int:
-    """The most memory that the node held while it served these."""
+    """The peak memory of the node while it served these."""
     sent = [(FrameType.HELLO, 0, hello), *frames]
     service = BackupService(
         BackupRole(allow_roots=(os.fsencode(tmp_path),)),
@@ -174,13 +271,18 @@ def peak_bytes(tmp_path: Path, frames: Frames, hello: bytes) -> int:
         say=lambda rule, code, line: None,
     )
 
+    peer = Made(sent)
+
     async def main() -> None:
         with trio.fail_after(WITHIN_S):
-            await service.handle(Made(sent), Channel.MIRROR, "peer")
+            await service.handle(peer, Channel.MIRROR, "peer")
 
+    before = len(os.listdir("/proc/self/fd"))
     tracemalloc.start()
     try:
         trio.run(main)
+        assert peer.most_open - before < DESCRIPTORS
+        assert len(os.listdir("/proc/self/fd")) <= before
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -1,7 +1,7 @@
-"""A work node and a backup node in one process, joined by a network in memory: what the tests of whole rules drive.
+"""A work node and a backup node in one process, connected by a network in memory, for tests of whole rules.
 
-Everything between the two directories is the real engine; the network can be cut at any message, and the capture says
-what a test tells it.
+Everything between the two directories is the real engine; the network can be cut at any message, and the capture
+reports what a test passes to it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
+import pytest
 import trio
+from i2_sink_fs.files import FileWriter
 from i2_sink_fs.plugin import i2_sinks
 
 from i2core.api import (
@@ -23,19 +25,24 @@ from i2core.api import (
     DriverSpec,
     NoConfig,
     Peer,
+    Record,
+    StopRule,
     TransportContext,
     UsageError,
 )
 from i2core.config.model import BackupRole, DriverChoice, Pair, Rule
 from i2core.rule.backup.service import BackupService
-from i2core.rule.status import RuleStatus
-from i2core.rule.work.runner import WorkRule, run_rule
+from i2core.rule.life.status import RuleStatus
+from i2core.rule.work.runner import run_rule
+from i2core.rule.work.work_rule import WorkRule
 from i2core.tasks import background
 from i2core.testing import MemoryNet, ScriptedCapture
 from i2core.wire.frame import FrameType
 
 LIMIT_S = 10.0
 HEADER_BYTES = 16
+TYPE_AT = 4
+"""Where a header has the frame's type."""
 
 
 class Given:
@@ -52,7 +59,7 @@ class Given:
         raise UsageError(f"no {kind.value} {name}")
 
     def drivers(self, kind: DriverKind, /) -> Mapping[str, DriverSpec]:
-        """All of that kind."""
+        """All drivers of that kind."""
         return {spec.name: spec for spec in self.specs if spec.kind is kind}
 
 
@@ -70,6 +77,12 @@ class Wire(ClientTransport):
     """Each connection breaks at its call of this number; 0: none does."""
     before_send: Callable[[int], None] = lambda send: None
     """Called with the number of each call before it."""
+    before_frame: dict[FrameType, Callable[[], None]] = attrs.field(factory=dict)
+    """Called once, before the next frame of that type is sent: what it says is fixed already. So what is done before a
+    SURVEY happens after the directory was listed, and before the backup node compares it."""
+    before_close: list[Callable[[], None]] = attrs.field(factory=list)
+    """Called once, before the next connection is closed. A mirror has a connection of its own, which it closes when all
+    that it sent is durable."""
     loses: bool = False
     """A cut also loses what the peer has not read yet."""
     frames: list[FrameType] = attrs.field(factory=list)
@@ -95,6 +108,8 @@ class _Tap(trio.abc.Stream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         wire = self._wire
         wire.before_send(wire.sends)
+        if not self._seen and (act := wire.before_frame.pop(FrameType(data[TYPE_AT]), None)) is not None:
+            act()
         self._sends += 1
         if wire.cut_at == wire.sends or self._sends == wire.cut_every:
             wire.cut_at = None
@@ -114,7 +129,7 @@ class _Tap(trio.abc.Stream):
             total = HEADER_BYTES + int.from_bytes(self._seen[:4], "little")
             if len(self._seen) < total:
                 return
-            self._wire.frames.append(FrameType(self._seen[4]))
+            self._wire.frames.append(FrameType(self._seen[TYPE_AT]))
             del self._seen[:total]
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -124,6 +139,8 @@ class _Tap(trio.abc.Stream):
         return await self._inner.receive_some(max_bytes)
 
     async def aclose(self) -> None:
+        while self._wire.before_close:
+            self._wire.before_close.pop()()
         await self._inner.aclose()
 
 
@@ -153,19 +170,37 @@ class Nodes:
         self.boot()
 
     def boot(self) -> None:
-        """The backup node starts anew: it knows what lies on its disk."""
+        """The backup node is started again: it knows only what is on its disk."""
         self.service = BackupService(self.role, registry=self.registry, state_dir=self.home / "state", say=self.say)
 
     async def handle(self, stream: trio.abc.Stream, channel: Channel, peer: str | None) -> None:
-        """Serves a stream on the backup node as it is now."""
+        """Serves a stream on the present backup node."""
         await self.service.handle(stream, channel, peer)
 
     def say(self, rule: str, code: Code | None, line: str) -> None:
         """The logbook."""
         self.said.append((rule, code, line))
 
+    async def stage(self, path: str) -> None:
+        """Creates a large file on the source. Its transfer is interrupted just before it is published, and the work
+        node forgets it."""
+
+        def full(writer: FileWriter, record: Record) -> None:
+            raise StopRule("no room", code=Code.REPLICA_FULL)
+
+        (self.source / path).parent.mkdir(exist_ok=True)
+        (self.source / path).write_bytes(os.urandom(5 << 20))
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(StopRule, match="no room"):
+            patch.setattr(FileWriter, "publish", full)
+            await self.run(keep=False)
+        assert self.private(), "nothing is staged"
+
+    def private(self) -> list[Path]:
+        """The sink's private files in the replica."""
+        return list(self.target.rglob(".i2-staging-*"))
+
     def codes(self) -> list[Code]:
-        """Every code that was said."""
+        """Every code that was logged."""
         return [code for _, code, _ in self.said if code is not None]
 
     def rule(self, **changes: object) -> Rule:
@@ -184,8 +219,8 @@ class Nodes:
         keep: bool = True,
         compare: bool = False,
     ) -> RuleStatus:
-        """Runs a rule; `once` to its end. Without `keep` the work node forgets all afterwards. With `compare` it relies
-        on nothing that it knows."""
+        """Runs a rule; with `once` to its end. Without `keep` the work node forgets everything afterwards. With
+        `compare` everything is compared."""
         rule = rule or self.rule()
         status = status or RuleStatus(name=rule.name)
         peer = Peer("bak", "127.0.0.1", self.ports, None)
@@ -205,7 +240,7 @@ class Nodes:
     async def starting(
         self, rule: Rule | None = None, *, epoch: int = 1, compare: bool = False
     ) -> AsyncIterator[RuleStatus]:
-        """A rule that runs while the body does; its error ends both."""
+        """A rule that runs during the body; its error ends both."""
         status = RuleStatus(name=(rule or self.rule()).name)
 
         async def live() -> None:
@@ -219,17 +254,17 @@ class Nodes:
     async def running(
         self, rule: Rule | None = None, *, epoch: int = 1, compare: bool = False
     ) -> AsyncIterator[RuleStatus]:
-        """`starting`, and its mirror is done."""
+        """As `starting`, after the mirror is done."""
         async with self.starting(rule, epoch=epoch, compare=compare) as status:
             await until(lambda: status.mirrored)
             yield status
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits until the condition holds.
+    """Waits until the condition is true.
 
     Raises:
-        TooSlowError: it does not come to hold.
+        TooSlowError: it does not become true.
     """
     with trio.fail_after(LIMIT_S):
         while not condition():  # noqa: ASYNC110 (a status has no event)
@@ -238,7 +273,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def open_nodes(home: Path, *specs: DriverSpec, sink: str = "fs") -> AsyncIterator[Nodes]:
-    """Both nodes, the backup node listening; drivers of captures, filters, codecs and sinks beside the plain ones."""
+    """Both nodes, with the backup node listening; further drivers in addition to the default ones."""
     net = MemoryNet()
     context = TransportContext(certificate=None, key=None, peers={}, plaintext=True)
     capture = ScriptedCapture()
@@ -252,3 +287,4 @@ async def open_nodes(home: Path, *specs: DriverSpec, sink: str = "fs") -> AsyncI
         nodes = Nodes(home=home, registry=registry, capture=capture, wire=Wire(net, client), role=role, nursery=nursery)
         nodes.ports = await nursery.start(server.serve, "127.0.0.1", dict.fromkeys(Channel, 0), nodes.handle)
         yield nodes
+        assert not (nodes.wire.before_frame or nodes.wire.before_close), "what a test waits for has not happened"

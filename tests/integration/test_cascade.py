@@ -1,4 +1,5 @@
-"""Rules in a row, and a target beneath a watched file system: what i2 writes itself goes no further than it should."""
+"""Rules in a chain, and a target on a watched file system: i2's own writes are not replicated further than they
+should."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ noise = random.Random(3)  # noqa: S311 (no secret)
 
 
 def fill(sources: list[Path]) -> None:
-    """A few directories and files, one of them staged on its way."""
+    """A few directories and files, one of them large enough for a staging file."""
     for number in range(10):
         directory = sources[0] / f"dir{number}"
         directory.mkdir()

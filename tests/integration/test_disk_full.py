@@ -1,5 +1,5 @@
-"""A disk that is full, on either side: the rule stops and says where, nothing that was there is harmed, and when there
-is room again a start by hand goes on. Real file systems, small ones."""
+"""A full disk on either side: the rule stops and reports where, no existing data are damaged, and when there is room
+again a start by hand continues. Small real file systems."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from i2core.api import Change, Code, Op, Place, StopRule
-from i2core.rule.full import own_disk
-from i2core.rule.states import fault
-from i2core.rule.status import RuleStatus
+from i2core.config.model import OrphanAction, Orphans
+from i2core.rule.life.disk_full import own_disk
+from i2core.rule.life.states import fault
+from i2core.rule.life.status import RuleStatus
 from i2core.testing.trees import compare_trees
 
 from .pair import open_nodes, until
@@ -27,12 +28,12 @@ BALLAST = "ballast"
 
 
 def run(*command: str | Path) -> None:
-    """To the end, which must be a good one."""
+    """Runs to the end, which must be successful."""
     subprocess.run(command, check=True)  # noqa: S603
 
 
 def append(path: Path, data: bytes) -> None:
-    """At its end."""
+    """Appends data."""
     with open(path, "ab") as file:
         file.write(data)
 
@@ -55,7 +56,7 @@ def small_disk(place: Path) -> Iterator[Path]:
 
 
 def fill(place: Path, *, leave: int = 0) -> None:
-    """Takes all room but `leave` bytes."""
+    """Takes all space except `leave` bytes."""
     with open(place / BALLAST, "wb", buffering=0) as file:
         try:
             while True:
@@ -73,7 +74,7 @@ def make_room(place: Path) -> None:
 
 
 @pytest.mark.root
-async def test_a_full_replica_stops_the_rule_and_harms_nothing(tmp_path: Path) -> None:
+async def test_a_full_replica_stops_the_rule_and_damages_nothing(tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         with small_disk(nodes.target.parent) as disk:
             (nodes.source / "kept").write_bytes(OLD)
@@ -120,7 +121,7 @@ async def test_a_replica_that_fills_up_while_replicating(tmp_path: Path) -> None
 
 @pytest.mark.root
 async def test_room_that_is_made_on_the_source_counts(tmp_path: Path) -> None:
-    """What waited to be sent is not sent first: it would only fill the disk again."""
+    """Waiting records are not sent first: they would only fill the disk again."""
     async with open_nodes(tmp_path) as nodes:
         nodes.cache_dir = tmp_path / "cache"
         with small_disk(nodes.target.parent):
@@ -186,3 +187,99 @@ def test_only_a_full_disk_is_called_so(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
     with pytest.raises(sqlite3.OperationalError, match="syntax"), own_disk(tmp_path):
         sqlite3.connect(":memory:").execute("not SQL")
+
+
+@pytest.mark.root
+async def test_a_lack_of_inodes_is_reported_as_such(tmp_path: Path) -> None:
+    """There is space, but no inode for another file."""
+    async with open_nodes(tmp_path) as nodes:
+        with small_disk(nodes.target.parent) as disk:
+            for number in range(600):
+                (nodes.source / f"{number}").touch()
+            with pytest.raises(StopRule) as stopped:
+                await nodes.run()
+            assert stopped.value.code is Code.REPLICA_NO_INODES
+            assert "512 inodes" in stopped.value.cause
+            assert stopped.value.obj.startswith(str(disk))
+            for number in range(300):
+                (nodes.source / f"{number}").unlink()
+            await nodes.run(nodes.rule(orphans=Orphans(action=OrphanAction.DELETE)))
+            assert compare_trees(nodes.source, nodes.target) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("directories", [("", ""), ("a", "z"), ("z", "a")], ids=["beside", "behind", "before"])
+async def test_what_the_source_removed_makes_room(tmp_path: Path, directories: tuple[str, str]) -> None:
+    """In the same directory, and in one that the mirror reaches before, or long after, the new files."""
+    new, old = directories
+    async with open_nodes(tmp_path) as nodes:
+        with small_disk(nodes.target.parent):
+            for directory in directories:
+                (nodes.source / directory).mkdir(exist_ok=True)
+            for number in range(5):
+                (nodes.source / old / f"old{number}").write_bytes(os.urandom(1_000_000))
+            deleting = nodes.rule(orphans=Orphans(action=OrphanAction.DELETE))
+            await nodes.run(deleting)
+            for number in range(4):
+                (nodes.source / old / f"old{number}").unlink()
+                (nodes.source / new / f"new{number}").write_bytes(os.urandom(1_000_000))
+            status = await nodes.run(deleting)
+            assert compare_trees(nodes.source, nodes.target) == []
+            assert status.durable_seq == status.seq
+            assert status.listed_files == 5
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("became", ["file", "fifo", "directory"])
+async def test_what_became_an_object_of_another_type_makes_room(tmp_path: Path, became: str) -> None:
+    """Its name comes after those of the new files, and is no orphan."""
+    async with open_nodes(tmp_path) as nodes:
+        with small_disk(nodes.target.parent):
+            old = nodes.source / "z"
+            if became == "directory":
+                old.write_bytes(os.urandom(4_000_000))
+            else:
+                (old / "deep").mkdir(parents=True)
+                for number in range(4):
+                    (old / f"deep/{number}").write_bytes(os.urandom(1_000_000))
+            deleting = nodes.rule(orphans=Orphans(action=OrphanAction.DELETE))
+            await nodes.run(deleting)
+            old.rename(tmp_path / "old")
+            if became == "directory":
+                old.mkdir()
+            elif became == "fifo":
+                os.mkfifo(old)
+            else:
+                old.write_text("small")
+            for number in range(4):
+                (nodes.source / f"new{number}").write_bytes(os.urandom(1_000_000))
+            await nodes.run(deleting)
+            assert compare_trees(nodes.source, nodes.target) == []
+
+
+@pytest.mark.root
+async def test_what_became_shorter_makes_room(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        with small_disk(nodes.target.parent):
+            (nodes.source / "zlog").write_bytes(os.urandom(5_000_000))
+            await nodes.run()
+            os.truncate(nodes.source / "zlog", 100_000)
+            for number in range(4):
+                (nodes.source / f"new{number}").write_bytes(os.urandom(1_000_000))
+            await nodes.run()
+            assert compare_trees(nodes.source, nodes.target) == []
+
+
+@pytest.mark.root
+async def test_a_full_replica_reports_which_disk_and_how_much(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        with small_disk(nodes.target.parent):
+            status = RuleStatus(name="data1")
+            for number in range(9):
+                (nodes.source / f"new{number}").write_bytes(os.urandom(1_000_000))
+            with pytest.raises(StopRule) as stopped:
+                await nodes.run(status=status)
+            assert stopped.value.code is Code.REPLICA_FULL
+            assert "MB are free" in stopped.value.cause
+            assert "1 MB more do not fit" in stopped.value.cause
+            assert status.durable_seq <= status.seq

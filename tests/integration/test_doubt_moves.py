@@ -1,4 +1,4 @@
-"""A directory whose content is in doubt moves before it was compared: it is compared where it is then."""
+"""A directory whose content is unverified moves before it was compared: it is compared where it is then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from i2core.testing.trees import compare_trees
 from .pair import open_nodes, until
 
 
-async def test_a_directory_in_doubt_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unverified_directory_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real_apply, real_look, compared = FsSink.apply, FsSink.look, trio.Event()
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "other").mkdir()
@@ -25,7 +25,7 @@ async def test_a_directory_in_doubt_moves(tmp_path: Path, monkeypatch: pytest.Mo
             made = [seq for seq, each in enumerate(batch.records, batch.first_seq) if each.kind is Kind.MKDIR]
             if not made or replica.exists():
                 return await real_apply(self, batch)
-            # As a fault would leave it: something of an older directory is there, and nobody knows.
+            # As after a fault: an object of an older directory is there, which the catalog does not have.
             replica.mkdir()
             (replica / "left behind").write_bytes(b"old")
             here.rename(there)

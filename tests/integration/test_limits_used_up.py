@@ -1,4 +1,4 @@
-"""A link that is away for longer than memory and spool last: told, and no mirror is needed when it is back."""
+"""A link is down for longer than memory and spool last: this is reported, and no mirror is needed when it is back."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from i2core.api import Change, Channel, Code, Op, Place
-from i2core.rule.live import live
+from i2core.rule.live import replication as live
 from i2core.rule.outgoing.spool import Quota
 from i2core.rule.work import runner as work
-from i2core.rule.work.runner import WorkRule
+from i2core.rule.work.work_rule import WorkRule
 from i2core.testing.trees import compare_trees
 
 from . import pair
 from .pair import open_nodes, until
 
 
-async def test_limits_that_are_used_up_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_used_up_limits_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pair, "WorkRule", partial(WorkRule, memory=Quota(4_000_000), disk=Quota(0)))
     monkeypatch.setattr(work, "BACKOFF_S", (0.5, 0.5))
     monkeypatch.setattr(live, "APART_S", 0.001)
@@ -36,4 +36,4 @@ async def test_limits_that_are_used_up_are_told(tmp_path: Path, monkeypatch: pyt
         assert status.lag_bytes < 4_000_000
         nodes.ports.update(ports)
         await until(lambda: not compare_trees(nodes.source, nodes.target, owners=os.geteuid() == 0))
-        assert nodes.codes().count(Code.MIRROR_DONE) == 1, "nothing was mirrored anew"
+        assert nodes.codes().count(Code.MIRROR_DONE) == 1, "nothing was mirrored again"

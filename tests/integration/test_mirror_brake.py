@@ -1,16 +1,20 @@
-"""A mass delete is held at the backup node until somebody releases it; ordinary deletes are not."""
+"""A mass delete is held on the backup node until somebody releases it; ordinary deletes are not."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 
 from i2core.api import Change, Code, Lost, Op, Place, StopRule
 from i2core.config.model import Brake, OrphanAction, Orphans
-from i2core.rule.status import State
-from i2core.testing.memory_sink import MemoryDisk, memory_sink
+from i2core.rule.life.status import RuleStatus, State
+from i2core.testing.memory_disk import MemoryDisk
+from i2core.testing.memory_sink import memory_sink
 from i2core.testing.trees import compare_trees
 
 from .pair import Nodes, open_nodes, until
@@ -20,7 +24,7 @@ FILES = 1200
 
 
 def fill(nodes: Nodes, count: int) -> list[Path]:
-    """Files of the source, in one directory."""
+    """Creates files on the source, in one directory."""
     above = nodes.source / "dir"
     above.mkdir()
     paths = [above / f"{number:04}" for number in range(count)]
@@ -30,13 +34,13 @@ def fill(nodes: Nodes, count: int) -> list[Path]:
 
 
 def left(disk: MemoryDisk, nodes: Nodes) -> int:
-    """Files of the replica's one directory."""
+    """The files in the replica's directory."""
     root = disk.roots[bytes(nodes.target)]
     return len(root.entries[b"dir"].entries) if b"dir" in root.entries else 0
 
 
 def tell_removed(nodes: Nodes, paths: list[Path]) -> None:
-    """The files are gone, and the capture says so."""
+    """Removes the files, and reports it."""
     for path in paths:
         path.unlink()
     places = [Place(0, bytes(path.relative_to(nodes.source))) for path in paths]
@@ -44,7 +48,7 @@ def tell_removed(nodes: Nodes, paths: list[Path]) -> None:
 
 
 def held(nodes: Nodes) -> bool:
-    """The backup node waits for a release."""
+    """True when the backup node waits for a release."""
     return any(status.held for status in nodes.service.statuses())
 
 
@@ -99,7 +103,7 @@ async def test_deletes_below_the_share_pass(tmp_path: Path) -> None:
         assert Code.MASS_DELETE_HELD not in nodes.codes()
 
 
-async def test_a_small_share_counts_all_that_is_left(tmp_path: Path) -> None:
+async def test_a_small_share_counts_all_remaining_files(tmp_path: Path) -> None:
     disk = MemoryDisk()
     async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
         paths = fill(nodes, 400)
@@ -109,7 +113,7 @@ async def test_a_small_share_counts_all_that_is_left(tmp_path: Path) -> None:
         assert Code.MASS_DELETE_HELD not in nodes.codes()
 
 
-async def test_other_limits_count_from_the_next_session_on(tmp_path: Path) -> None:
+async def test_changed_limits_apply_from_the_next_session_on(tmp_path: Path) -> None:
     disk = MemoryDisk()
     async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
         paths = fill(nodes, 40)
@@ -120,7 +124,7 @@ async def test_other_limits_count_from_the_next_session_on(tmp_path: Path) -> No
             assert left(disk, nodes) >= 20, "only removals that keep within the share passed before"
 
 
-async def test_a_held_delete_that_was_not_meant_is_dropped_by_a_compare(tmp_path: Path) -> None:
+async def test_a_held_delete_that_was_not_intended_is_dropped_by_a_compare(tmp_path: Path) -> None:
     disk = MemoryDisk()
     async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
         nodes.cache_dir = tmp_path / "cache"
@@ -140,8 +144,8 @@ async def test_a_held_delete_that_was_not_meant_is_dropped_by_a_compare(tmp_path
 
 
 @pytest.mark.parametrize("what", ["gone", "emptied"])
-async def test_a_source_root_that_goes_or_is_emptied_is_held(tmp_path: Path, what: str) -> None:
-    """However few files there are: the disk of the source may just not be mounted."""
+async def test_the_loss_or_emptying_of_a_source_root_is_held(tmp_path: Path, what: str) -> None:
+    """However few files there are: perhaps the source's disk is not mounted."""
     disk = MemoryDisk()
     async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
         for name in ("a", "b"):
@@ -171,7 +175,7 @@ async def test_an_emptied_root_is_held_in_a_mirror(tmp_path: Path) -> None:
             assert set(disk.roots[bytes(nodes.target)].entries) == {b"a", b"b"}
 
 
-async def test_a_link_that_breaks_while_deletes_are_held_holds_them_anew(tmp_path: Path) -> None:
+async def test_deletes_are_held_again_after_the_link_broke(tmp_path: Path) -> None:
     disk = MemoryDisk()
     async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
         for name in ("a", "b"):
@@ -194,7 +198,7 @@ async def test_a_link_that_breaks_while_deletes_are_held_holds_them_anew(tmp_pat
 async def test_a_root_that_is_gone_ends_the_rule_when_that_was_released(
     stands: str, files: int, tmp_path: Path
 ) -> None:
-    """What stands there later, be it another directory or the same, is compared by the next start."""
+    """A directory that is there later, another one or the same, is compared at the next start."""
     async with open_nodes(tmp_path) as nodes:
         fill(nodes, files)
         with pytest.raises(StopRule) as stopped:
@@ -218,3 +222,95 @@ async def test_a_root_that_is_gone_ends_the_rule_when_that_was_released(
             (tmp_path / "away").rename(nodes.source)
         async with nodes.running():
             assert compare_trees(nodes.source, nodes.target) == []
+
+
+async def test_the_backup_nodes_own_brake_is_a_floor(tmp_path: Path) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        nodes.role = attrs.evolve(nodes.role, brake=Brake(share=0.5, least=10))
+        nodes.boot()
+        paths = fill(nodes, 40)
+        async with nodes.running(nodes.rule(brake=Brake(share=1.0))) as status:
+            tell_removed(nodes, paths[:30])
+            await until(lambda: status.held)
+            assert left(disk, nodes) >= 20
+
+
+def _passed(status: RuleStatus, disk: MemoryDisk, nodes: Nodes, files: int) -> bool:
+    return status.held or left(disk, nodes) == files
+
+
+async def test_a_removal_in_many_steps_is_held_with_half_of_it_left(tmp_path: Path) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        paths = fill(nodes, 100)
+        async with nodes.running(nodes.rule(brake=Brake(least=10, window_s=0.001))) as status:
+            for start in range(0, 55, 5):
+                assert not status.held
+                tell_removed(nodes, paths[start : start + 5])
+                await until(partial(_passed, status, disk, nodes, 95 - start))
+            assert status.held
+            assert left(disk, nodes) == 50
+            assert nodes.service.release("data1")
+            await until(lambda: not status.held and left(disk, nodes) == 45)
+
+
+async def test_a_root_of_few_files_in_directories_is_held_when_it_is_emptied(tmp_path: Path) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        paths = fill(nodes, 400)
+        async with nodes.running() as status:
+            for path in paths:
+                path.unlink()
+            (nodes.source / "dir").rmdir()
+            places = [Place(0, bytes(path.relative_to(nodes.source))) for path in [*paths, nodes.source / "dir"]]
+            nodes.capture.tell(*(Change(Op.REMOVE, place) for place in places))
+            await until(lambda: status.held)
+            assert left(disk, nodes) >= 80
+
+
+@pytest.mark.parametrize("what", ["file", "symlink", "large file"])
+@pytest.mark.parametrize("live", [True, False])
+async def test_a_directory_that_a_file_replaces_passes_the_brake_as_well(what: str, live: bool, tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        fill(nodes, 400)
+        (nodes.source / "other").touch()
+        target = Path(os.fsdecode(nodes.target))
+        if not live:
+            await nodes.run(keep=False)
+
+        def replace() -> None:
+            shutil.rmtree(nodes.source / "dir")
+            if what == "symlink":
+                (nodes.source / "dir").symlink_to("other")
+            else:
+                (nodes.source / "dir").write_bytes(b"x" * (6 << 20 if what == "large file" else 3))
+
+        if not live:
+            replace()
+        async with nodes.running() if live else nodes.starting(nodes.rule(orphans=DELETE)) as status:
+            if live:
+                replace()
+                nodes.capture.tell(Change(Op.REMOVE, Place(0, b"dir")), Change(Op.CREATE, Place(0, b"dir")))
+            await until(lambda: status.held)
+            assert len(list((target / "dir").iterdir())) == 400
+            assert nodes.service.release("data1")
+            await until(lambda: not status.held and not (target / "dir").is_dir() and os.path.lexists(target / "dir"))
+            await until(lambda: compare_trees(nodes.source, target) == [])
+
+
+async def test_a_small_spool_may_be_emptied_again_and_again(tmp_path: Path) -> None:
+    disk = MemoryDisk()
+    async with open_nodes(tmp_path, memory_sink(disk), sink="memory") as nodes:
+        above = nodes.source / "dir"
+        above.mkdir()
+        async with nodes.running() as status:
+            for turn in range(4):
+                messages = [above / f"{turn}-{number}" for number in range(30)]
+                for message in messages:
+                    message.touch()
+                nodes.capture.tell(*(Change(Op.CREATE, Place(0, b"dir/" + os.fsencode(m.name))) for m in messages))
+                await until(lambda: left(disk, nodes) == 30)
+                tell_removed(nodes, messages)
+                await until(lambda: left(disk, nodes) == 0 or status.held)
+                assert not status.held

@@ -1,4 +1,4 @@
-"""A mirror makes the replica equal, sends only what differs, and again only then."""
+"""A mirror makes the replica equal and sends only differences; the next one sends nothing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ import attrs
 import pytest
 
 from i2core.api import BLOCK_BYTES, Batch, Code, DriverKind, Kind, NoConfig, Record, Sink, SinkContext, StopRule
+from i2core.api.tree import OpenFile
 from i2core.config.model import First, MirrorOptions, OnError, OrphanAction, Orphans, Pair, PathMapping, Verify
-from i2core.rule.reading import drafting
-from i2core.testing.memory_sink import MemoryDisk, MemorySink, memory_sink
+from i2core.posix.tree import LocalDirectory
+from i2core.rule.backup.entry.secret import node_secret
+from i2core.testing.memory_disk import MemoryDisk
+from i2core.testing.memory_sink import MemorySink, memory_sink
 from i2core.testing.trees import compare_trees
 
 from .pair import open_nodes
@@ -26,7 +29,7 @@ STRICT = MirrorOptions(verify=Verify.STRICT)
 
 
 def fill(top: Path) -> None:
-    """A tree with something of every kind, and names that only bytes can say."""
+    """A tree with objects of every type, and names that are not text."""
     (top / "sub" / "deep").mkdir(parents=True)
     (top / "empty").mkdir(mode=0o700)
     for name in (b"plain", b"new\nline", b"\xff\xfe\x80", b"n" * 255, b"-rf *", b" "):
@@ -79,6 +82,24 @@ async def test_strict_finds_a_silent_change_and_time_does_not(tmp_path: Path) ->
         assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
 
 
+async def test_the_first_mirror_onto_what_was_filled_by_hand_looks_at_content(tmp_path: Path) -> None:
+    """A file copied by hand may have the right size and time but other content; after that, replicated files are
+    known."""
+    async with open_nodes(tmp_path) as nodes:
+        seeded = nodes.rule(mirror=MirrorOptions(first=First.MANUAL))
+        nodes.target.mkdir()
+        for side, content in ((nodes.source, b"right"), (nodes.target, b"wrong")):
+            (side / "file").write_bytes(content)
+            (side / "same").write_bytes(b"equal")
+            for name in ("file", "same"):
+                os.utime(side / name, ns=(1, 1_600_000_000_123_456_789))
+        assert (await nodes.run(seeded)).sent_files == 1
+        assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
+        (nodes.target / "file").write_bytes(b"wrong")
+        os.utime(nodes.target / "file", ns=(1, 1_600_000_000_123_456_789))
+        assert (await nodes.run(seeded)).sent_files == 0, "only the first one is so thorough"
+
+
 @pytest.mark.parametrize("blocks", [4, 40, 700], ids=["inline", "asked", "slices"])
 async def test_only_differing_blocks_are_sent(tmp_path: Path, blocks: int) -> None:
     async with open_nodes(tmp_path) as nodes:
@@ -112,7 +133,7 @@ async def test_a_target_that_was_seeded_by_hand_costs_only_what_differs(tmp_path
         assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
 
 
-async def test_what_became_another_kind_is_replaced(tmp_path: Path) -> None:
+async def test_an_object_of_another_type_is_replaced(tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         names = ("file", "dir", "link", "fifo")
 
@@ -140,7 +161,7 @@ async def test_what_became_another_kind_is_replaced(tmp_path: Path) -> None:
             assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
 
 
-async def test_hard_links_are_told_apart(tmp_path: Path) -> None:
+async def test_hard_links_are_distinguished(tmp_path: Path) -> None:
     """{a, b}, {c, d} on the source against {a, c}, {b, d} on the replica, with equal content and times."""
     async with open_nodes(tmp_path) as nodes:
         nodes.target.mkdir()
@@ -185,7 +206,7 @@ async def test_many_sources_keep_their_paths_beneath_one_target(tmp_path: Path) 
 
 
 async def test_a_source_may_be_a_single_file(tmp_path: Path) -> None:
-    """Its neighbours stay at home, and what lies beside it on the replica is not its concern."""
+    """Files beside it on the source are not sent, and files beside it on the replica are left alone."""
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "wanted").write_text("wanted")
         (nodes.source / "neighbour").write_text("private")
@@ -197,7 +218,7 @@ async def test_a_source_may_be_a_single_file(tmp_path: Path) -> None:
         assert {p.name: p.read_text() for p in nodes.target.iterdir()} == {"wanted": "wanted", "other": "not ours"}
 
 
-async def test_a_replica_that_cannot_set_owners_settles(tmp_path: Path) -> None:
+async def test_a_replica_that_cannot_set_owners_comes_to_rest(tmp_path: Path) -> None:
     class Unprivileged(MemorySink):
         owns = False
 
@@ -218,18 +239,18 @@ async def test_a_replica_that_cannot_set_owners_settles(tmp_path: Path) -> None:
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
-    """Files of this name cannot be opened on the work node."""
-    real = drafting.open_file
+    """Makes files of this name unreadable on the work node."""
+    real = LocalDirectory.open
 
-    def open_file(dir_fd: int, found: bytes) -> tuple[int, os.stat_result]:
+    def refusing(directory: LocalDirectory, found: bytes) -> OpenFile:
         if found == name:
             raise PermissionError(errno.EACCES, "Permission denied")
-        return real(dir_fd, found)
+        return real(directory, found)
 
-    monkeypatch.setattr(drafting, "open_file", open_file)
+    monkeypatch.setattr(LocalDirectory, "open", refusing)
 
 
-async def test_an_unreadable_file_is_named_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreadable_file_is_reported_and_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch, b"secret")
     async with open_nodes(tmp_path) as nodes:
         for name in ("a", "secret", "z"):
@@ -249,15 +270,16 @@ async def test_an_unreadable_file_stops_a_rule_that_says_so(tmp_path: Path, monk
         assert stopped.value.code is Code.OPEN_SOURCE
 
 
-async def test_a_staging_file_left_behind_does_not_stand_in_for_the_file(tmp_path: Path) -> None:
-    """An interrupted run staged the new content; then the name got another file, which is patched in place."""
+async def test_a_leftover_staging_file_does_not_count_as_the_file(tmp_path: Path) -> None:
+    """An interrupted run staged the new content; then another file got the name, and is patched in place."""
     async with open_nodes(tmp_path) as nodes:
         content = os.urandom(40 * BLOCK_BYTES)
         (nodes.source / "image").write_bytes(content)
         nodes.target.mkdir(exist_ok=True)
         spec = nodes.registry.driver(DriverKind.SINK, "fs")
         root = os.fsencode(nodes.target)
-        async with spec.open(NoConfig(), SinkContext(roots=(root,), allowed=(root,))) as sink:
+        secret = node_secret(nodes.home / "state")
+        async with spec.open(NoConfig(), SinkContext(roots=(root,), allowed=(root,), secret=secret)) as sink:
             stage = Record(Kind.STAGE, 0, b"image")
             pieces = [
                 Record(Kind.WRITE, 0, b"image", offset=at, data=content[at : at + BLOCK_BYTES], staged=True)

@@ -1,4 +1,4 @@
-"""A mirror that is cut off anywhere is simply run again, and ends with both sides equal."""
+"""A mirror that is interrupted anywhere is run again, and ends with both sides equal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 
 from i2core.api import BLOCK_BYTES, Change, LinkError, Op, Place
 from i2core.config.model import OrphanAction, Orphans, Pair, Rule
-from i2core.rule.mirror import lister, mirror
-from i2core.rule.reading import content
+from i2core.rule.source import transfer as content
+from i2core.rule.survey import lister
 from i2core.rule.work import runner as work
 from i2core.testing.trees import compare_trees
-from i2core.wire.session import WINDOW_BYTES
+from i2core.wire import message_size
+from i2core.wire.window import WINDOW_BYTES
 
 from .pair import Nodes, open_nodes, until
 
@@ -22,12 +23,12 @@ OWNS = os.geteuid() == 0
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connects anew at once, and sends in small pieces."""
+    """Reconnects at once, and sends in small pieces."""
     monkeypatch.setattr(work, "BACKOFF_S", (0.001, 0.002))
     monkeypatch.setattr(lister, "CHUNK_ENTRIES", 4)
     monkeypatch.setattr(lister, "FRAME_ENTRIES", 6)
     monkeypatch.setattr(lister, "FIRST_FRAME_ENTRIES", 3)
-    monkeypatch.setattr(mirror, "BATCH_RECORDS", 5)
+    monkeypatch.setattr(message_size, "BATCH_RECORDS", 5)
 
 
 def fill(top: Path) -> None:
@@ -66,8 +67,8 @@ async def test_cut_at_any_message(tmp_path: Path, loses: bool) -> None:
             assert (await nodes.run(rule, keep=bool(cut % 2))).sent_files == 0
 
 
-async def test_cut_again_and_again(tmp_path: Path) -> None:
-    """As long as something is applied between two cuts, the mirror does not give up."""
+async def test_repeated_cuts(tmp_path: Path) -> None:
+    """As long as records are applied between two cuts, the mirror does not give up."""
     async with open_nodes(tmp_path) as nodes:
         fill(nodes.source)
         nodes.wire.cut_every = 25
@@ -75,7 +76,7 @@ async def test_cut_again_and_again(tmp_path: Path) -> None:
         assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
 
 
-async def test_a_link_that_never_holds_ends_a_single_run(tmp_path: Path) -> None:
+async def test_a_link_that_always_breaks_ends_a_single_run(tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         fill(nodes.source)
         nodes.wire.cut_every = 3
@@ -83,7 +84,7 @@ async def test_a_link_that_never_holds_ends_a_single_run(tmp_path: Path) -> None
             await nodes.run()
 
 
-async def test_a_large_file_goes_on_where_it_was_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_large_file_resumes_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "RESUME_BYTES", 1 << 20)
     async with open_nodes(tmp_path) as nodes:
         size = 48 * 1024 * 1024
@@ -97,14 +98,16 @@ async def test_a_large_file_goes_on_where_it_was_cut(tmp_path: Path, monkeypatch
         assert size <= status.sent_bytes <= size + WINDOW_BYTES + 2 * content.SEND_BYTES
 
 
-async def test_a_large_file_that_was_written_while_it_was_read_is_not_taken_for_equal(tmp_path: Path) -> None:
-    """Nobody tells of the write, as when the link breaks behind it: by size and time the next mirror finds it."""
+async def test_a_large_file_that_was_written_while_it_was_read_does_not_count_as_equal(tmp_path: Path) -> None:
+    """The write is not reported, as when the link breaks after it: the next mirror finds it by size and time."""
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "large").write_bytes(os.urandom(48 * 1024 * 1024))
         written: list[int] = []
 
         def write(send: int) -> None:
-            staged = nodes.target.exists() and any(name.stat().st_size for name in nodes.target.glob(".i2-stage-*"))
+            staged = nodes.target.exists() and any(
+                name.stat().st_size for name in nodes.target.glob(".i2-staging-*/tree-*/large")
+            )
             if staged and not written:
                 with (nodes.source / "large").open("r+b") as file:
                     written.append(file.write(b"behind the reader"))
@@ -144,8 +147,8 @@ async def test_changes_during_the_mirror_arrive(tmp_path: Path) -> None:
         assert compare_trees(nodes.source, nodes.target, owners=OWNS) == []
 
 
-async def test_what_others_left_under_a_name_that_comes_and_goes_is_removed(tmp_path: Path) -> None:
-    """The mirror finds a name that only the replica has; the source makes it and moves it on before anyone looks."""
+async def test_an_object_of_others_under_a_short_lived_name_is_removed(tmp_path: Path) -> None:
+    """The mirror finds a name that only the replica has; the source creates it, and moves it before it is checked."""
     async with open_nodes(tmp_path) as nodes:
         fill(nodes.source)
         top, at = nodes.source, 0
@@ -182,8 +185,8 @@ async def test_what_others_left_under_a_name_that_comes_and_goes_is_removed(tmp_
             at += 1
 
 
-async def test_a_live_delete_that_was_cut_off_is_made_good(tmp_path: Path) -> None:
-    """What was sent and not yet durable when the link broke is compared again, removals included."""
+async def test_an_interrupted_live_delete_is_repaired(tmp_path: Path) -> None:
+    """Records that were sent and not durable when the link broke are compared again, including removals."""
     async with open_nodes(tmp_path) as nodes:
         for name in ("gone", "kept"):
             (nodes.source / name).write_text(name)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from i2core.wire.listing import encode_survey
+from i2core.wire.frame import FrameType
 
 from .pair import open_nodes
 
 
 @pytest.mark.parametrize("replace", [Path.write_text, None], ids=["replaced", "gone"])
 async def test_the_first_name_is_another_file_by_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: Callable[[Path, str], int] | None
+    tmp_path: Path, replace: Callable[[Path, str], int] | None
 ) -> None:
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "one").write_text("the old file")
@@ -23,15 +23,13 @@ async def test_the_first_name_is_another_file_by_then(
             os.link(nodes.source / "one", nodes.source / name)
         first, second, third = os.listdir(nodes.source)
 
-        def encode_and_change(*arguments: object, **options: object) -> bytes:
+        def change() -> None:
             if (nodes.source / first).stat().st_nlink == 3:
                 (nodes.source / first).unlink()
                 if replace is not None:
                     replace(nodes.source / first, "a new file")
-            monkeypatch.undo()
-            return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode_and_change)
+        nodes.wire.before_frame[FrameType.SURVEY] = change
         await nodes.run()
         assert (nodes.target / second).read_text() == "the old file"
         assert (nodes.target / second).samefile(nodes.target / third)
@@ -40,9 +38,7 @@ async def test_the_first_name_is_another_file_by_then(
 
 
 @pytest.mark.parametrize("size", [100_000, 5_000_000])
-async def test_what_takes_a_listed_name_is_not_patched_into_the_file_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
+async def test_a_file_that_gets_a_listed_name_is_not_patched_into_the_previous_one(tmp_path: Path, size: int) -> None:
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "one").write_bytes(b"x" * size)
         os.link(nodes.source / "one", nodes.source / "other")
@@ -51,13 +47,11 @@ async def test_what_takes_a_listed_name_is_not_patched_into_the_file_before(
         with (nodes.source / first).open("ab") as file:
             file.write(b"more")
 
-        def encode_and_change(*arguments: object, **options: object) -> bytes:
-            monkeypatch.undo()
+        def change() -> None:
             (nodes.source / first).unlink()
             (nodes.source / first).write_bytes(b"y" * (size + 4))
-            return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode_and_change)
+        nodes.wire.before_frame[FrameType.SURVEY] = change
         await nodes.run()
         assert (nodes.target / first).read_bytes() == b"y" * (size + 4)
         assert (nodes.target / second).read_bytes() == b"x" * size + b"more"
@@ -66,10 +60,8 @@ async def test_what_takes_a_listed_name_is_not_patched_into_the_file_before(
 @pytest.mark.parametrize("gone", [False, True], ids=["another file", "gone"])
 @pytest.mark.parametrize("size", [10, 100_000, 5_000_000])
 @pytest.mark.parametrize("more", [b"more", b""], ids=["content", "attributes"])
-async def test_other_names_of_a_changed_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, more: bytes, gone: bool
-) -> None:
-    """The change was to cross under the first name, which is another file by then, or gone."""
+async def test_other_names_of_a_changed_file(tmp_path: Path, size: int, more: bytes, gone: bool) -> None:
+    """The change was to be sent under the first name, which belongs to another file by then, or is gone."""
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "one").write_bytes(b"x" * size)
         for name in ("other", "third"):
@@ -80,14 +72,12 @@ async def test_other_names_of_a_changed_file(
             file.write(more)
             os.fchmod(file.fileno(), 0o640)
 
-        def encode_and_change(*arguments: object, **options: object) -> bytes:
-            monkeypatch.undo()
+        def change() -> None:
             (nodes.source / first).unlink()
             if not gone:
                 (nodes.source / first).write_bytes(b"a new file")
-            return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode_and_change)
+        nodes.wire.before_frame[FrameType.SURVEY] = change
         await nodes.run()
         assert (nodes.target / second).read_bytes() == b"x" * size + more
         assert (nodes.target / second).stat().st_mode & 0o777 == 0o640
@@ -95,23 +85,21 @@ async def test_other_names_of_a_changed_file(
         assert not (nodes.target / second).samefile(nodes.target / first)
 
 
-async def test_a_name_that_was_listed_for_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_was_listed_for_another_file(tmp_path: Path) -> None:
     """It is a second name of a file that was listed under its first alone."""
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "one").write_text("one")
         (nodes.source / "file").write_text("file")
-        for other in (nodes.source / "other", tmp_path / "elsewhere"):  # so that nobody gets its inode
+        for other in (nodes.source / "other", tmp_path / "elsewhere"):  # so that its inode number is not reused
             os.link(nodes.source / "one", other)
         first, second = (name for name in os.listdir(nodes.source) if name != "file")
 
-        def encode_and_change(*arguments: object, **options: object) -> bytes:
-            monkeypatch.undo()
+        def change() -> None:
             for name in (first, second):
                 (nodes.source / name).unlink()
             (nodes.source / first).write_text("a new file")
             os.link(nodes.source / "file", nodes.source / second)
-            return encode_survey(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("i2core.rule.mirror.mirror.encode_survey", encode_and_change)
+        nodes.wire.before_frame[FrameType.SURVEY] = change
         await nodes.run()
         assert (nodes.target / second).samefile(nodes.target / "file")

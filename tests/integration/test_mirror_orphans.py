@@ -1,4 +1,5 @@
-"""What only the replica has: kept, deleted or moved as the rule says; left alone where the rule does not cover it."""
+"""Objects that only the replica has are kept, deleted or moved as the rule says, and left alone if the rule does not
+cover them."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ def names(top: Path) -> set[str]:
 
 
 async def orphaned(nodes: Nodes) -> None:
-    """A replica with more than the source has."""
+    """A replica with more objects than the source."""
     for name in ("keep", "gone", "dir/keep", "dir/gone", "old/a", "old/b/c"):
         path = nodes.source / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ async def test_what_is_excluded_is_neither_sent_nor_deleted(tmp_path: Path) -> N
 
 
 async def test_a_directory_that_only_the_replica_has_keeps_what_the_rule_excludes(tmp_path: Path) -> None:
-    """The parent of an excluded path is gone from the source: what lies there on the replica is not the rule's."""
+    """The parent of an excluded path is gone on the source: the excluded objects on the replica are not the rule's."""
     async with open_nodes(tmp_path, *i2_filters()) as nodes:
         (nodes.source / "kept").write_text("kept")
         (nodes.target / "app" / "tmp").mkdir(parents=True)

@@ -1,23 +1,30 @@
-"""What a backup node refuses: clearly, with its code, and without a trace on its disk."""
+"""Greetings that a backup node refuses: with a clear code, and without changes on its disk."""
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
+import trio
 from i2_codec_aesgcm.plugin import i2_codecs as aesgcm
 from i2_codec_zstd.plugin import i2_codecs as zstd
 
 from i2core.api import Change, Channel, Code, I2Error, Kind, Op, Peer, Place, Record, StopRule, UsageError
 from i2core.config.model import DriverChoice, Pair
-from i2core.pipeline.chain import CodecChain
-from i2core.rule.status import RuleStatus
+from i2core.drivers.chain import CodecChain
+from i2core.rule.backup.entry.owners import Claim
+from i2core.rule.backup.entry.ownership import Ownership
+from i2core.rule.backup.replica.replica import Replica
+from i2core.rule.life.status import RuleStatus
 from i2core.testing.trees import compare_trees
+from i2core.wire.batch import SeqCounter
 from i2core.wire.frame import FrameStream, FrameType
 from i2core.wire.messages import PROTOCOL_VERSION, BrakeLimits, Fault, Hello, OrphanPolicy, dump, parse
-from i2core.wire.session import SeqCounter, open_session
+from i2core.wire.session import open_session
 
 from .pair import Nodes, open_nodes, until
 
@@ -25,7 +32,7 @@ OWNS = os.geteuid() == 0
 
 
 def hello(nodes: Nodes, **changes: object) -> Hello:
-    """What a work node greets with."""
+    """The greeting of a work node."""
     plain = Hello(
         version="0",
         rule="data1",
@@ -39,9 +46,9 @@ def hello(nodes: Nodes, **changes: object) -> Hello:
     return attrs.evolve(plain, **changes)  # type: ignore[arg-type]
 
 
-async def greet(nodes: Nodes, payload: bytes) -> Fault:
+async def greet(nodes: Nodes, payload: bytes, channel: Channel = Channel.MIRROR) -> Fault:
     """The refusal of a greeting."""
-    stream = await nodes.wire.connect(Peer("bak", "127.0.0.1", nodes.ports, None), Channel.MIRROR)
+    stream = await nodes.wire.connect(Peer("bak", "127.0.0.1", nodes.ports, None), channel)
     frames = FrameStream(stream)
     await frames.send(FrameType.HELLO, payload)
     answer = await frames.receive()
@@ -52,7 +59,7 @@ async def greet(nodes: Nodes, payload: bytes) -> Fault:
 
 
 async def test_an_older_epoch(tmp_path: Path) -> None:
-    """And it does not end the session of the node that owns the replica."""
+    """It does not end the session of the node that owns the replica."""
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("owner")
         async with nodes.running(epoch=2) as owner:
@@ -67,6 +74,38 @@ async def test_an_older_epoch(tmp_path: Path) -> None:
         with pytest.raises(StopRule) as refused:
             await nodes.run(epoch=1)
         assert refused.value.code is Code.LOCKED
+
+
+async def test_an_older_epoch_while_a_later_one_is_being_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not end the session that is to own the replica, and is no reason to stop: that one may not come to be."""
+    opening, goes_on = trio.Event(), trio.Event()
+    take, later = Ownership.take, list[Replica]()
+
+    async def slow(self: Ownership, claim: Claim, replica: Replica, *rest: Any) -> None:
+        if claim.epoch == 2:
+            later.append(replica)
+            opening.set()
+            await goes_on.wait()
+        await take(self, claim, replica, *rest)
+
+    monkeypatch.setattr(Ownership, "take", slow)
+    async with open_nodes(tmp_path) as nodes, trio.open_nursery() as nursery:
+        await nodes.run(epoch=1)
+        (nodes.source / "file").write_text("later")
+        nursery.start_soon(partial(nodes.run, epoch=2, keep=False))
+        await opening.wait()
+        brake = later[0].deletes.brake
+        limits = brake.limits
+        weaker = BrakeLimits(share=1.0, window_s=1, least=1 << 40)
+        for channel in (Channel.REPLICATION, Channel.MIRROR):
+            refused = await greet(nodes, dump(hello(nodes, channel=channel.value, brake=weaker)), channel)
+            assert "later epoch" in refused.cause
+            assert refused.retry
+            assert brake.limits == limits, "an outdated node has weakened the owner's brake"
+        goes_on.set()
+        await until((nodes.target / "file").exists)
 
 
 @pytest.mark.parametrize("changed", [b'"protocol":99', b'"protocol":99,"of_the_future":1'])

@@ -1,4 +1,5 @@
-"""Seqs across sessions and restarts: none is taken twice, none is missing within a session, nobody waits for ever."""
+"""Seqs across sessions and restarts: none is applied twice, none is missing within a session, and no node waits for
+ever."""
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from i2core.api import Change, Channel, Code, Kind, LinkError, Op, Peer, Place, Record
-from i2core.pipeline.chain import CodecChain
-from i2core.rule.backup import receive
+from i2core.drivers.chain import CodecChain
+from i2core.rule.backup.session import inbox
 from i2core.testing.trees import compare_trees
-from i2core.wire import session as session_module
+from i2core.wire import keep_alive
+from i2core.wire.batch import SeqCounter
 from i2core.wire.frame import FrameType
 from i2core.wire.messages import Ack, BrakeLimits, Hello, OrphanPolicy
-from i2core.wire.session import SeqCounter, Session, open_session
+from i2core.wire.session import Session, open_session
 
 from .pair import Nodes, open_nodes, until
 
@@ -40,7 +42,7 @@ async def speaking(nodes: Nodes, seqs: SeqCounter, acks: list[Ack]) -> AsyncIter
 
 
 def file(name: bytes) -> Record:
-    """A record that makes a file."""
+    """A record that creates a file."""
     return Record(Kind.CREATE, 0, name, data=name)
 
 
@@ -67,8 +69,8 @@ async def test_a_seq_that_was_applied_is_refused(tmp_path: Path) -> None:
         assert broken.value.code is Code.SEQUENCE
 
 
-async def test_what_was_applied_is_passed_over(tmp_path: Path) -> None:
-    """A work node that did not hear how far its records came sends them once more."""
+async def test_applied_records_are_skipped(tmp_path: Path) -> None:
+    """A work node that did not receive the acks sends its records again."""
     async with open_nodes(tmp_path) as nodes:
         async with speaking(nodes, SeqCounter(), []) as session:
             await session.send_records([file(b"a"), file(b"b")])
@@ -83,8 +85,8 @@ async def test_what_was_applied_is_passed_over(tmp_path: Path) -> None:
         assert Code.DUPLICATE_MESSAGE in nodes.codes()
 
 
-async def test_seqs_go_on_behind_what_was_applied(tmp_path: Path) -> None:
-    """Also when the work node has lost its count, and when it used up seqs in vain."""
+async def test_seqs_continue_after_what_was_applied(tmp_path: Path) -> None:
+    """Also when the work node has lost its count, and when it used seqs without sending them."""
     async with open_nodes(tmp_path) as nodes:
         async with speaking(nodes, SeqCounter(), []) as session:
             await session.send_records([file(b"a"), file(b"b")])
@@ -94,7 +96,7 @@ async def test_seqs_go_on_behind_what_was_applied(tmp_path: Path) -> None:
         async with speaking(nodes, SeqCounter(100), []) as session:
             assert await session.send_records([file(b"d")]) == 100
             await session.settle()
-            assert (session.applied_seq, session.durable_seq) == (100, 100)
+            assert (session.window.applied_seq, session.window.durable_seq) == (100, 100)
 
 
 async def test_a_restart_of_the_backup_node_keeps_what_is_durable(tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ async def test_a_session_that_ends_makes_durable_what_it_applied(tmp_path: Path)
             assert session.welcome.durable_seq == 1
 
 
-async def test_durability_is_told_unasked(tmp_path: Path) -> None:
+async def test_durability_is_reported_without_a_question(tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         acks: list[Ack] = []
         async with speaking(nodes, SeqCounter(), acks) as session:
@@ -129,8 +131,8 @@ async def test_durability_is_told_unasked(tmp_path: Path) -> None:
             await until(lambda: any(ack.durable_seq == 1 for ack in acks))
 
 
-async def test_a_backup_node_that_forgot_its_position_keeps_nobody_waiting(tmp_path: Path) -> None:
-    """The work node counts on; there is nothing to send, and so nothing to wait for."""
+async def test_a_lost_position_makes_no_work_node_wait(tmp_path: Path) -> None:
+    """The work node continues its count; there is nothing to send, so there is nothing to wait for."""
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("content")
         await nodes.run()
@@ -143,8 +145,8 @@ async def test_a_backup_node_that_forgot_its_position_keeps_nobody_waiting(tmp_p
 
 
 async def test_a_silent_hold_does_not_break_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While deletes are held, more than the backup node takes in comes behind them; both still hear each other."""
-    for module in (receive, session_module):
+    """While deletes are held, more data follow than the backup node buffers; pings are still exchanged."""
+    for module in (inbox, keep_alive):
         monkeypatch.setattr(module, "PING_S", 0.05)
         monkeypatch.setattr(module, "SILENCE_S", 0.4)
     async with open_nodes(tmp_path) as nodes:
@@ -155,7 +157,7 @@ async def test_a_silent_hold_does_not_break_the_link(tmp_path: Path, monkeypatch
                 (nodes.source / name).unlink()
             nodes.capture.tell(*(Change(Op.REMOVE, Place(0, name)) for name in (b"a", b"b")))
             await until(lambda: status.held)
-            for number in range(receive.INBOX_FRAMES + 4):
+            for number in range(inbox.INBOX_FRAMES + 4):
                 (nodes.source / f"new{number}").write_bytes(bytes(1 << 20))
                 nodes.capture.tell(Change(Op.CREATE, Place(0, b"new%d" % number)))
                 batches = nodes.wire.frames.count(FrameType.BATCH)

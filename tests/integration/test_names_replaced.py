@@ -1,4 +1,4 @@
-"""Both names of one file are taken by other files before anyone looks."""
+"""Both names of one file are taken by other files before they are checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_both_names_of_a_file_are_replaced(tmp_path: Path) -> None:
 
 
 async def test_attributes_that_were_set_by_a_name_that_is_another_file_now(tmp_path: Path) -> None:
-    """An editor saves a file right after its mode was set: that shows under the other name alone."""
+    """An editor saves a file right after its mode was set: the mode shows only under the other name."""
     async with open_nodes(tmp_path) as nodes:
         document, link = nodes.source / "document", nodes.source / "link"
         document.write_bytes(b"shared")

@@ -1,4 +1,4 @@
-"""What merely changed its name does not cross again, whatever its size."""
+"""A renamed object is not sent again, whatever its size."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ async def test_a_renamed_file_is_not_sent_again(open_pair: OpenPair, capture: st
         assert pair.status.sent_bytes - before < 100_000
 
 
-async def test_a_saved_file_crosses_once(open_pair: OpenPair) -> None:
-    """A temporary file is written and takes the name: its content crosses once, not once for each name."""
+async def test_a_saved_file_is_sent_once(open_pair: OpenPair) -> None:
+    """A temporary file is written and renamed: its content is sent once, not once for each name."""
     async with open_pair(prepare=fill) as pair:
         await pair.settle()
         before = pair.status.sent_bytes

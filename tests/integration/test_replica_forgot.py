@@ -1,4 +1,4 @@
-"""A backup node that has lost what it knew about a rule: told with a code, and compared anew."""
+"""A backup node that has lost the state of a rule: this is reported with a code, and everything is compared."""
 
 from __future__ import annotations
 

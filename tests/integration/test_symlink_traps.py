@@ -1,4 +1,5 @@
-"""A symlink that someone puts into the replica leads nowhere: what is outside stays, and the replica is mended."""
+"""A symlink that somebody creates in the replica is not followed: nothing outside changes, and the replica is
+repaired."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def fill(sources: list[Path]) -> None:
-    """Directories for traps, with files of every way to travel."""
+    """Directories for the traps, with files that are sent in every way."""
     for number in range(5):
         directory = sources[0] / "top" / f"dir{number}"
         (directory / "deeper").mkdir(parents=True)
@@ -23,7 +24,7 @@ def fill(sources: list[Path]) -> None:
 
 
 def bait(outside: Path) -> dict[str, bytes]:
-    """Files outside by the names that records will use; returns what must not change."""
+    """Creates files outside with the names that records will use; returns the state that must not change."""
     (outside / "deeper").mkdir(parents=True)
     for name in ("small", "large", "deeper/file"):
         (outside / name).write_bytes(b"outside " + name.encode())
@@ -39,13 +40,13 @@ def state(directory: Path) -> dict[str, bytes]:
 
 
 def trap(directory: Path, outside: Path) -> None:
-    """The directory becomes a symlink to outside."""
+    """Replaces the directory by a symlink that leads outside."""
     shutil.rmtree(directory)
     directory.symlink_to(outside)
 
 
 def work_beneath(directory: Path) -> None:
-    """A change of every kind beneath a directory whose replica is a trap."""
+    """Makes a change of every kind beneath a directory whose replica is a trap."""
     (directory / "small").write_bytes(b"changed")
     with open(directory / "large", "r+b") as file:
         file.write(b"changed in place")
@@ -57,7 +58,7 @@ def work_beneath(directory: Path) -> None:
 
 
 async def settle_despite(pair: Pair) -> None:
-    """A failed record is repaired behind its fence, so the trees are compared when the second has crossed."""
+    """A failed record is repaired after its fence, so the trees are compared after a second one."""
     await pair.settle()
     await pair.check()
 
@@ -100,7 +101,7 @@ async def test_a_removal_takes_the_link_and_not_what_it_leads_to(open_pair: Open
 
 
 async def test_a_symlink_of_the_source_stays_one(open_pair: OpenPair, tmp_path: Path) -> None:
-    """A directory of the source becomes a symlink to outside: nothing of outside crosses, nothing there is removed."""
+    """A directory of the source becomes a symlink that leads outside: nothing outside is sent or removed."""
     outside = tmp_path / "outside"
     before = bait(outside)
     async with open_pair(prepare=fill) as pair:

@@ -1,4 +1,4 @@
-"""A walk comes to names that have gone since it listed them, and whose removal is worked off."""
+"""A walk reaches names that were removed after it listed them, and whose removal was processed already."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 import trio
 
 from i2core.api import Change, Lost, Op, Place
-from i2core.rule.live import reconcile
+from i2core.rule.live.found import Found
 from i2core.rule.live.reconcile import Reconciler
 from i2core.testing.trees import compare_trees
+from i2core.wire import message_size
 
 from .pair import open_nodes, until
 
@@ -23,7 +24,7 @@ from .pair import open_nodes, until
 async def test_names_that_other_files_had_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, come: Callable[[Path, Path], None]
 ) -> None:
-    monkeypatch.setattr(reconcile, "JOB_RECORDS", 1)
+    monkeypatch.setattr(message_size, "BATCH_RECORDS", 1)
     bring = Reconciler.bring_walked
     async with open_nodes(tmp_path) as nodes:
         top, numbers = nodes.source, range(10)
@@ -31,13 +32,14 @@ async def test_names_that_other_files_had_taken(
             for name in ("file", "name"):
                 (top / f"{name}{number}").write_text(f"{name} {number}")
 
-        def bring_first(self: Reconciler, fd: int, place: Place, *arguments: Any) -> None:
+        def bring_first(self: Reconciler, found: Found, *arguments: Any) -> None:
+            place = found.place
             if place.path.startswith(b"name"):  # what another object has taken comes last: all are listed
                 monkeypatch.setattr(Reconciler, "bring_walked", bring)
                 for other in {f"name{number}" for number in numbers} - {place.path.decode()}:
                     (top / other).unlink()
                     trio.from_thread.run_sync(nodes.capture.tell, Change(Op.REMOVE, Place(0, other.encode())))
-            bring(self, fd, place, *arguments)
+            bring(self, found, *arguments)
 
         async with nodes.running() as status:
             for number in numbers:
@@ -52,8 +54,8 @@ async def test_names_that_other_files_had_taken(
 
 
 async def test_a_directory_whose_name_is_a_file_by_then(tmp_path: Path) -> None:
-    """The hint of a new directory, resolved behind the exchange of two directories above, begins a walk where the
-    replica has a file once the exchange is repeated."""
+    """The hint of a new directory has its name after an exchange of two directories above. It begins a walk at a place
+    where the replica has a file after the exchange was repeated there."""
     async with open_nodes(tmp_path) as nodes:
         top = nodes.source
         for name in ("a", "b"):

@@ -1,4 +1,4 @@
-"""A large file takes longer than the time between two looks at all files: it is not sent, nor read, for ever."""
+"""A large file takes longer than the time between two scans: it is not sent, or read, for ever."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from i2core.api import Change, Lost, Op, Place
-from i2core.rule.live.slices import Slices
-from i2core.rule.reading.content import Transfer
+from i2core.rule.live.large_files import LargeFileQueue
+from i2core.rule.source.transfer import Transfer
 from i2core.testing.trees import compare_trees
 
 from .pair import open_nodes, until
@@ -18,9 +18,9 @@ from .pair import open_nodes, until
 
 @pytest.mark.parametrize("changes", [False, True])
 async def test_a_file_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: bool) -> None:
-    step, begin, begun = Slices.step, Transfer._begin, list[Place]()
+    step, begin, begun = LargeFileQueue.step, Transfer._begin, list[Place]()
 
-    async def slow(self: Slices) -> None:
+    async def slow(self: LargeFileQueue) -> None:
         await trio.sleep(0.1)
         await step(self)
 
@@ -28,7 +28,7 @@ async def test_a_file_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         begun.append(self.place)
         return begin(self)
 
-    monkeypatch.setattr(Slices, "step", slow)
+    monkeypatch.setattr(LargeFileQueue, "step", slow)
     monkeypatch.setattr(Transfer, "_begin", beginning)
     async with open_nodes(tmp_path) as nodes, nodes.running() as status:
         large = nodes.source / "large"

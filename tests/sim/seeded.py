@@ -4,31 +4,51 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import attrs
-import i2_sink_fs.apply
+import i2_sink_fs.directories
+import i2_sink_fs.objects
 import i2_sink_fs.paths
+import i2_sink_fs.roots
 import i2_sink_fs.sink
+import i2_sink_fs.torn
 import i2_sink_fs.volumes
 import pytest
 import trio
 
-import i2core.rule.backup.replica
-from i2core.api import Applied, Batch, Change, Failure, Lost, Record
-from i2core.rule.backup.receive import Receiver
-from i2core.rule.backup.replica import Position, PositionFile, Replica
+import i2core.rule.backup.replica.progress
+import i2core.rule.live.replication
+import i2core.rule.work.mirroring
+import i2core.rule.work.resume
+import i2core.wire.batch
+from i2core.api import Applied, Batch, Change, Failure, Lost, Place, Record
+from i2core.rule.backup.replica.position import Position, PositionFile
+from i2core.rule.backup.replica.progress import ProgressFile
+from i2core.rule.backup.replica.replica import Replica
+from i2core.rule.backup.session.applying import RecordApplier
+from i2core.rule.backup.session.batches import SeqOrder
+from i2core.rule.backup.session.durability import DurabilityWindow
+from i2core.rule.catalog.database import Database
+from i2core.rule.catalog.seal import Seal
+from i2core.rule.live.directories import Directories
 from i2core.rule.live.dirty import DirtySet
-from i2core.rule.live.ledger import Ledger
-from i2core.rule.live.reconcile import Reconciler
-from i2core.wire.session import Packed, Session
+from i2core.rule.live.unproven import Unproven
+from i2core.rule.mirror.orphans import OrphanFinder
+from i2core.rule.outgoing.ledger import Ledger
+from i2core.rule.source.passing import Passing
+from i2core.rule.work.known_roots import KnownRoots
+from i2core.testing.sim.plan import Plan, plan
+from i2core.wire.batch import WireBatch
+from i2core.wire.session import Session
 
 Bug = Callable[[pytest.MonkeyPatch], None]
 
 
 def ack_before_fsync(patch: pytest.MonkeyPatch) -> None:
-    """What was applied is called durable without a sync."""
+    """Applied records are reported as durable without a sync."""
 
     async def flush(self: Any) -> None:
         self._volumes.take()
@@ -38,45 +58,49 @@ def ack_before_fsync(patch: pytest.MonkeyPatch) -> None:
 
 
 def position_before_data(patch: pytest.MonkeyPatch) -> None:
-    """The position is kept, then the data are synced."""
+    """The position is saved before the data are synced."""
 
-    async def flush(self: Any, *, tell: bool) -> None:
-        async with self._replica.flushing:
-            if self._dirty.is_set():
-                self._dirty, self._full, self._unflushed_bytes = trio.Event(), trio.Event(), 0
-                await self._replica.durable(self._replica.applied_seq)
-                if tell:
-                    await self._ack([])
+    async def flush(self: Any, *, report: bool) -> None:
+        async with self._replica.flush_lock:
+            if self._unflushed.any:
+                self._unflushed.clear()
+                await self._replica.mark_durable(self._replica.progress.applied_seq, self._replica.exchanges)
+                if report:
+                    await self._acks.report()
                 await self._sink.flush()
+            elif report:
+                await self._acks.report()
 
-    patch.setattr(Receiver, "_flush", flush)
+    patch.setattr(DurabilityWindow, "flush", flush)
 
 
 def told_before_kept(patch: pytest.MonkeyPatch) -> None:
-    """A durable seq can be told before the position is on disk."""
-    kept = Replica.durable
+    """A durable seq can be reported before the position is on disk."""
+    kept = Replica.mark_durable
 
-    async def durable(self: Replica, seq: int) -> None:
+    async def durable(self: Replica, seq: int, exchanges: int | None = None) -> None:
         self.position.durable_seq = seq
         await trio.sleep(0.05)
-        await kept(self, seq)
+        await kept(self, seq, exchanges)
 
-    patch.setattr(Replica, "durable", durable)
+    patch.setattr(Replica, "mark_durable", durable)
 
 
 def goal_behind_flush(patch: pytest.MonkeyPatch) -> None:
-    """What is applied while the sync runs is called durable, too."""
+    """Records that are applied during the sync are reported as durable, too."""
 
-    async def flush(self: Any, *, tell: bool) -> None:
-        async with self._replica.flushing:
-            if self._dirty.is_set():
-                self._dirty, self._full, self._unflushed_bytes = trio.Event(), trio.Event(), 0
+    async def flush(self: Any, *, report: bool) -> None:
+        async with self._replica.flush_lock:
+            if self._unflushed.any:
+                self._unflushed.clear()
+                exchanges = self._replica.exchanges
                 await self._sink.flush()
-                await self._replica.durable(self._replica.applied_seq)
-        if tell:
-            await self._ack([])
+                await trio.sleep(0.05)
+                await self._replica.mark_durable(self._replica.progress.applied_seq, exchanges)
+        if report:
+            await self._acks.report()
 
-    patch.setattr(Receiver, "_flush", flush)
+    patch.setattr(DurabilityWindow, "flush", flush)
 
 
 def forgotten_record(patch: pytest.MonkeyPatch) -> None:
@@ -93,28 +117,28 @@ def forgotten_record(patch: pytest.MonkeyPatch) -> None:
 
 
 def gap_accepted(patch: pytest.MonkeyPatch) -> None:
-    """A batch gets lost on its way, and nobody minds the gap."""
-    send, batch, numbers = Session.send, Receiver._batch, itertools.count(1)
+    """A batch is lost on its way, and the gap is not detected."""
+    send, take, numbers = Session.send, SeqOrder.take, itertools.count(1)
 
-    async def lossy(self: Session, packed: Packed) -> None:
+    async def lossy(self: Session, packed: WireBatch) -> None:
         if next(numbers) % 9:
             await send(self, packed)
 
-    async def careless(self: Any, first_seq: int, payload: bytes) -> None:
+    def careless(self: Any, first_seq: int, records: Sequence[Record]) -> tuple[int, Sequence[Record]]:
         self._next_seq = None
-        await batch(self, first_seq, payload)
+        return take(self, first_seq, records)
 
     patch.setattr(Session, "send", lossy)
-    patch.setattr(Receiver, "_batch", careless)
+    patch.setattr(SeqOrder, "take", careless)
 
 
 def stale_epoch(patch: pytest.MonkeyPatch) -> None:
-    """Whoever comes may write."""
+    """Any epoch may write."""
     patch.setattr(Replica, "check", lambda self, epoch: None)
 
 
 def epoch_not_kept(patch: pytest.MonkeyPatch) -> None:
-    """The owner's epoch is forgotten when the backup node starts anew."""
+    """The owner's epoch is forgotten when the backup node restarts."""
     real = PositionFile.save
 
     def save(self: PositionFile, position: Position) -> None:
@@ -124,17 +148,25 @@ def epoch_not_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 def doubts_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """A broken link leaves nothing in doubt."""
+    """A broken link leaves nothing unverified."""
     patch.setattr(Ledger, "resume", lambda self, applied_seq, *, exact: {})
 
 
 def progress_believed(patch: pytest.MonkeyPatch) -> None:
-    """How far records were applied is believed after a power cut, too."""
-    patch.setattr(i2core.rule.backup.replica, "boot_id", lambda: bytes(16))
+    """The last applied seq is trusted also after a power cut."""
+    keep = ProgressFile.keep
+
+    def synced(self: Any, seq: int) -> None:
+        keep(self, seq)
+        system: Any = vars(i2core.rule.backup.replica.progress)["os"]
+        system.fsync(self._fd)
+
+    patch.setattr(ProgressFile, "keep", synced)
+    patch.setattr(i2core.rule.backup.replica.progress, "boot_id", lambda: bytes(16))
 
 
 def lost_ignored(patch: pytest.MonkeyPatch) -> None:
-    """The capture says that it lost events, and nobody looks."""
+    """The capture reports lost events, and nothing is compared."""
     real = DirtySet.add
 
     def add(self: DirtySet, changes: Iterable[Change | Lost]) -> None:
@@ -144,12 +176,12 @@ def lost_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def directory_times(patch: pytest.MonkeyPatch) -> None:
-    """The times of directories are not set behind their entries."""
-    patch.setattr(Reconciler, "_set_directories", lambda self: None)
+    """The times of directories are not set after their entries."""
+    patch.setattr(Directories, "set_all", lambda self, guarded: None)
 
 
 def one_volume(patch: pytest.MonkeyPatch) -> None:
-    """Of several file systems one is synced."""
+    """Of several file systems only one is synced."""
     real = i2_sink_fs.volumes.Volumes.take
 
     def take(self: Any) -> set[int]:
@@ -161,58 +193,257 @@ def one_volume(patch: pytest.MonkeyPatch) -> None:
 def symlink_followed(patch: pytest.MonkeyPatch) -> None:
     """Directories of the replica are opened by their path."""
 
-    def opened(root_fd: int, path: bytes, flags: int = i2_sink_fs.paths.DIRECTORY) -> int:
-        system: Any = vars(i2_sink_fs.paths)["os"]  # the simulated one, while a history is played
+    def opened(root_fd: int, path: bytes, private: bytes, flags: int = i2_sink_fs.paths.DIRECTORY) -> int:
+        system: Any = vars(i2_sink_fs.directories)["os"]  # the simulated one, while a history is played
         fd: int = system.open(path or b".", flags & ~os.O_NOFOLLOW, dir_fd=root_fd)
         return fd
 
-    patch.setattr(i2_sink_fs.paths, "open_directory", opened)
+    patch.setattr(i2_sink_fs.directories, "open_directory", opened)
 
 
 def failures_untold(patch: pytest.MonkeyPatch) -> None:
-    """What could not be applied is not told."""
-    real = Receiver._apply
+    """Failures of records are not reported."""
+    real = RecordApplier.apply
 
-    async def apply(self: Any, batch: Batch) -> Sequence[Failure]:
+    async def apply(self: RecordApplier, batch: Batch) -> list[Failure]:
         await real(self, batch)
-        return ()
+        return []
 
-    patch.setattr(Receiver, "_apply", apply)
+    patch.setattr(RecordApplier, "apply", apply)
 
 
 def never_folded(patch: pytest.MonkeyPatch) -> None:
     """The dirty set grows without limit."""
-    patch.setattr(DirtySet, "_fold", lambda self: None)
+    patch.setattr(DirtySet, "_coalesce", lambda self: None)
 
 
 def overwritten_in_place(patch: pytest.MonkeyPatch) -> None:
-    """Attributes are left out of what replaces an object."""
-    real = i2_sink_fs.apply.Applier._create
+    """An object that replaces another one does not get its attributes."""
+    real = i2_sink_fs.objects.ObjectMaker.create
 
     def create(self: Any, record: Record) -> None:
         assert record.meta is not None
         real(self, record._replace(meta=record.meta._replace(xattrs=None)))
 
-    patch.setattr(i2_sink_fs.apply.Applier, "_create", create)
+    patch.setattr(i2_sink_fs.objects.ObjectMaker, "create", create)
 
 
-BUGS: dict[Bug, int] = {
-    ack_before_fsync: 100,
-    position_before_data: 1000,
-    told_before_kept: 2000,
-    goal_behind_flush: 2000,
-    forgotten_record: 50,
-    gap_accepted: 100,
-    stale_epoch: 200,
-    epoch_not_kept: 1000,
-    doubts_forgotten: 1000,
-    progress_believed: 1000,
-    lost_ignored: 200,
-    directory_times: 50,
-    one_volume: 200,
-    symlink_followed: 300,
-    failures_untold: 400,
-    never_folded: 400,
-    overwritten_in_place: 100,
+def damage_believed(patch: pytest.MonkeyPatch) -> None:
+    """A catalog counts as undamaged as long as SQLite can open it, whatever happened to it since it was closed."""
+
+    def seal_of(path: Path) -> Seal:
+        return Seal.WHOLE if path.with_name(path.name + ".seal").exists() else Seal.NONE
+
+    patch.setattr(i2core.rule.work.resume, "look_at_seal", seal_of)
+    patch.setattr(Database, "_check", lambda self: None)
+
+
+def attributes_prove_content(patch: pytest.MonkeyPatch) -> None:
+    """A check of a file's attributes counts as a check of its content."""
+    patch.setattr(Unproven, "leave", lambda *_: None)
+
+
+def source_by_name(patch: pytest.MonkeyPatch) -> None:
+    """A source is identified by its path alone: the catalog is trusted for whatever directory is there."""
+    patch.setattr(KnownRoots, "look", lambda self, trees, *, accept: (True, []))
+
+
+def replica_by_name(patch: pytest.MonkeyPatch) -> None:
+    """A replica is identified by its path alone, and created where it is missing."""
+    patch.setattr(Position, "identities", lambda self: {})
+
+
+def syncs_where_it_was(patch: pytest.MonkeyPatch) -> None:
+    """A sync counts, whatever the paths of the roots lead to by then."""
+    patch.setattr(i2_sink_fs.roots.Roots, "verify", lambda self: None)
+
+
+def refilled_and_believed(patch: pytest.MonkeyPatch) -> None:
+    """A replica that was created again keeps the position of the previous one."""
+    real = Replica.begin
+
+    async def begin(self: Replica, *args: Any, exchanged: bool = False, **more: Any) -> None:
+        await real(self, *args, **more)
+
+    patch.setattr(Replica, "begin", begin)
+
+
+def half_a_job(patch: pytest.MonkeyPatch) -> None:
+    """The notes of a failed job are kept without its records, and the end counts as orderly."""
+    close = Database.close
+
+    def closed(self: Database, *, clean: bool) -> None:
+        self._failed = False
+        close(self, clean=True)
+
+    patch.setattr(Database, "_undo", Database.commit)
+    patch.setattr(Database, "close", closed)
+
+
+def refused_for_good(patch: pytest.MonkeyPatch) -> None:
+    """Records that the replica refuses are given up."""
+    patch.setattr(i2core.rule.live.replication, "is_left_out", lambda failure: not failure.repair)
+
+
+def unread_for_good(patch: pytest.MonkeyPatch) -> None:
+    """Objects that cannot be read for a moment are skipped."""
+    patch.setattr(Passing, "put_off", lambda self, what: None)
+
+
+def messages_not_cut(patch: pytest.MonkeyPatch) -> None:
+    """The records of a job are sent in one message, also if no frame can carry it."""
+    patch.setattr(i2core.wire.batch, "batches", lambda records: [records] if records else [])
+
+
+def no_room_made(patch: pytest.MonkeyPatch) -> None:
+    """A mirror that fills the replica's disk does not first send what makes room there."""
+
+    async def make_room(*_: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr(i2core.rule.work.mirroring, "make_room", make_room)
+
+
+def lacking_taken_for_done(patch: pytest.MonkeyPatch) -> None:
+    """A record that failed for lack of descriptors is not retried when there are some; the one after it is applied."""
+    real = i2_sink_fs.sink.FsSink._apply
+
+    def apply(self: Any, progress: Any) -> None:
+        try:
+            real(self, progress)
+        except OSError:
+            if progress.next() is not None:
+                progress.done += 1
+            raise
+
+    patch.setattr(i2_sink_fs.sink.FsSink, "_apply", apply)
+
+
+def names_not_asked_for(patch: pytest.MonkeyPatch) -> None:
+    """Names that do not fit in an answer are never compared."""
+
+    async def page(self: OrphanFinder, place: Place, *, first: bool) -> list[bytes]:
+        await trio.lowlevel.checkpoint()
+        return []
+
+    patch.setattr(OrphanFinder, "page", page)
+
+
+def torn_published(patch: pytest.MonkeyPatch) -> None:
+    """A file gets its name and its time although a part of its content could not be written."""
+    patch.setattr(i2_sink_fs.torn.Torn, "check", lambda self, status: None)
+
+
+class Hunt(NamedTuple):
+    """Within how many histories a bug must be found, and at which seed to begin."""
+
+    most: int
+    first: int = 0
+    """The seed to begin at: of the history that found it when this was written, so that looking takes a moment. Any
+    other does as well, in more time."""
+    fit: Callable[[Plan], bool] = lambda _: True
+    """Tells which plans can show it: only these are played, and count."""
+    crash: bool = False
+    """It may show in a crash of a node. Else a crash does not count: the code has outgrown the bug."""
+    quick: bool = False
+    """It stands for a promise that each change is to be held to, and fitting plans show it within some tens of
+    histories whatever the engine does: part of `make test`. The others are part of `make test-all`."""
+
+    def seeds(self) -> Iterator[int]:
+        """The seeds of the histories to play."""
+        return itertools.islice((seed for seed in itertools.count(self.first) if self.fit(plan(seed))), self.most)
+
+
+def _takes_over(plan: Plan) -> bool:
+    """Two work nodes that the backup node cannot distinguish, so that only the epoch counts; and the backup node
+    restarts."""
+    befalls = {step.what for step in plan.steps}
+    restarts = {"kill backup", "power backup", "stop backup"}
+    return not plan.named and "takeover" in befalls and bool(befalls & restarts)
+
+
+def _live(plan: Plan, what: str, *others: str) -> bool:
+    """The accident happens during live replication, with no others than `others`: so no mirror follows that would find
+    all differences."""
+    befalls = {step.what for step in plan.steps}
+    return plan.from_rest and plan.capture == "sim" and what in befalls <= {"work", what, *others}
+
+
+def _loses_power(plan: Plan) -> bool:
+    return _live(plan, "power backup", "clock", "kill backup", "overflow")
+
+
+def _loses_reports(plan: Plan) -> bool:
+    return plan.strict and _live(plan, "overflow", "cut", "stall", "lose an end", "clock", "kill backup")
+
+
+def _fills_work(plan: Plan) -> bool:
+    return plan.healed_s > 0 and _live(
+        plan, "fill work", "cut", "stall", "lose an end", "clock", "kill backup", "stop work"
+    )
+
+
+def _flips(plan: Plan) -> bool:
+    return any(step.what == "flip catalog" for step in plan.steps)
+
+
+def _lacks_descriptors(plan: Plan) -> bool:
+    return _live(plan, "scarce backup", "cut", "stall", "lose an end", "clock")
+
+
+def _exchanges_source(plan: Plan) -> bool:
+    return _live(plan, "exchange source", "cut", "stall", "lose an end", "clock", "kill backup")
+
+
+def _loses_replica(plan: Plan) -> bool:
+    return plan.allows_above and any(step.what == "unmount replica" for step in plan.steps)
+
+
+def _denies(plan: Plan) -> bool:
+    return _live(plan, "deny records", "clock", "kill backup", "cut", "stall")
+
+
+def _is_narrow(plan: Plan) -> bool:
+    return plan.narrow and not plan.from_rest
+
+
+def _fails_unheard(plan: Plan) -> bool:
+    """A record fails, and the work node loses its power: perhaps before it hears of that, and what compares then goes
+    by size and time."""
+    befalls = [step.what for step in plan.steps if step.what != "work"]
+    return not plan.strict and befalls[:1] in (["fail"], ["fail unheard"]) and "power work" in befalls
+
+
+BUGS: dict[Bug, Hunt] = {
+    ack_before_fsync: Hunt(100),
+    position_before_data: Hunt(1000, 67),
+    told_before_kept: Hunt(2000, 65),
+    goal_behind_flush: Hunt(2000, 197),
+    forgotten_record: Hunt(50),
+    gap_accepted: Hunt(100),
+    stale_epoch: Hunt(200),
+    epoch_not_kept: Hunt(400, 2219, _takes_over),
+    doubts_forgotten: Hunt(1000, 743),
+    progress_believed: Hunt(300, 1702, fit=_loses_power, quick=True),
+    lost_ignored: Hunt(200),
+    directory_times: Hunt(50),
+    one_volume: Hunt(200),
+    symlink_followed: Hunt(600, 119),
+    failures_untold: Hunt(400, 28),
+    never_folded: Hunt(400),
+    overwritten_in_place: Hunt(100),
+    source_by_name: Hunt(200, 228, _exchanges_source, quick=True),
+    replica_by_name: Hunt(200, 0, _loses_replica, quick=True),
+    syncs_where_it_was: Hunt(1000, 94),
+    refilled_and_believed: Hunt(400, 900),
+    damage_believed: Hunt(600, 927, _flips, crash=True),
+    attributes_prove_content: Hunt(300, fit=_loses_reports, quick=True),
+    half_a_job: Hunt(300, fit=_fills_work, quick=True),
+    refused_for_good: Hunt(200, 1880, _denies, quick=True),
+    unread_for_good: Hunt(1000, 324),
+    messages_not_cut: Hunt(200, quick=True),
+    names_not_asked_for: Hunt(400, 46),
+    no_room_made: Hunt(100, 0, _is_narrow, quick=True),
+    torn_published: Hunt(400, 32315, _fails_unheard),
+    lacking_taken_for_done: Hunt(200, 2840, _lacks_descriptors, quick=True),
 }
-"""Each with the number of histories within which it must be found."""

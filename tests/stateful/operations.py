@@ -1,6 +1,6 @@
-"""What hostile and hurried applications do to a source tree: random operations, replayable by their seed.
+"""Random operations of applications on a source tree, also unusual ones, replayable by their seed.
 
-Run as a script this is an application of its own: it reads lines ``seed count [operation …]`` from standard input,
+Run as a script this is a separate application: it reads lines ``seed count [operation …]`` from standard input,
 carries out that many operations beneath the roots of its command line, and answers each line with one JSON line, the
 log of what was done. The same seed on the same tree does the same. It needs the standard library alone.
 """
@@ -22,7 +22,7 @@ from contextlib import suppress
 
 NAMES = (b"a", b"b", b"c", b"data", b"log", b"line\nbreak", b"not-utf8-\xff\xfe", b"n" * 255, "文件".encode(), b"-rf *")
 FENCE = b"fence"
-"""The file that tells when the replica has caught up: left alone."""
+"""The file that shows when the replica has caught up: left alone."""
 DEEPEST = 5
 BLOCK = 65536
 SIZES = (0, 1, 100, 4096, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7, 700_000)
@@ -44,7 +44,7 @@ class Applicant:
         self._is_root = os.geteuid() == 0
 
     def work(self, seed: int, count: int, names: list[str]) -> list[str]:
-        """Carries out operations; the log of what was done. One that cannot be done now is passed over."""
+        """Carries out operations; returns their log. An operation that is not possible now is skipped."""
         self._random = random.Random(seed)  # noqa: S311
         self._log = []
         chosen = names or [name for name, weight in WEIGHTS.items() for _ in range(weight)]
@@ -87,7 +87,7 @@ class Applicant:
         return self._existing(stat.S_ISREG)
 
     def _directory(self) -> bytes:
-        """A directory with room for something beneath it; often a root."""
+        """A directory in which something can be created; often a root."""
         found = [path for path in self._all(stat.S_ISDIR) if self._depth(path) < DEEPEST]
         return self._random.choice(found + self._roots)
 
@@ -99,7 +99,7 @@ class Applicant:
         return self._directory() + b"/" + self._random.choice(NAMES)
 
     def _fresh(self) -> bytes:
-        """A place where nothing is."""
+        """A free name."""
         for _ in range(20):
             path = self._place()
             if not os.path.lexists(path):
@@ -178,7 +178,7 @@ class Applicant:
             os.close(fd)
 
     def map_and_store(self) -> None:
-        """Stores through mmap: no event tells of them."""
+        """Stores through mmap, which no event reports."""
         path = self._file()
         self._say(path)
         fd = os.open(path, os.O_RDWR)
@@ -208,7 +208,7 @@ class Applicant:
             os.close(fd)
 
     def large(self) -> None:
-        """A dense file that does not fit into one record, or one that is there changed all over."""
+        """Creates a dense file that does not fit into one record, or changes an existing one everywhere."""
         path = self._random.choice(self._roots) + b"/large"
         self._say(path)
         self._write(path, self._bytes(self._random.choice((5 << 20, (9 << 20) + 5))))
@@ -267,10 +267,10 @@ class Applicant:
         os.unlink(path)
 
     def unlink_open(self) -> None:
-        """Removed while it is open, and written once more."""
+        """Removes a file while it is open, and writes to it once more."""
         path = self._existing(stat.S_ISREG)
         if os.stat(path).st_nlink > 1:
-            return  # the write would reach names that no event tells of
+            return  # the write would change names that no event reports
         self._say(path)
         fd = os.open(path, os.O_WRONLY)
         try:
@@ -306,7 +306,7 @@ class Applicant:
         os.rename(path, to)
 
     def rename_busy_tree(self) -> None:
-        """A directory is renamed while a file beneath it is being written."""
+        """Renames a directory while a file beneath it is being written."""
         path, to = self._existing(stat.S_ISDIR), self._fresh()
         self._say(path, to)
         fd = os.open(path + b"/busy", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
@@ -341,7 +341,7 @@ class Applicant:
             raise OSError(ctypes.get_errno(), "renameat2", one)
 
     def swap(self) -> None:
-        """Two files change names by way of a third."""
+        """Exchanges the names of two files by way of a third name."""
         one, other = self._file(), self._file()
         if one == other:
             return
@@ -359,7 +359,7 @@ class Applicant:
         os.symlink(self._random.choice((b"a", b"../..", b"/etc", b"\xff" * 300, b"nowhere\n")), path)
 
     def symlink_anew(self) -> None:
-        """Another text under the same name: often in the same inode."""
+        """Replaces a symlink by one with another text, often in the same inode."""
         path = self._existing(stat.S_ISLNK)
         self._say(path)
         os.unlink(path)
@@ -410,7 +410,7 @@ class Applicant:
         os.mkdir(path)
 
     def nest(self) -> None:
-        """``mkdir -p`` and a file in each, as fast as it goes."""
+        """``mkdir -p`` with a file in each directory, as fast as possible."""
         path = self._fresh()
         self._say(path)
         for _ in range(3):
@@ -419,7 +419,7 @@ class Applicant:
             path += b"/deeper"
 
     def move_beneath_new(self) -> None:
-        """A tree moves into a directory that was made a moment ago."""
+        """Moves a tree into a directory that was created a moment ago."""
         path, to = self._existing(), self._fresh()
         if (to + b"/").startswith(path + b"/"):
             return
@@ -433,7 +433,7 @@ class Applicant:
         shutil.rmtree(path)
 
     def tree_anew(self) -> None:
-        """Removed, and made again under the same name with other things in it."""
+        """Removes a tree, and creates another one under the same name."""
         path = self._existing(stat.S_ISDIR)
         self._say(path)
         shutil.rmtree(path)
@@ -451,7 +451,7 @@ class Applicant:
     # ------------------------------------------------------------------------------------------ habits
 
     def save(self) -> None:
-        """As an editor saves: a temporary file takes the name."""
+        """Saves like an editor: renames a temporary file over the old one."""
         path = self._file()
         passing = path[: -len(os.path.basename(path))] + b".save"
         self._say(path)
@@ -460,7 +460,7 @@ class Applicant:
         os.rename(passing, path)
 
     def rotate(self) -> None:
-        """As logrotate: log.1 to log.2, log to log.1, a new log."""
+        """Rotates like logrotate: log.1 to log.2, log to log.1, a new log."""
         directory = self._directory()
         log = directory + b"/rotated"
         self._say(log)
@@ -474,7 +474,7 @@ class Applicant:
             file.write(b"a line\n")
 
     def same_look(self) -> None:
-        """Another content of equal size and mtime takes the place: often in the same inode."""
+        """Replaces a file by one with other content and equal size and mtime, often in the same inode."""
         path = self._file()
         found = os.stat(path)
         self._say(path)
@@ -485,7 +485,7 @@ class Applicant:
         os.utime(path, ns=(found.st_mtime_ns, found.st_mtime_ns))
 
     def same_look_from_outside(self) -> None:
-        """As `same_look`, but written where nobody watches and moved in."""
+        """As `same_look`, but the file is written in an unwatched directory and moved in."""
         path = self._file()
         found = os.stat(path)
         self._say(path)
@@ -498,14 +498,14 @@ class Applicant:
         os.rename(passing, path)
 
     def flash(self) -> None:
-        """There and gone again."""
+        """Creates an object and removes it at once."""
         path = self._fresh()
         self._say(path)
         self._write(path, self._bytes(100))
         os.unlink(path)
 
     def written_then_unlinked(self) -> None:
-        """One name of a file is written to, then goes; the others keep what was written."""
+        """Writes to a file through one of its names, then removes that name."""
         path, to = self._file(), self._fresh()
         self._say(path, to, os.stat(path).st_ino)
         os.link(path, to)

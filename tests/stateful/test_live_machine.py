@@ -55,7 +55,7 @@ class Loop:
         return trio.from_thread.run(function, *args, trio_token=self._token)
 
     def close(self) -> None:
-        """Ends the loop, and leaves nothing behind."""
+        """Ends the loop, and removes everything."""
         trio.from_thread.run_sync(self._over.set, trio_token=self._token)
         self._thread.join()
         shutil.rmtree(self.home, ignore_errors=True)
@@ -79,13 +79,13 @@ class Loop:
 
 
 class Machine(RuleBasedStateMachine):
-    """Operations on the sources, accidents, and a check now and then."""
+    """Operations on the sources, accidents, and checks in between."""
 
     open_loop: Callable[[], Loop]
 
     @initialize()
     def begin(self) -> None:
-        """Both nodes are at work."""
+        """Starts both nodes."""
         self.loop = type(self).open_loop()
 
     @rule()
@@ -100,7 +100,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def restart_work(self) -> None:
-        """The rule ends in the middle of things, and begins again."""
+        """The rule ends in the middle of its work, and is started again."""
         self.loop.call(self.loop.pair.stop_work)
         self.loop.call(self.loop.pair.start_work)
 
@@ -120,7 +120,7 @@ class Machine(RuleBasedStateMachine):
         self.loop.call(self.loop.pair.check)
 
     def teardown(self) -> None:
-        """What was done last is checked too."""
+        """Checks the last operations as well."""
         loop = getattr(self, "loop", None)
         if loop is not None:
             try:

@@ -44,7 +44,7 @@ class Application:
         self._answer = b""
 
     async def work(self, seed: int, count: int, *names: str) -> list[str]:
-        """Has it carry out operations; returns its log."""
+        """Has the child carry out operations; returns its log."""
         assert self._process.stdin is not None and self._process.stdout is not None
         await self._process.stdin.send_all(" ".join([str(seed), str(count), *names]).encode() + b"\n")
         while b"\n" not in self._answer:
@@ -77,10 +77,10 @@ async def open_application(outside: Path, sources: list[Path]) -> AsyncIterator[
 
 
 class History:
-    """One seed: bursts of operations, each with at most one accident, and a check behind each."""
+    """One seed: bursts of operations, each with at most one accident, and a check after each."""
 
     def __init__(self, seed: int, pair: Pair, application: Application, *, by_name: bool) -> None:
-        """`by_name`: the capture tells names, not the objects that they stand for."""
+        """`by_name`: the capture reports names, without inode numbers."""
         self.log: list[str] = []
         self._by_name = by_name
         self._linked: set[int | None] = set()
@@ -90,7 +90,7 @@ class History:
         self._accidents = [self._cut, self._restart_backup, self._restart_work, self._lose, self._fail]
 
     async def burst(self, *, most: int = 40, accidents: bool = True, names: tuple[str, ...] = ()) -> None:
-        """Operations; in their middle an accident; at the end the trees are equal."""
+        """Operations with an accident in the middle; at the end the trees must be equal."""
         self.log = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._work, self._random.randrange(1, most), names)
@@ -109,8 +109,8 @@ class History:
         await self._pair.check()
 
     def _only_linked_differ(self) -> bool:
-        """True when all differences are in files that once had several names. Events tell names alone: what was changed
-        by one that was new, and gone before anyone looked, may be any file, and only a scan finds it."""
+        """True when all differences are in files that once had several names. Events have only names: if a file was
+        changed by a new name that is gone before it is checked, only a scan finds the change."""
         found = self._pair.differing_inodes() if self._linked else set()
         return bool(found) and found <= self._linked
 

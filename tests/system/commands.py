@@ -1,4 +1,4 @@
-"""What the system tests share: the real `i2` in processes of its own, and trees to feed it."""
+"""Shared by the system tests: the real `i2` in separate processes, and trees for it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 I2 = [sys.executable, "-m", "i2core.cli"]
 LIMIT_S = 60.0
 
 
 class Commands:
-    """Runs `i2`; what was started and not ended is killed at the end of the test."""
+    """Runs `i2`; processes that are still running are killed at the end of the test."""
 
     def __init__(self, home: Path) -> None:
         self._started: list[subprocess.Popen[str]] = []
@@ -30,7 +31,7 @@ class Commands:
         }
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """To the end, with its output."""
+        """Runs to the end; returns its output."""
         command = [*I2, *map(str, arguments)]
         return subprocess.run(  # noqa: S603
             command, env=self.environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
@@ -39,27 +40,31 @@ class Commands:
     def start(self, *arguments: str | Path, log: Path) -> subprocess.Popen[str]:
         """In the background, in a process group of its own, its stderr in `log`."""
         with open(log, "a") as stderr:
-            process = subprocess.Popen(  # noqa: S603
-                [*I2, *map(str, arguments)],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                process_group=0,
-            )
+            return self.start_into(subprocess.PIPE, stderr, *arguments)
+
+    def start_into(self, stdout: IO[str] | int, stderr: IO[str], *arguments: str | Path) -> subprocess.Popen[str]:
+        """As `start`, with both streams given."""
+        process = subprocess.Popen(  # noqa: S603
+            [*I2, *map(str, arguments)],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+            process_group=0,
+        )
         self._started.append(process)
         return process
 
     def close(self) -> None:
-        """Kills what is left."""
+        """Kills the processes that are left."""
         for process in self._started:
             if process.poll() is None:
                 process.kill()
             process.communicate()
 
     def run_without_override(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """To the end, and bound by the modes of files even as root."""
+        """Runs to the end; file modes apply even to root."""
         drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
         command = [*drop, *I2, *map(str, arguments)]
         return subprocess.run(  # noqa: S603
@@ -68,7 +73,7 @@ class Commands:
 
     @staticmethod
     def finish(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
-        """Sends the signal; gives exit code and stdout."""
+        """Sends the signal; returns exit code and stdout."""
         process.send_signal(number)
         output, _ = process.communicate(timeout=LIMIT_S)
         return process.returncode, output
@@ -83,7 +88,7 @@ class Commands:
 
     @staticmethod
     def said(log: Path, text: str) -> Callable[[], bool]:
-        """A condition: the process that logs there has said `text`."""
+        """A condition: the log contains `text`."""
         return lambda: text in log.read_text(errors="replace")
 
     @staticmethod
@@ -109,7 +114,7 @@ class Commands:
 
 
 def plant(root: Path) -> None:
-    """A tree with what a file system can hold."""
+    """Creates a tree with objects of all types."""
     root.mkdir()
     for number in range(40):
         directory = root / f"d{number % 7}" / "deep"

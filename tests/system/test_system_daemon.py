@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from i2core.api import Code
-from i2core.node.client import control_client
+from i2core.node.control.client import control_client
 from i2core.testing.trees import compare_trees
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def test_stop_and_start_by_hand(site: Site, i2: Commands, source: Path) -> None:
     i2.eventually("it came over", (site.replica("data1") / "while stopped").exists)
 
 
-def test_a_replica_that_somebody_changed_is_compared_by_hand(site: Site, i2: Commands, source: Path) -> None:
+def test_a_replica_that_somebody_changed_is_repaired_by_a_compare(site: Site, i2: Commands, source: Path) -> None:
     site.prepare(site.rule("data1", source))
     site.start("backup")
     site.start("work")
@@ -154,8 +154,8 @@ def test_a_replica_that_somebody_changed_is_compared_by_hand(site: Site, i2: Com
     i2.eventually("it is there again", victim.exists)
 
 
-def test_an_objective_that_is_broken_is_told_and_so_is_its_end(site: Site, i2: Commands, source: Path) -> None:
-    """And who follows the work node misses none of it, also across a restart."""
+def test_a_broken_objective_and_its_end_are_reported(site: Site, i2: Commands, source: Path) -> None:
+    """A follower of the work node's log misses none of it, also across a restart."""
     site.prepare(site.rule("data1", source, 'rpo = "1s"'))
     backup, work = site.start("backup"), site.start("work")
     site.replicating("data1")
@@ -186,7 +186,7 @@ def test_an_objective_that_is_broken_is_told_and_so_is_its_end(site: Site, i2: C
 
 def test_one_rule_that_fails_leaves_the_other_running(site: Site, i2: Commands, source: Path) -> None:
     site.prepare(site.rule("good", source), site.rule("late", site.place / "late", "autostart = false"))
-    # Its source goes after the config was checked, and before it starts.
+    # Its source is removed after the config was checked, and before the rule starts.
     (site.place / "late").mkdir()
     site.start("backup")
     site.start("work")
@@ -314,7 +314,7 @@ def test_an_edited_limit_counts_while_the_node_runs(site: Site, i2: Commands, so
     assert (stopped["state"], stopped["bandwidth_bps"], stopped["code"]) == ("stopped", 0, 3613)
     (source / "while stopped").write_text("x")
     site.config("work").write_text(before + '[[rule.bandwidth]]\nlimit = "fast"\n')
-    i2.eventually("the mistake is told", i2.said(site.log("work"), "'fast' is no rate"))
+    i2.eventually("the mistake is told", i2.said(site.log("work"), "'fast' is not a rate"))
     assert site.status("work", "data1")["reason"] == "bandwidth"
     site.config("work").write_text(before)
     site.replicating("data1")
@@ -333,3 +333,30 @@ def test_doctor_on_a_config(site: Site, i2: Commands, source: Path) -> None:
     done = i2.run("node", "doctor", "--json", "--config", site.config("work"))
     assert done.returncode == 0, done.stdout
     assert any(finding["what"].endswith("for data1") and finding["works"] for finding in json.loads(done.stdout))
+
+
+def test_keys_without_effect_are_reported(site: Site, i2: Commands, source: Path) -> None:
+    more = f'snapshot = {{ every = "1h" }}\nexclude = ["{source}/mistyped"]'
+    site.prepare(site.rule("data1", source, more))
+    site.start("work")
+    told = [line for line in site.log("work").read_text().splitlines() if f"[{Code.NO_EFFECT.value}]" in line]
+    assert ["rule.snapshot" in told[0], f"{source}/mistyped" in told[1]] == [True, True]
+    done = i2.run("node", "doctor", "--json", "--config", site.config("work"))
+    found = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    assert "not available" in found["rule.snapshot of data1"]["why"]
+    assert f"{source}/mistyped" in found["rule.exclude of data1"]["why"]
+
+
+def test_a_service_manager_gets_the_state_of_the_daemon(site: Site, i2: Commands, source: Path) -> None:
+    site.prepare(site.rule("data1", source))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(site.place / "notify"))
+        manager.settimeout(60)
+        i2.environment["NOTIFY_SOCKET"] = str(site.place / "notify")
+        process = site.start("backup")
+        assert manager.recv(1000).startswith(b"READY=1\nSTATUS=backup role on 127.0.0.1")
+        process.send_signal(signal.SIGHUP)
+        assert manager.recv(1000).startswith(b"RELOADING=1\n")
+        assert manager.recv(1000) == b"READY=1"
+        assert i2.finish(process, signal.SIGTERM)[0] == 0
+        assert manager.recv(1000) == b"STOPPING=1"

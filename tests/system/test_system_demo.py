@@ -1,4 +1,4 @@
-"""`i2 demo`: the whole system proves itself, and leaves nothing behind however it ends."""
+"""`i2 demo`: the whole system checks itself, and leaves nothing behind, however it ends."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_killed_its_processes_end(i2: Commands, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_node_that_dies_is_told(i2: Commands, tmp_path: Path) -> None:
+def test_the_death_of_a_node_is_reported(i2: Commands, tmp_path: Path) -> None:
     log = tmp_path / "log"
     demo = i2.start("demo", "--seconds", "60", log=log)
     i2.eventually("the workload runs", i2.said(log, "captured"), 60)

@@ -1,4 +1,4 @@
-"""Two daemons that know nothing of each other pair by a token, and part by a revocation."""
+"""Two daemons that do not know each other pair by a token, and a revocation ends the trust."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from i2core.node.client import control_client
+from i2core.node.control.client import control_client
 from i2core.testing.trees import compare_trees
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Nodes:
         return str(self.do("backup", "token", *arguments)["token"])
 
     def rule(self) -> dict[str, Any]:
-        """The rule as the work node sees it."""
+        """The rule's status on the work node."""
         with control_client(self.place / "work.state") as daemon:
             return next(rule for rule in daemon.rules() if rule["name"] == "data1")
 
@@ -119,7 +119,7 @@ def test_pair_replicate_revoke_and_pair_again(nodes: Nodes, i2: Commands, source
     assert nodes.states("backup") == {"work": "revoked"}
     again = i2.run("node", "join", token, "--config", nodes.config("work"))
     assert again.returncode == 1
-    assert "wrong, used or expired" in again.stderr
+    assert "does not accept tokens now" in again.stderr
     assert "127.0.0.1" in nodes.log("backup").read_text()
 
     assert i2.finish(backup, signal.SIGTERM)[0] == 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from i2core.api import Code
 from i2core.testing.trees import compare_trees
 
 if TYPE_CHECKING:
@@ -23,13 +24,15 @@ LIVE = "replicating changes as they happen"
 def test_once_makes_an_equal_tree_and_the_promised_document(i2: Commands, source: Path, tmp_path: Path) -> None:
     done = i2.run("replicate", source, tmp_path / "dst", "--once", "--json")
     assert done.returncode == 0, done.stderr
+    assert f"[{Code.NETWORK.value}]" not in done.stderr, "it has ended in order"
     assert compare_trees(source, tmp_path / "dst") == []
     document = json.loads(done.stdout)
     assert list(document) == ["state", "files", "bytes", "sent_files", "sent_bytes", "wire_bytes", "seconds", "skipped"]
     assert (document["state"], document["skipped"]) == ("done", [])
     assert document["sent_files"] >= 48
     assert document["sent_bytes"] < 10_000_000, "holes are not content"
-    assert os.listdir(tmp_path / "home") == [], "--once leaves no state"
+    left = [path.name for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert left in ([], ["secret"]), "--once leaves no state, but for what names an ordinary user's staging"
 
 
 def test_a_second_run_sends_nothing(i2: Commands, source: Path, tmp_path: Path) -> None:
@@ -38,7 +41,7 @@ def test_a_second_run_sends_nothing(i2: Commands, source: Path, tmp_path: Path) 
     assert (json.loads(done.stdout)["sent_files"], json.loads(done.stdout)["sent_bytes"]) == (0, 0)
 
 
-def test_only_what_differs_is_sent_and_all_is_mended(i2: Commands, source: Path, tmp_path: Path) -> None:
+def test_only_differences_are_sent_and_all_are_repaired(i2: Commands, source: Path, tmp_path: Path) -> None:
     replica = tmp_path / "dst"
     assert i2.run("replicate", source, replica, "--once").returncode == 0
     (source / "d1" / "deep" / "f1").write_text("new content")
@@ -108,6 +111,7 @@ def test_compressed_and_encrypted_on_the_way(i2: Commands, source: Path, tmp_pat
     (source / "text").write_bytes(b"the same again " * 200_000)
     done = i2.run("replicate", source, tmp_path / "dst", "--once", "--json", "--compress", "low", "--key-file", key)
     assert done.returncode == 0, done.stderr
+    assert f"[{Code.NETWORK.value}]" not in done.stderr, "it has ended in order"
     assert compare_trees(source, tmp_path / "dst") == []
     document = json.loads(done.stdout)
     assert document["wire_bytes"] < document["sent_bytes"] - 2_000_000
@@ -138,7 +142,7 @@ def test_live_changes_follow_and_ctrl_c_ends_cleanly(i2: Commands, source: Path,
     assert compare_trees(source, replica) == []
 
 
-def test_what_changed_while_it_was_down_is_mended_at_the_next_start(i2: Commands, source: Path, tmp_path: Path) -> None:
+def test_changes_while_it_was_down_are_replicated_at_the_next_start(i2: Commands, source: Path, tmp_path: Path) -> None:
     replica, arguments = tmp_path / "dst", ("--state-dir", tmp_path / "st", "--orphans", "delete")
     first, second = tmp_path / "log1", tmp_path / "log2"
     command = i2.start("replicate", source, replica, *arguments, log=first)
@@ -162,7 +166,7 @@ def test_two_live_runs_of_one_pair_are_refused(i2: Commands, source: Path, tmp_p
     assert i2.finish(command)[0] == 0
 
 
-def test_death_of_the_backup_process_is_told(i2: Commands, source: Path, tmp_path: Path) -> None:
+def test_the_death_of_the_backup_process_is_reported(i2: Commands, source: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = i2.start("replicate", source, tmp_path / "dst", "--state-dir", tmp_path / "st", log=log)
     i2.eventually("mirror", i2.said(log, LIVE))
@@ -187,7 +191,7 @@ def _staging(replica: Path) -> bool:
     return any(name.startswith(".i2-") for name in os.listdir(replica))
 
 
-def test_an_interrupted_mirror_is_told_and_gone_on_with(i2: Commands, source: Path, tmp_path: Path) -> None:
+def test_an_interrupted_mirror_is_reported_and_resumed(i2: Commands, source: Path, tmp_path: Path) -> None:
     with open(source / "huge", "wb") as huge:
         for _ in range(600):
             huge.write(os.urandom(1024) * 1024)
@@ -202,7 +206,7 @@ def test_an_interrupted_mirror_is_told_and_gone_on_with(i2: Commands, source: Pa
     assert compare_trees(source, tmp_path / "dst") == []
 
 
-def test_unreadable_files_are_skipped_and_named(i2: Commands, tmp_path: Path) -> None:
+def test_unreadable_files_are_skipped_and_reported(i2: Commands, tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "open").write_text("x")
     (tmp_path / "src" / "closed\nfile").write_text("y")
@@ -227,3 +231,98 @@ def test_on_error_stop_ends_at_an_unreadable_file(i2: Commands, tmp_path: Path) 
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout)["code"] == 3559
     assert "closed" in done.stderr
+
+
+def test_attributes_that_cannot_be_read_any_more_stay_on_the_replica(i2: Commands, tmp_path: Path) -> None:
+    """Its owner has removed the rights: content and attributes are unknown, and the replica keeps the old ones."""
+    source, replica = tmp_path / "src", tmp_path / "dst"
+    (source / "dir").mkdir(parents=True)
+    (source / "dir" / "inner").write_text("x")
+    (source / "file").write_text("y")
+    names = ("dir", "file")
+    for name in names:
+        os.setxattr(source / name, "user.note", name.encode())
+    assert i2.run_without_override("replicate", source, replica, "--once").returncode == 0
+    for name in names:
+        (source / name).chmod(0)
+    for again in range(2):
+        done = i2.run_without_override("replicate", source, replica, "--once", "--json")
+        assert done.returncode == 3, done.stderr
+        summary = json.loads(done.stdout)
+        assert str(source / "dir") in [skipped["path"] for skipped in summary["skipped"]]
+        assert not again or summary["sent_files"] == 0
+    assert (replica / "file").stat().st_mode & 0o7777 == 0
+    for name in names:
+        for side in (source, replica):
+            (side / name).chmod(0o700)
+        assert os.getxattr(replica / name, "user.note") == name.encode()
+    assert (replica / "dir" / "inner").read_text() == "x"
+
+
+def test_a_live_run_outlives_the_reader_of_its_output(i2: Commands, source: Path, tmp_path: Path) -> None:
+    """Both streams lead into a pipe that nobody reads any more, as with ``2>&1 | head -1``."""
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as pipe:
+        process = i2.start_into(pipe, pipe, "replicate", source, tmp_path / "dst")
+    with os.fdopen(read) as reader:
+        assert any(LIVE in line for line in reader)
+    (tmp_path / "dst" / "empty").unlink()  # records that cannot be applied are reported
+    for number in range(20):
+        (source / "empty").write_text(str(number))
+        (source / f"later{number}").write_text("x")
+        i2.eventually("it goes on", (tmp_path / "dst" / f"later{number}").exists)
+    assert process.poll() is None
+    assert i2.finish(process)[0] in (0, 3), "3: the last change was not durable yet"
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_the_end_of_a_live_run_reports_whether_everything_arrived(held: bool, i2: Commands, tmp_path: Path) -> None:
+    source, log = tmp_path / "src", tmp_path / "log"
+    source.mkdir()
+    for number in range(20):
+        (source / f"f{number}").write_text("x")
+    process = i2.start("replicate", source, tmp_path / "dst", "--json", log=log)
+    i2.eventually("it is live", i2.said(log, LIVE))
+    if held:
+        source.rename(tmp_path / "elsewhere")
+        i2.eventually("the loss of the root is held", i2.said(log, "[3603]"))
+    code, output = i2.finish(process)
+    assert (code, json.loads(output)["held"]) == ((3, True) if held else (0, False))
+    assert ("held" in log.read_text().splitlines()[-2]) is held
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_mass_delete_ends_the_run_unless_it_is_intended(once: bool, i2: Commands, tmp_path: Path) -> None:
+    source, replica = tmp_path / "src", tmp_path / "dst"
+    (source / "d").mkdir(parents=True)
+    for number in range(400):
+        (source / "d" / f"f{number}").write_text("x")
+    command: list[str | Path] = ["replicate", source, replica, "--orphans", "delete", "--state-dir", tmp_path / "state"]
+    assert i2.run(*command, "--once").returncode == 0
+    if once:
+        shutil.rmtree(source / "d")
+        held = i2.run(*command, "--once", "--json")
+        assert (held.returncode, json.loads(held.stdout)["code"]) == (1, 3603)
+        assert "--brake off" in held.stderr
+    else:
+        log = tmp_path / "log"
+        process = i2.start(*command, log=log)
+        i2.eventually("it is live", i2.said(log, LIVE))
+        shutil.rmtree(source / "d")
+        i2.eventually("it ends", lambda: process.poll() is not None)
+        assert i2.finish(process)[0] == 1
+        assert "[3603]" in log.read_text()
+        assert "--brake off" in log.read_text()
+    assert len(list((replica / "d").iterdir())) >= 80
+    assert i2.run(*command, "--once", "--brake", "off").returncode == 0
+    assert not list(replica.iterdir())
+
+
+def test_the_state_directory_lies_outside_of_the_target(i2: Commands, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "dst").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "dst")
+    for state in ("dst/state", "dst", "link/state"):
+        wrong = i2.run("replicate", source, tmp_path / "dst", "--once", "--state-dir", tmp_path / state)
+        assert wrong.returncode == 2
+        assert "--state-dir" in wrong.stderr
+    assert not any((tmp_path / "dst").iterdir())

@@ -1,4 +1,4 @@
-"""The capture check must pass what keeps the contract, and fail what breaks it, or it proves nothing."""
+"""The capture check must pass a capture that keeps the contract, and fail one that breaks it."""
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from i2core.api import Capture, CaptureContext, Change, DriverKind, DriverSpec, Lost, NoConfig, Op, Place, StopRule
-from i2core.pipeline.scan import SCAN, ScanCapture, ScanConfig, open_scan
+from i2core.drivers.scan import SCAN, ScanCapture, ScanConfig, open_scan
 from i2core.testing import capture as kit
 from i2core.testing.capture import ScriptedCapture, check_capture
 
@@ -18,7 +18,7 @@ Batch = Sequence[Change | Lost]
 
 
 def spec_of(say: Callable[[ScriptedCapture], None]) -> DriverSpec:
-    """A driver that calls `say` every few milliseconds with a capture to speak through."""
+    """A driver that calls `say` every few milliseconds with a capture that it can script."""
 
     @asynccontextmanager
     async def open_it(config: NoConfig, context: CaptureContext) -> AsyncIterator[Capture]:
@@ -52,11 +52,11 @@ async def test_a_scripted_capture_that_loses_everything_all_the_time_passes(tmp_
     [
         (Lost(Place(0, b""), "only the first root"), "chmod a root"),
         (Lost(Place(2, b""), "?"), "there is no root 2"),
-        (Lost(Place(0, b""), ""), "without its reason"),
+        (Lost(Place(0, b""), ""), "without a reason"),
         (Change(Op.MODIFY, Place(0, b"a//b")), "relative"),
         (Change(Op.MODIFY, Place(0, b"/a")), "relative"),
         (Change(Op.MODIFY, Place(0, b"../outside")), "relative"),
-        (Change(Op.MODIFY, Place(0, b"outside-1")), "outside the roots"),
+        (Change(Op.MODIFY, Place(0, b"outside-1")), "outside of the roots"),
         (Change(Op.RENAME, Place(0, b"a")), "RENAME"),
         (Change(Op.CREATE, Place(0, b"a"), to=Place(0, b"b")), "RENAME"),
     ],
@@ -70,11 +70,11 @@ async def test_what_breaks_the_contract_fails(
     assert complaint in flat(caught.value)
 
 
-async def test_a_deaf_capture_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_capture_that_reports_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kit, "WITHIN_S", 0.1)
     with pytest.raises((AssertionError, ExceptionGroup)) as caught:
         await check_capture(ScriptedCapture().spec(), workdir=tmp_path)
-    assert "was not named" in flat(caught.value)
+    assert "was not reported" in flat(caught.value)
 
 
 async def test_a_scripted_capture_gives_its_batches_and_then_its_error() -> None:

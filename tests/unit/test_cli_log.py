@@ -12,13 +12,13 @@ import pytest
 
 from i2core.api import Code
 from i2core.cli.main import run
-from i2core.node import log_files
-from i2core.node.logbook import START, Logbook
+from i2core.node.logs import log_files
+from i2core.node.logs.logbook import START, Logbook
 
 
 @pytest.fixture
 def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A node that has said six lines in two runs."""
+    """A node with six log lines from two runs."""
     monkeypatch.setenv("I2_LANG", "en")
     for start in ("first", "second"):
         book = Logbook(tmp_path / "log", stderr=io.StringIO())
@@ -54,6 +54,23 @@ def test_one_rule(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [entry["rule"] for entry in json.loads(capsys.readouterr().out)] == ["data2", "data2"]
 
 
+@pytest.mark.parametrize("more", [[], ["--json"], ["--after", "1"]])
+def test_an_unknown_rule_is_reported(more: list[str], state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["node", "log", "--rule", "data3", "--state-dir", str(state_dir), *more]) == 2
+    printed = capsys.readouterr()
+    assert "data3" in printed.err
+    assert "data3" in printed.out if more == ["--json"] else printed.out == ""
+
+
+def test_a_rule_without_log_lines_is_known_by_the_config(
+    state_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\nname = "n"\nstate_dir = "{state_dir}"\n[[rule]]\nname = "data3"\n')
+    assert run(["node", "log", "--rule", "data3", "--config", str(config)]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
 def test_the_config_says_where_it_is(state_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "node.toml"
     config.write_text(f'[node]\nname = "n"\nstate_dir = "{state_dir}"\n[work]\n')
@@ -61,7 +78,7 @@ def test_the_config_says_where_it_is(state_dir: Path, tmp_path: Path, capsys: py
     assert len(capsys.readouterr().out.splitlines()) == 6
 
 
-def test_lines_that_were_removed_are_told(
+def test_removed_lines_are_reported(
     state_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_files, "FILE_BYTES", 1)
@@ -74,10 +91,10 @@ def test_lines_that_were_removed_are_told(
     printed = capsys.readouterr()
     oldest = log_files.oldest_cursor(state_dir / "log")
     assert printed.out.splitlines()[0].split()[0] == str(oldest)
-    assert printed.err == f"i2: lines behind this cursor are gone; the oldest that is left is {oldest}\n"
+    assert printed.err == f"i2: some lines after this cursor are gone; the oldest line left is {oldest}\n"
 
 
-def test_a_place_without_a_node_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_without_a_node_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["node", "log", "--state-dir", str(tmp_path / "mistyped")]) == 2
     assert str(tmp_path / "mistyped") in capsys.readouterr().err
 

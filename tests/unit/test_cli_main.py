@@ -1,4 +1,4 @@
-"""Every ending of `i2` is an exit code and one clear line; looking for help costs next to nothing."""
+"""Every end of `i2` has an exit code and one clear line; help costs almost nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ import pytest
 
 from i2core.api import Code, StopRule, UsageError
 from i2core.cli import main
-from i2core.cli.output import json_option, shown, size
+from i2core.cli.output import json_option, printable, size
 from i2core.registry import Registry
 
 
@@ -36,7 +37,7 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_imports_neither_trio_nor_rich_nor_http() -> None:
     script = (
         "import sys; from i2core.cli.main import run; run(['--help']);"
-        "print(sorted({'trio', 'rich', 'httpx', 'stevedore', 'hypercorn', 'cryptography'} & set(sys.modules)))"
+        "print(sorted({'trio', 'rich', 'httpx', 'stevedore', 'h11', 'cryptography'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", script]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
@@ -57,6 +58,77 @@ def test_help_imports_neither_trio_nor_rich_nor_http() -> None:
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run([*command.split(), "--help"]) == 0
     assert "Usage: i2 " + command in capsys.readouterr().out
+
+
+def _completed(*words: str) -> list[str]:
+    done = _i2(COMP_WORDS=" ".join(["i2", *words]), COMP_CWORD=str(len(words)), _I2_COMPLETE="bash_complete")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["completion", shell]) == 0
+    assert "_I2_COMPLETE" in capsys.readouterr().out
+
+
+def test_completion_knows_commands_options_files_and_rules(tmp_path: Path) -> None:
+    assert _completed("re") == ["plain,replicate"]
+    assert _completed("node", "do") == ["plain,doctor"]
+    assert "plain,--exclude" in _completed("replicate", "--ex")
+    assert _completed("replicate", "/h") == ["file,/h"]
+    assert _completed("node", "log", "--config", "/e") == ["file,/e"]
+    assert _completed("rule", "status", "--state-dir", str(tmp_path), "") == [""], "no daemon, no names"
+
+
+def test_completion_imports_no_command() -> None:
+    script = (
+        "import os, sys; os.environ.update(_I2_COMPLETE='bash_complete', COMP_WORDS='i2 re', COMP_CWORD='1')\n"
+        "from i2core.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'trio', 'rich', 'httpx', 'stevedore'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", script]
+    out = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    assert out.splitlines() == ["plain,replicate", "[]"]
+
+
+@pytest.mark.parametrize("locale", ["POSIX", "C", "C.UTF-8"])
+@pytest.mark.parametrize("mode", ["", "0"])
+def test_names_are_utf8_in_every_locale(locale: str, mode: str, tmp_path: Path) -> None:
+    (tmp_path / "源").mkdir()
+    (tmp_path / "源" / "é").write_text("x")
+    places = [f"{tmp_path}/源", f"{tmp_path}/目标"]
+    done = _i2("replicate", *places, "--once", LC_ALL=locale, I2_LANG="zh", PYTHONUTF8=mode, PYTHONCOERCECLOCALE=mode)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "目标" / "é").read_text() == "x"
+
+
+def test_a_config_is_the_same_in_every_locale(tmp_path: Path) -> None:
+    config = tmp_path / "n.toml"
+    config.write_text(f'[node]\nname = "节点"\nstate_dir = "{tmp_path}/状态"\n', encoding="utf-8")
+    done = _i2("node", "id", "--config", str(config), LC_ALL="POSIX", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "状态").is_dir()
+
+
+def _help_of(command: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
+    """The words of the command, and of all commands beneath it."""
+    yield words
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            yield from _help_of(found, *words, name)
+
+
+@pytest.mark.parametrize("words", list(_help_of(main.i2)), ids=" ".join)
+def test_help_fits_a_terminal(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main.run([*words, "--help"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +210,7 @@ def test_each_mistake_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert ["f.toml:3: rule.name: bad" in lines[0], "f.toml:5: node: worse" in lines[1]] == [True, True]
 
 
-def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     _ending_in(monkeypatch, ZeroDivisionError("ours"))
     with pytest.raises(ZeroDivisionError):
         main.run(["fail"])
@@ -153,7 +225,7 @@ def test_closed_output_is_no_traceback(tmp_path: Path) -> None:
 
 
 def test_shown_escapes_what_could_fool_a_terminal() -> None:
-    assert shown("a\nb\x1b[31m\udcffü") == "a\\nb\\x1b[31m\\udcffü"
+    assert printable("a\nb\x1b[31m\udcffü") == "a\\nb\\x1b[31m\\udcffü"
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB")])

@@ -1,4 +1,4 @@
-"""`i2 node id` works before the config is complete, `peers` and `doctor` only look."""
+"""`i2 node id` works before the config is complete; `peers` and `doctor` change nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from i2core.api import CaptureContext, DriverKind, DriverSpec, Probe, UsageError
 from i2core.cli.main import run
 from i2core.config.model import NodeConfig, Pair, Rule
-from i2core.node.doctor import examine
-from i2core.node.place import find_state_dir, node_place
+from i2core.node.daemon.doctor import examine
+from i2core.node.daemon.paths import find_state_dir, node_place
 from i2core.registry import PluginProblem, Registry
 
 

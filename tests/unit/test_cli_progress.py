@@ -14,7 +14,7 @@ import trio.testing
 from i2core.api import Code
 from i2core.cli import words as module
 from i2core.cli.progress import Progress, Rate, clock, eta_seconds
-from i2core.rule.status import RuleStatus, State
+from i2core.rule.life.status import RuleStatus, State
 
 
 def test_a_rate_looks_back_a_few_seconds_only() -> None:
@@ -41,7 +41,7 @@ def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
-def test_plain_lines_on_a_stream_that_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_lines_on_a_stream_that_is_not_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("I2_LANG", "en")
     out = io.StringIO()
     status = RuleStatus(name="a", state=State.MIRRORING, listed_files=1200, listed_bytes=10_000, checked_bytes=5000)
@@ -61,9 +61,9 @@ def test_plain_lines_on_a_stream_that_is_no_terminal(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("language", "line"),
-    [("en", "i2: [3608] f: owner"), ("zh", "i2: [3608] 灾备端不支持某类属性：f: owner")],
+    [("en", "i2: [3608] f: owner"), ("zh", "i2: [3608] 灾备机无法设置某类属性：f: owner")],
 )
-def test_a_line_has_its_code_once_and_what_it_means_in_chinese(
+def test_a_line_has_its_code_once_and_its_meaning_in_chinese(
     language: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("I2_LANG", language)
@@ -81,11 +81,35 @@ def test_a_held_rule_has_not_lost_its_link(monkeypatch: pytest.MonkeyPatch) -> N
     assert out.getvalue().startswith("i2: held ")
 
 
-def test_what_is_tried_again_is_skipped_once() -> None:
+def test_a_retried_object_is_skipped_once() -> None:
     status = RuleStatus(name="a")
     for code in (Code.OPEN_SOURCE, Code.READ_SOURCE, Code.OPEN_SOURCE):
         status.skip("/src/f", code, "Permission denied")
     assert (status.skipped_count, [item.code for item in status.skipped]) == (2, [3559, 3560])
+
+
+class _NobodyReads(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+async def test_an_output_without_a_reader_ends_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    progress = Progress(RuleStatus(name="a", state=State.MIRRORING), once=False, stream=_NobodyReads())
+    with trio.move_on_after(100) as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(progress.run)
+            await trio.sleep(50)
+            progress.say("a", Code.NETWORK, "kept for nobody")
+    assert scope.cancelled_caught, "it must continue until it is stopped"
+
+
+def test_unverified_objects_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2_LANG", "en")
+    status = RuleStatus(name="a", state=State.REPLICATING, mirrored=True)
+    progress = Progress(status, once=False, stream=io.StringIO())
+    assert progress._figures(0.0).endswith("/s")
+    status.skipped_count, status.doubtful = 2, 1
+    assert progress._figures(1.0).endswith("/s, skipped 2, unverified 1")
 
 
 async def test_the_last_lines_are_shown_at_the_end() -> None:
@@ -116,7 +140,7 @@ async def test_a_terminal_gets_a_line_and_a_bar_and_is_given_back(monkeypatch: p
                     drawn += os.read(master, 65536)
                 progress.say("a", Code.CAPTURE_LOST, "[bold]not markup")
                 nursery.cancel_scope.cancel()
-        with contextlib.suppress(OSError):  # how a pseudo-terminal tells its end
+        with contextlib.suppress(OSError):  # how a pseudo-terminal reports its end
             while more := os.read(master, 65536):
                 drawn += more
     finally:

@@ -10,7 +10,7 @@ import pytest
 from i2core.api import UsageError
 from i2core.cli.main import run
 from i2core.config.model import DriverChoice, OrphanAction
-from i2core.node.single import Single, Wish, inside, single_rule, split_destination
+from i2core.node.oneshot.single import Single, Wish, inside, single_rule, split_destination
 
 
 @pytest.fixture
@@ -40,6 +40,18 @@ def _rule(source: Path | str, destination: Path | str, **wish: object) -> Single
         ("src", ""),
         ("src", "bak1:"),
         ("src", "bak1:relative/dst"),
+        ("src", "user@host:/dst"),
+        ("src", "user@host:dst"),
+        ("src", "灾备一:/dst"),
+        ("src", "host::module/dst"),
+        ("src", "rsync://host/dst"),
+        ("src", "ssh://user@host/dst"),
+        ("src", "[::1]:/dst"),
+        ("src", "C:\\dst"),
+        ("src", ":/dst"),
+        ("src", "-h:/dst"),
+        ("src", "a\udcff:/dst"),
+        ("src", "a:b"),
         ("src", "/proc/dst"),
     ],
 )
@@ -47,6 +59,7 @@ def test_refused_with_nothing_created(
     src: str, dst: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
+    (tmp_path / "a:b").mkdir()
     (tmp_path / "link-to-src").symlink_to("src")
     os.mkfifo(tmp_path / "fifo")
     before = sorted(path for path in tmp_path.rglob("*"))
@@ -60,6 +73,9 @@ def test_refused_with_nothing_created(
     [
         ["--exclude", "/elsewhere"],
         ["--exclude", "."],
+        ["--exclude", "src/file"],
+        ["--exclude", "*.tmp"],
+        ["--exclude", "[ab]"],
         ["--orphans", "burn"],
         ["--orphans", "delete:x"],
         ["--orphans", "move:"],
@@ -75,7 +91,7 @@ def test_refused_options(option: list[str], source: Path, tmp_path: Path, monkey
     assert sorted(os.listdir(tmp_path)) == ["src"]
 
 
-def test_a_wrong_command_line_is_told_in_chinese(
+def test_a_wrong_command_line_is_reported_in_chinese(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("I2_LANG", "zh")
@@ -97,7 +113,9 @@ def test_another_node_needs_a_config(source: Path, capsys: pytest.CaptureFixture
         ("192.168.1.2:/b", ("192.168.1.2", "/b")),
         ("./bak1:/b", (None, "./bak1:/b")),
         ("/plain", (None, "/plain")),
-        ("bak1:relative", (None, "bak1:relative")),
+        ("灾备 一:/b", ("灾备 一", "/b")),
+        ("a:b:/c:/d", ("a:b", "/c:/d")),
+        ("dir/a:/b", (None, "dir/a:/b")),
         ("n:/with\nnewline", ("n", "/with\nnewline")),
     ],
 )
@@ -105,11 +123,44 @@ def test_destinations(given: str, split: tuple[str | None, str]) -> None:
     assert split_destination(given) == split
 
 
-def test_a_colon_in_a_name_that_is_here(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_colon_in_the_name_of_an_existing_file(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert _rule(source, "./a:b").rule.pairs[0].target == os.fsencode(tmp_path / "a:b")
-    (tmp_path / "a:b").mkdir()
-    assert _rule(source, "a:b").rule.pairs[0].target == os.fsencode(tmp_path / "a:b")
+
+
+def test_a_missing_exclude_is_reported(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "kept").mkdir()
+    command = ["replicate", str(source), str(tmp_path / "dst"), "--once", "--exclude", "later", "--exclude", "kept"]
+    assert run(command) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "--exclude" in line]
+    assert len(told) == 1
+    assert "--exclude later" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("*.tmp", "--exclude-type '*.tmp'"),
+        ("deep/*.tmp", "--exclude-type '*.tmp'"),
+        ("cache/*", "--exclude cache excludes"),
+        ("cache/**", "--exclude cache excludes"),
+        ("src/file", "--exclude file"),
+        ("./src/file", "--exclude file"),
+    ],
+)
+def test_a_misspelled_exclude_gets_a_hint(
+    given: str, hint: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as refused:
+        _rule(source, "dst", exclude=[given])
+    assert hint in refused.value.next_step
+
+
+def test_an_exclude_may_be_named_by_a_symlink(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "way").symlink_to(source)
+    made = _rule(tmp_path / "way", tmp_path / "dst", exclude=[str(tmp_path / "way" / "file")])
+    assert made.rule.filters[0].options["exclude"] == [str(source / "file")]
 
 
 def test_directory_rule(source: Path, tmp_path: Path) -> None:
@@ -131,7 +182,7 @@ def test_directory_rule(source: Path, tmp_path: Path) -> None:
     assert made.role.allow_roots == (pair.target,)
 
 
-def test_single_file_goes_into_the_directory_under_its_name(source: Path, tmp_path: Path) -> None:
+def test_a_single_file_is_put_into_the_directory_under_its_name(source: Path, tmp_path: Path) -> None:
     made = _rule(source / "file", tmp_path / "dst")
     assert made.rule.pairs[0].target == os.fsencode(tmp_path / "dst" / "file")
     assert made.role is not None
@@ -145,7 +196,7 @@ def test_remote_rule_compresses_by_default_and_has_no_role(source: Path) -> None
     assert [codec.options for codec in made.rule.codecs] == [{"level": "low"}]
 
 
-def test_encryption_stands_behind_compression_and_both_ends_have_the_key(source: Path, tmp_path: Path) -> None:
+def test_encryption_follows_compression_and_both_ends_have_the_key(source: Path, tmp_path: Path) -> None:
     (tmp_path / "k").write_bytes(b"k" * 32)
     (tmp_path / "k").chmod(0o600)
     made = _rule(source, tmp_path / "dst", compress="high", key_file=str(tmp_path / "k"))

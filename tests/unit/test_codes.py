@@ -19,6 +19,9 @@ ROOT = Path(__file__).parents[2]
 MANUAL = [line.split("\t") for line in (Path(__file__).parent / "manual_codes.tsv").read_text("utf-8").splitlines()]
 """Number, words, level and cause or way out, as the manual's appendix has them."""
 HAN = re.compile("[\u4e00-\u9fff]")
+CORRECTED = {"非法删除": "意外删除", "来在": "来自", "灾备端": "灾备机", "逻辑卷组": "逻辑卷"}
+"""Slips of the manual: a deletion that nobody intended, a letter, another word for the same node, and a volume that it
+calls a group."""
 
 
 def _squeezed(text: str) -> str:
@@ -33,8 +36,10 @@ def test_the_manuals_codes_are_all_there_and_no_reserved_number_is_used() -> Non
 
 
 @pytest.mark.parametrize("row", MANUAL, ids=lambda row: row[0])
-def test_words_and_level_are_the_manuals(row: list[str]) -> None:
+def test_text_and_level_are_the_manuals(row: list[str]) -> None:
     number, words, level, cell = row
+    for slip, correct in CORRECTED.items():
+        words, cell = words.replace(slip, correct), cell.replace(slip, correct)
     text = Code(int(number)).text
     assert text.zh == words
     # The manual leaves one level out; ours is documented beside the table.
@@ -97,7 +102,7 @@ def test_the_test_of_a_code_is_there_and_names_it(code: Code, test: str) -> None
     assert re.search(rf"\bCode\.{code.name}\b|\b{code.value}\b", text), f"{name} does not name {code!r}"
 
 
-def test_what_waits_is_not_said_anywhere_yet() -> None:
+def test_waiting_codes_are_not_used_anywhere_yet() -> None:
     waiting = {code for codes in WAITS_FOR.values() for code in codes} | set(TOLD_OTHERWISE)
     said = set()
     for top in (ROOT / "i2core", *ROOT.glob("plugins/*/src")):

@@ -1,4 +1,4 @@
-"""What an entry of the source needs on the replica: every branch of the decision, hard links above all."""
+"""What an entry of the source needs on the replica: every branch of the decision, above all hard links."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import stat
 import pytest
 
 from i2core.api import BLOCK_BYTES, Entry
-from i2core.rule.backup.compare import Comparison, same_meta
+from i2core.api.drivers import Times
+from i2core.rule.backup.session.compare import Comparison, is_guarded, same_meta
 from i2core.wire.listing import Listed, Verdict
 
 FILE, DIR, LINK, FIFO, CHR = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR
@@ -118,8 +119,8 @@ def test_hard_links(source: list[str], replica: list[str], verdicts: list[Verdic
     assert list(run(source, replica).values()) == verdicts
 
 
-def test_the_names_of_a_file_that_is_sent_anew_are_linked_anew() -> None:
-    """On the replica b still is a name of the old file, whatever it looked like when asked."""
+def test_the_names_of_a_file_that_is_sent_again_are_linked_again() -> None:
+    """On the replica b is still a name of the old file, whatever it was when it was compared."""
     assert run(["ab"], ["ab"], times=(5, 6)) == {"a": WHOLE, "b": AS_LINK}
 
 
@@ -134,3 +135,55 @@ def test_roots_are_apart() -> None:
     there = entry(ino=1, nlink=2)
     assert comparison.judge((0, b"name"), Listed(entry()), there) == Verdict.SAME
     assert comparison.judge((1, b"name"), Listed(entry()), there) == Verdict.WHOLE
+
+
+SECONDS_TO_2038 = Times(-(10**9) << 31, ((1 << 31) - 1) * 10**9, 10**9)
+
+
+@pytest.mark.parametrize(
+    ("source", "replica", "equal"),
+    [
+        (1_999_999_999, 1_000_000_000, True),
+        (1_999_999_999, 2_000_000_000, False),
+        (-1, -1_000_000_000, True),
+        (1 << 62, ((1 << 31) - 1) * 10**9, True),
+        (1 << 70, ((1 << 31) - 1) * 10**9, True),
+        (-(1 << 70), -(10**9) << 31, True),
+        (7, 7, True),
+    ],
+)
+@pytest.mark.parametrize("mode", [FILE | 0o644, LINK | 0o777, FIFO], ids=["file", "link", "fifo"])
+def test_times_are_equal_as_far_as_the_replica_can_hold_them(mode: int, source: int, replica: int, equal: bool) -> None:
+    there = entry(mode, mtime=replica)
+    verdict = Comparison(owns=True).judge((0, b"name"), Listed(entry(mode, mtime=source)), there, times=SECONDS_TO_2038)
+    assert (verdict == Verdict.SAME) == equal
+
+
+ROOTS = Entry(b"f", stat.S_IFREG | 0o640, 0, 0, 1 << 20, 5)
+STRANGE = {
+    "another owner": ROOTS._replace(uid=1),
+    "another group": ROOTS._replace(gid=1),
+    "more permissions": ROOTS._replace(mode=stat.S_IFREG | 0o644),
+    "other attributes": ROOTS._replace(xattrs=1),
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_new_content_is_not_patched_into_a_file_that_others_may_have_open(what: str) -> None:
+    def verdict(there: Entry, *, guarded: bool) -> Verdict:
+        return Comparison(owns=True).judge((0, b"f"), Listed(ROOTS), there, guarded=guarded)
+
+    there = STRANGE[what]
+    assert verdict(there, guarded=True) == Verdict.META
+    assert verdict(there, guarded=False) == (Verdict.WHOLE if what == "another owner" else Verdict.META)
+    assert verdict(there._replace(mtime_ns=6), guarded=True) == Verdict.BLOCKS | Verdict.META
+    assert verdict(there._replace(mtime_ns=6), guarded=False) == Verdict.WHOLE
+    less = ROOTS._replace(mtime_ns=6, mode=stat.S_IFREG | 0o600)
+    assert verdict(less, guarded=False) == Verdict.BLOCKS | Verdict.META
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "guarded"), [(0o755, 0, True), (0o775, 0, False), (0o1777, 0, False), (0o700, 1234, False)]
+)
+def test_in_a_guarded_directory_nobody_else_creates_names(mode: int, uid: int, guarded: bool) -> None:
+    assert is_guarded(Entry(b"", stat.S_IFDIR | mode, uid, 0, 0, 0)) is guarded

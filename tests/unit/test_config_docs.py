@@ -1,4 +1,4 @@
-"""The reference names every key that loading knows, and its fragments are valid."""
+"""The config reference has every key that loading knows, and its fragments are valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every invalid sample tells exactly the mistakes that it announces, in both languages, and loading touches nothing.
+"""Every invalid sample reports exactly the mistakes that it announces, in both languages, and loading changes nothing.
 
 A sample announces them in its head, one a line: ``#! LINE: KEY: what is wrong; allowed: …``.
 """
@@ -34,7 +34,7 @@ sys.addaudithook(_audit)
 @pytest.fixture
 def touched() -> Iterator[list[str]]:
     """What was changed on disk, or opened for writing, since the test began."""
-    global _watching  # noqa: PLW0603 (an audit hook can never be removed, only told to look away)
+    global _watching  # noqa: PLW0603 (an audit hook can never be removed, only switched off)
     _touched.clear()
     _watching = True
     yield _touched
@@ -48,7 +48,7 @@ def errors_of(path: Path) -> ConfigErrors:
 
 
 @pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.toml")), ids=lambda path: path.stem)
-def test_each_sample_tells_its_mistakes(sample: Path, touched: list[str]) -> None:
+def test_each_sample_reports_its_mistakes(sample: Path, touched: list[str]) -> None:
     errors = errors_of(sample)
     found = list(touched)
     announced = [line[3:] for line in sample.read_text("utf-8").splitlines() if line.startswith("#! ")]
@@ -59,7 +59,7 @@ def test_each_sample_tells_its_mistakes(sample: Path, touched: list[str]) -> Non
 
 
 @pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.toml")), ids=lambda path: path.stem)
-def test_each_mistake_is_told_in_chinese_too(sample: Path) -> None:
+def test_each_mistake_is_reported_in_chinese_too(sample: Path) -> None:
     for mistake in errors_of(sample).mistakes:
         assert re.search("[\u4e00-\u9fff]", mistake.message.zh), mistake
         assert not re.search("[\u4e00-\u9fff]", mistake.message.en), mistake

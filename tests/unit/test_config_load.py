@@ -1,4 +1,4 @@
-"""Valid files become the values that they say."""
+"""Valid files become the right values."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from i2core.config.model import (
     Verify,
     WhenFull,
 )
+from i2core.config.notices import notices
 from i2core.testing.named import NamedDrivers, named
 
 EXAMPLES = Path(__file__).parents[2] / "examples/configs"
@@ -83,7 +84,11 @@ def test_the_work_sample() -> None:
     assert rule.bandwidth == (
         BandwidthWindow(days=frozenset(range(5)), first_minute=480, end_minute=1080, limit_bps=2_000_000),
     )
-    assert config.dormant == ("rule.snapshot", "rule.cdp")
+    assert [(notice.rule, notice.key) for notice in notices(config)] == [
+        ("data1", "rule.snapshot"),
+        ("data1", "rule.cdp"),
+        ("data1", "rule.exclude"),
+    ]
 
 
 def test_the_backup_sample() -> None:
@@ -92,17 +97,30 @@ def test_the_backup_sample() -> None:
     assert config.backup.allow_roots == (b"/backup",)
     assert config.backup.cdp_dir == b"/backup/.i2/cdp"
     assert [peer.name for peer in config.backup.peers] == ["web1"]
-    assert config.dormant == ("backup.cdp_dir",)
+    assert [(notice.rule, notice.key) for notice in notices(config)] == [("", "backup.cdp_dir")]
 
 
-def test_the_demo_sample_fits_any_host_as_it_stands() -> None:
+def test_a_peers_own_directories_lie_beneath_those_of_the_node(tmp_path: Path) -> None:
+    text = (
+        '[node]\nname = "b"\n[backup]\nallow_roots = ["/b"]\n[[backup.peer]]\nname = "w"\n'
+        f'fingerprint = "sha256:{"1" * 64}"\nallow_roots = [PLACES]\n'
+    )
+    config = loaded(tmp_path, text.replace("PLACES", '"/b", "/b/w"'))
+    assert config.backup is not None
+    assert config.backup.peers[0].allow_roots == (b"/b", b"/b/w")
+    for place in ("/c", "/bw", "/"):
+        with pytest.raises(ConfigErrors, match="allow_roots"):
+            loaded(tmp_path, text.replace("PLACES", f'"/b", "{place}"'))
+
+
+def test_the_demo_sample_fits_any_host_unchanged() -> None:
     config = load(EXAMPLES / "demo.toml", NamedDrivers())
     assert config.backup is not None and config.work is not None
     assert config.backup.plaintext and config.work.plaintext
     ports = {config.backup.mirror_port, config.backup.replication_port}
     assert ports == {config.work.peers[0].mirror_port, config.work.peers[0].replication_port}
     assert min(ports) > 1024
-    assert config.dormant == ()
+    assert list(notices(config)) == []
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -211,7 +229,7 @@ def test_snapshot_takes_toml_times(tmp_path: Path) -> None:
     assert rule.snapshot == SnapshotPlan(every_s=5400.0, start=datetime.datetime(2026, 1, 1, 8, 30), keep=64)
 
 
-def test_without_the_disk_names_can_still_be_had(tmp_path: Path) -> None:
+def test_names_can_be_read_without_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "node.toml"
     path.write_text(
         f'{HEAD}[[rule]]\nname = "r"\nbackup = "bak"\npaths = [{{ source = "/nonexistent/x", target = "/b" }}]\n'
@@ -234,8 +252,8 @@ def test_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
 def test_symlinks_do_not_hide_that_source_and_target_are_nested(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "source")
-    text = (EXAMPLES / "demo.toml").read_text("utf-8").replace('"/tmp"', f'"{tmp_path}"')
-    text = text.replace("/tmp/i2-demo/replica", f"{tmp_path}/link")
+    text = (EXAMPLES / "demo.toml").read_text("utf-8").replace("/tmp/i2-demo/replicas/licenses", f"{tmp_path}/link")
+    text = text.replace("/tmp/i2-demo/replicas", f"{tmp_path}/source")
     with pytest.raises(ConfigErrors) as error:
         loaded(tmp_path, text.replace("/usr/share/common-licenses", f"{tmp_path}/source"))
     assert "same or nested on this host" in said(error)
@@ -245,7 +263,8 @@ def test_a_cascade_through_two_rules_is_no_mistake(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     text = (EXAMPLES / "demo.toml").read_text("utf-8").split("[[rule]]", maxsplit=1)[0]
-    text = text.replace('"/tmp"', f'"{tmp_path}"').replace("/tmp/i2-demo", "/nonexistent")
+    roots = f'"{tmp_path}/b", "{tmp_path}/c"'
+    text = text.replace('"/tmp/i2-demo/replicas"', roots).replace("/tmp/i2-demo", "/nonexistent")
     for name, target in (("a", "b"), ("b", "c")):
         text += f'[[rule]]\nname = "{name}"\nbackup = "demo"\n'
         text += f'paths = [{{ source = "{tmp_path}/{name}", target = "{tmp_path}/{target}" }}]\n'
@@ -258,3 +277,11 @@ def test_the_own_state_may_lie_in_a_source_when_excluded(tmp_path: Path) -> None
     assert loaded(tmp_path, text + 'exclude = ["/usr/i2-state"]\n').rules[0].filters[0].options == {
         "exclude": ["/usr/i2-state"]
     }
+
+
+def test_a_backup_node_may_have_a_brake_of_its_own(tmp_path: Path) -> None:
+    text = (EXAMPLES / "demo.toml").read_text("utf-8")
+    config = loaded(tmp_path, text.replace("[[backup.peer]]", "brake = { share = 0.3, least = 20 }\n[[backup.peer]]"))
+    assert config.backup is not None and config.backup.brake == Brake(share=0.3, least=20)
+    plain = loaded(tmp_path, text)
+    assert plain.backup is not None and plain.backup.brake is None

@@ -1,4 +1,4 @@
-"""A driver's options become its config class, or say what does not fit."""
+"""A driver's options become its config class, or an error that says what does not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backup node takes no target outside its allowed directories, whatever symlinks lie around."""
+"""A backup node accepts no target outside its allowed directories, whatever symlinks there are."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ def test_no_absolute_path(target: bytes) -> None:
     assert error.value.code is Code.ILLEGAL_PATH
 
 
-def test_nothing_is_allowed_by_nothing(tmp_path: Path) -> None:
+def test_without_allowed_directories_nothing_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\(none\)"):
         check_target(os.fsencode(tmp_path), [])

@@ -1,7 +1,8 @@
-"""What the documents say must be so: commands exist, links lead somewhere, configs load, languages agree."""
+"""The documents are right: commands exist, links resolve, configs load, languages agree."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
+PLACE = re.compile(r"`([\w/]+\.py):([\w.]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 I2 = re.compile(r"^(?:\S*/)?i2 +(.+)$")
 
@@ -33,7 +35,7 @@ def fences(text: str, language: str) -> list[str]:
 
 
 def command_lines(text: str) -> Iterator[list[str]]:
-    """The words behind ``i2`` of every command line in shell blocks and in inline code."""
+    """The words after ``i2`` of every command line in shell blocks and in inline code."""
     lines = [line.strip().removeprefix("$ ") for body in fences(text, "sh") for line in body.splitlines()]
     for line in [*lines, *INLINE.findall(FENCE.sub("", text))]:
         if found := I2.match(line):
@@ -41,7 +43,7 @@ def command_lines(text: str) -> Iterator[list[str]]:
 
 
 def wrong_use(words: list[str]) -> str | None:
-    """What of this command line does not exist; None when all of it does."""
+    """The part of this command line that does not exist; None when everything does."""
     command: click.Command = i2
     context = click.Context(i2, info_name="i2")
     for at, word in enumerate(words):
@@ -82,6 +84,26 @@ def test_links_resolve(path: Path) -> None:
         target.split("#")[0] for target in LINK.findall(text) if "://" not in target and not target.startswith("#")
     ]
     assert [target for target in inside if not (path.parent / target).exists()] == []
+
+
+def has_name(tree: ast.AST, dotted: str) -> bool:
+    """True when the module defines this function, class or ``Class.method``."""
+    name, _, rest = dotted.partition(".")
+    defined = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [node for node in ast.iter_child_nodes(tree) if isinstance(node, defined) and node.name == name]
+    return bool(found) and (not rest or has_name(found[0], rest))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_functions_stand_where_a_document_says(path: Path) -> None:
+    named = PLACE.findall(path.read_text())
+    missing = [
+        f"{file}:{name}"
+        for file, name in named
+        if not (ROOT / file).is_file() or not has_name(ast.parse((ROOT / file).read_text()), name)
+    ]
+    assert missing == []
+    assert named or path.name != "reading-guide.md"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)

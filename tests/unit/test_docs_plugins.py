@@ -1,4 +1,4 @@
-"""The plugin author's guide says what is: its code is the example's, its hooks and fields are the real ones."""
+"""The plugin author's guide is right: its code is that of the example, its hooks and fields are the real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example plugin, installed by pip into a directory of its own, works like any other plugin."""
+"""The example plugin, installed by pip into a separate directory, works like any other plugin."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_its_options_are_checked(installed: Path) -> None:
     assert "'level' must be <= 9" in ran.stderr
 
 
-def test_it_carries_bytes(installed: Path) -> None:
+def test_it_encodes_and_decodes_bytes(installed: Path) -> None:
     code = """
 import trio
 from i2core.api import CodecContext, DriverKind

@@ -38,7 +38,7 @@ async def test_the_twin_passes() -> None:
     await CHECKS[spec.kind](spec, None)
 
 
-def test_the_twin_leaves_out_what_is_beneath_a_name() -> None:
+def test_the_twin_excludes_everything_beneath_a_name() -> None:
     twin = NameFilter(b"tmp")
     assert [twin.wants(Place(0, path), False) for path in (b"tmp", b"a/tmp/b", b"a/tmpfile")] == [False, False, True]
 
@@ -47,8 +47,8 @@ def test_the_twin_leaves_out_what_is_beneath_a_name() -> None:
     ("filter_", "complaint"),
     [
         (_Strict, "wants raised UnicodeDecodeError"),
-        (_Counting, "the same filter, asked again answered"),
-        (_Truthy, "which is no bool"),
+        (_Counting, "the same filter, asked again, answered"),
+        (_Truthy, "which is not a bool"),
     ],
 )
 async def test_a_broken_filter_is_found(filter_: type[Filter], complaint: str) -> None:

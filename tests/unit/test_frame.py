@@ -1,4 +1,4 @@
-"""Frames: what was sent comes out, however the stream cuts it; what is no frame is refused before it costs memory."""
+"""Frames: they arrive as sent, however the stream is cut; anything else is refused before it costs memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADER = struct.Struct("<IBBHQ")
 
 
 class Canned(trio.abc.Stream):
-    """A stream that gives these chunks, then ends; keeps what is sent."""
+    """A stream that yields these chunks, then ends; it keeps what is sent."""
 
     def __init__(self, *chunks: bytes) -> None:
         self._chunks: Iterator[bytes] = iter(chunks)
@@ -58,7 +58,7 @@ async def frames_of(*chunks: bytes) -> list[Frame]:
 
 
 def encoded(frame_type: int = FrameType.BATCH, payload: bytes = b"", *, flags: int = 0, length: int = -1) -> bytes:
-    """A frame as it should, or should not, be."""
+    """A valid or invalid frame."""
     return HEADER.pack(len(payload) if length < 0 else length, frame_type, flags, 7, 9) + payload
 
 

@@ -1,9 +1,8 @@
-"""The identity is made once, whole, and kept to its owner."""
+"""The identity is created once, completely, and only its owner can read it."""
 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import re
 import ssl
@@ -14,7 +13,9 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from i2core.api import UsageError
-from i2core.node.identity import Identity
+from i2core.node.pairing.identity import Identity
+
+from .processes import at_once
 
 
 def common_name(identity: Identity) -> str:
@@ -23,7 +24,7 @@ def common_name(identity: Identity) -> str:
     return str(attribute.value)
 
 
-def test_made_at_first_start_and_kept(tmp_path: Path) -> None:
+def test_created_at_the_first_start_and_kept(tmp_path: Path) -> None:
     first = Identity.load_or_create(tmp_path / "new" / "state", "web1")
     again = Identity.load_or_create(tmp_path / "new" / "state", "web1")
     assert again == first
@@ -75,7 +76,7 @@ class Crash(BaseException):
 
 @pytest.mark.parametrize("crash_at", range(3))
 def test_a_crash_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int) -> None:
-    """Each fsync is a moment at which the process may end; the tidying up that a real crash skips is skipped too."""
+    """The process may end at each fsync; as in a real crash, no cleanup runs."""
     calls = 0
     real = os.fsync
 
@@ -97,7 +98,7 @@ def test_a_crash_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == [identity.key.parent]
 
 
-def test_a_failure_takes_its_traces_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_removes_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -108,13 +109,17 @@ def test_a_failure_takes_its_traces_away(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.iterdir())
 
 
-def _fingerprint(state_dir: Path) -> str:
-    return Identity.load_or_create(state_dir, "web1").fingerprint
+_FINGERPRINT = """
+import sys; from pathlib import Path; from i2core.node.pairing.identity import Identity
+for place in sys.argv[1:]: print(Identity.load_or_create(Path(place), "web1").fingerprint)
+"""
 
 
-def test_two_starts_at_once_agree(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        assert len(set(pool.map(_fingerprint, [tmp_path] * 12, chunksize=1))) == 1
+def test_starts_at_once_agree(tmp_path: Path) -> None:
+    places = [str(tmp_path / str(number)) for number in range(6)]
+    told = at_once(3, _FINGERPRINT, *places)
+    assert len(set(told)) == 1
+    assert len(set(told[0].split())) == len(places)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o620])

@@ -1,10 +1,10 @@
-"""What is in doubt when a session begins: decided from what was sent, answered, and kept."""
+"""What is unverified at the start of a session: decided by what was sent, answered, and kept."""
 
 from __future__ import annotations
 
 from i2core.api import Place
-from i2core.rule.live.ledger import Doubts, Ledger, add_doubt
-from i2core.rule.reading.catalog import Doubt
+from i2core.rule.catalog.rows import Doubt
+from i2core.rule.outgoing.ledger import Doubts, Ledger, add_doubt, without_places
 
 
 def doubt(number: int, *, deep: bool = False) -> Doubt:
@@ -13,7 +13,7 @@ def doubt(number: int, *, deep: bool = False) -> Doubt:
 
 
 def about(number: int) -> Doubts:
-    """What one batch was about."""
+    """The doubts of one batch."""
     return {(Place(0, b"%d" % number), number): doubt(number)}
 
 
@@ -26,39 +26,39 @@ def ledger(*, kept: bool = True) -> Ledger:
 
 
 def found(made: Ledger, applied: int, *, exact: bool = True) -> list[int]:
-    """The numbers of the batches in doubt."""
+    """The numbers of the unverified batches."""
     return [each.node for each in made.resume(applied, exact=exact)]
 
 
-def test_what_was_answered_and_what_is_sent_again_is_not_in_doubt() -> None:
+def test_what_was_answered_and_what_is_sent_again_is_not_unverified() -> None:
     made = ledger()
     made.answered(10)
     assert found(made, 10) == []
 
 
-def test_what_was_applied_and_not_answered_is_in_doubt() -> None:
-    """Whether it failed nobody heard."""
+def test_what_was_applied_and_not_answered_is_unverified() -> None:
+    """Its failures may not have been reported."""
     made = ledger()
     made.answered(10)
     assert found(made, 20) == [2]
     assert found(made, 30) == [2, 3]
 
 
-def test_a_batch_that_was_cut_short_is_in_doubt() -> None:
-    """Only its rest is sent again."""
+def test_a_batch_that_was_applied_in_part_is_unverified() -> None:
+    """Only its rest is resent."""
     made = ledger()
     made.answered(10)
     assert found(made, 15) == [2]
 
 
-def test_a_node_that_broke_down_puts_all_in_doubt() -> None:
+def test_a_crash_of_the_node_makes_everything_unverified() -> None:
     made = ledger()
     made.answered(30)
     made.durable(10)
     assert found(made, 10, exact=False) == [2, 3]
 
 
-def test_what_nobody_keeps_is_in_doubt_unless_answered() -> None:
+def test_what_the_outbox_lacks_is_unverified_unless_answered() -> None:
     made = ledger(kept=False)
     made.answered(20)
     assert found(made, 20) == [3]
@@ -74,7 +74,7 @@ def test_what_is_durable_is_forgotten() -> None:
 
 
 def test_what_is_durable_before_it_is_entered_is_not_waited_for() -> None:
-    """A compare ends behind the last of its records, which may be durable by then."""
+    """A compare ends after the last of its records, which may be durable by then."""
     made = Ledger()
     made.durable(10)
     made.add(10, 1000, about(1), kept=False)
@@ -91,3 +91,12 @@ def test_a_failure_finds_every_object_that_had_its_name() -> None:
     made.add(5, 0, doubts, kept=True)
     assert made.about(3, place) == [doubt(7, deep=True), doubt(8)]
     assert made.about(6, place) == []
+
+
+def test_the_same_name_removed_from_two_directories_leaves_two_doubts() -> None:
+    """`mv d1/x a; mv d2/x b`: neither old name has an object, and a restart knows no more than this."""
+    removed = [Doubt(1, b"x", 0), Doubt(2, b"x", 0), Doubt(0, b"0", 3)]
+    made = Ledger()
+    made.add(5, 0, without_places(removed), kept=False)
+    assert list(made.resume(5, exact=True)) == removed
+    assert made.about(3, Place(0, b"x")) == []

@@ -1,4 +1,4 @@
-"""The limits that are in force: they follow the weekly tables by the wall clock, wherever somebody sets it."""
+"""The limits in force follow the weekly tables by the wall clock, also when somebody sets it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from trio.testing import MockClock
 
 from i2core.api import Code
 from i2core.config.model import BandwidthWindow, NodeConfig, Pair, Rule, WorkRole
-from i2core.node.clock import ClockWatch
-from i2core.node.limits import LOOK_S, keep_limits, set_limits
-from i2core.node.runner import RuleRunner
-from i2core.node.running import RunningNode
-from i2core.pipeline.throttle import RateLimit, Throttle
-from i2core.rule.life import Life
-from i2core.rule.states import Event
-from i2core.rule.status import State
+from i2core.limits.throttle import RateLimit, Throttle
+from i2core.node.daemon.clock import ClockWatch
+from i2core.node.daemon.limits import LOOK_S, keep_limits, set_limits
+from i2core.node.daemon.rule_runner import RuleRunner
+from i2core.node.daemon.running import RunningNode
+from i2core.rule.life.life import Life
+from i2core.rule.life.states import Event
+from i2core.rule.life.status import State
 
 OFFICE = BandwidthWindow(days=frozenset(range(5)), first_minute=8 * 60, end_minute=18 * 60, limit_bps=2_000_000)
 NIGHT = BandwidthWindow(days=frozenset(range(7)), first_minute=22 * 60, end_minute=6 * 60, limit_bps=0)
@@ -33,7 +33,7 @@ MONDAY = datetime.datetime(2026, 1, 5)
 
 @attrs.define
 class Wall:
-    """A wall clock that somebody may set; it goes with trio's."""
+    """A wall clock that a test can set; it runs with trio's clock."""
 
     ahead_s: float = 0.0
 
@@ -155,7 +155,7 @@ async def test_the_nodes_own_limit_holds_for_its_rules(autojump_clock: MockClock
             assert (place.bps, place.runner.running) == (bps, bps != 0)
 
 
-def test_small_steps_are_the_time_service_at_work() -> None:
+def test_small_steps_come_from_the_time_service() -> None:
     watch = ClockWatch(1000.0, 5.0)
     assert watch.look(1005.9, 10.0) is None
     assert watch.look(1065.9, 15.0) == pytest.approx(55.0)

@@ -1,12 +1,12 @@
-"""What is told about a rule keeps its parts, in both languages, however it travels."""
+"""A log line keeps its parts, in both languages, however it is passed on."""
 
 from __future__ import annotations
 
 import pytest
 
 from i2core.api import Code, StopRule
-from i2core.node.speech import said
-from i2core.rule.line import Line, code_in, told
+from i2core.config.words import bilingual
+from i2core.rule.life.report import Line, code_in, report_fields
 
 
 def test_a_line_is_text_and_knows_its_parts() -> None:
@@ -17,9 +17,9 @@ def test_a_line_is_text_and_knows_its_parts() -> None:
     assert (code_in(line), code_in("text"), code_in(Line("text"))) == (Code.REPLICA_FULL, None, None)
 
 
-def test_the_codes_words_stand_in_for_what_is_not_said() -> None:
+def test_the_texts_of_the_code_replace_missing_ones() -> None:
     text = Code.REPLICA_FULL.text
-    found = told(Code.REPLICA_FULL, obj="/r")
+    found = report_fields(Code.REPLICA_FULL, obj="/r")
     assert found == {
         "code": 3606,
         "level": "error",
@@ -34,16 +34,16 @@ def test_the_codes_words_stand_in_for_what_is_not_said() -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_what_was_said_in_both_languages_is_told_in_both(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_in_both_languages_is_reported_in_both(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("I2_LANG", language)
-    step = said("do this", "做这个")
+    step = bilingual("do this", "做这个")
     assert step == {"en": "do this", "zh": "做这个"}[language]
-    found = told(Code.USAGE, cause="that", next_step=step)
+    found = report_fields(Code.USAGE, cause="that", next_step=step)
     assert (found["cause"], found["cause_zh"]) == ("that", "用法错误：that")
     assert (found["next_step"], found["next_step_zh"]) == ("do this", "做这个")
 
 
-def test_without_a_code_nothing_is_wrong() -> None:
-    found = told(None, cause="up")
+def test_without_a_code_there_is_no_error() -> None:
+    found = report_fields(None, cause="up")
     assert (found["code"], found["level"], found["next_step"], found["next_step_zh"]) == (None, "info", "", "")
     assert (found["cause"], found["cause_zh"]) == ("up", "up")

@@ -1,4 +1,4 @@
-"""Listings and their answers: exact both ways, and what is malformed is refused with one kind of error."""
+"""Listings and their answers: exact in both directions; malformed ones are refused with one kind of error."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2core.api import Entry, ProtocolError
+from i2core.api.inode_flags import EVERY_FLAG, UNREAD
 from i2core.api.records import safe_name
 from i2core.wire.listing import (
     Chunk,
-    HashQuery,
-    Judged,
-    OrphanList,
+    ChunkVerdicts,
     Verdict,
+    chunk_bytes,
     decode_survey,
     decode_verdicts,
     encode_survey,
     encode_verdicts,
 )
+from i2core.wire.message_size import COUNT_BYTES, MESSAGE_BYTES
+from i2core.wire.questions import HashQuery, NamesQuery, OrphanList, decode_names, encode_names
 
 U32, U63, U64 = (1 << 32) - 1, (1 << 63) - 1, (1 << 64) - 1
 names = st.binary(min_size=1, max_size=255).filter(safe_name)
@@ -29,21 +31,22 @@ paths = st.lists(names, max_size=3).map(b"/".join)
 
 
 def entries(name: st.SearchStrategy[bytes]) -> st.SearchStrategy[Entry]:
-    """Entries with what crosses the link: inode, device, ctime and blocks stay at home."""
+    """Entries with the fields that are sent: without inode, device, ctime and blocks."""
     number = st.integers(0, U32)
     return st.builds(
-        lambda n, mode, uid, gid, size, mtime, nlink, rdev, xattrs: Entry(
-            n, mode, uid, gid, size, mtime, nlink, rdev=rdev, xattrs=xattrs
+        lambda n, mode, uid, gid, size, mtime, nlink, rdev, xattrs, flags: Entry(
+            n, mode, uid, gid, size, mtime, nlink, rdev=rdev, xattrs=xattrs, flags=flags
         ),
         name,
         number,
         number,
         number,
         st.integers(0, U63),
-        st.integers(-U63 - 1, U63),
+        st.integers(-U63 - 1, U63) | st.integers(-(10**9) << 63, 10**9 << 63),
         st.integers(1, U32),
-        st.integers(0, U63),
+        st.integers(0, U32),
         st.integers(0, U64),
+        st.integers(0, EVERY_FLAG) | st.just(UNREAD),
     )
 
 
@@ -57,28 +60,40 @@ def chunks(draw: st.DrawFn) -> Chunk:
         listed.append(entry._replace(mode=kind | stat.S_IMODE(entry.mode), target=text))
     files = [index for index, entry in enumerate(listed) if stat.S_ISREG(entry.mode)]
     links = draw(st.dictionaries(st.sampled_from(files), paths.filter(bool))) if files else {}
+    listed_flags = draw(st.booleans())
     here, first, last, strict = draw(entries(st.just(b""))), *(draw(st.booleans()) for _ in range(3))
+    if not listed_flags:
+        here, listed = here._replace(flags=UNREAD), [entry._replace(flags=UNREAD) for entry in listed]
+    elif here.flags == UNREAD:
+        here = here._replace(flags=0)
     return Chunk(draw(st.integers(0, 0xFFFF)), draw(paths), here, first, last, strict, listed, links)
 
 
-def sent(entry: Entry) -> Entry:
-    """What a listing tells of an entry: of a directory its type alone."""
-    return Entry(entry.name, stat.S_IFDIR, 0, 0, 0, 0, 0) if stat.S_ISDIR(entry.mode) else entry
+def sent(entry: Entry, chunk: Chunk) -> Entry:
+    """The part of an entry in a listing: of a directory only its type."""
+    alone = Entry(entry.name, stat.S_IFDIR, 0, 0, 0, 0, 0, flags=0 if chunk.flags else UNREAD)
+    return alone if stat.S_ISDIR(entry.mode) else entry
+
+
+@given(st.lists(chunks(), max_size=3))
+def test_the_size_of_a_chunk_is_known_before_it_is_encoded(given_chunks: list[Chunk]) -> None:
+    assert len(encode_survey(given_chunks)) == COUNT_BYTES + sum(map(chunk_bytes, given_chunks))
 
 
 judged = st.builds(
-    Judged,
+    ChunkVerdicts,
     st.sampled_from([Verdict.SAME, Verdict.META, Verdict.WHOLE]),
-    st.binary(max_size=20),
+    st.binary(min_size=3, max_size=20),
     st.dictionaries(st.integers(0, 30), st.integers(0, 3).map(lambda n: bytes(16 * n)), max_size=3),
     st.lists(names, max_size=4),
+    st.booleans(),
 )
 queries = st.builds(HashQuery, st.integers(0, 0xFFFF), paths, st.integers(0, 1 << 46), st.integers(0, 65536))
 orphans = st.builds(OrphanList, st.integers(0, 0xFFFF), paths, st.lists(names, max_size=4))
 
 
 @given(st.lists(chunks(), max_size=3))
-def test_surveys_come_back(given_chunks: list[Chunk]) -> None:
+def test_surveys_round_trip(given_chunks: list[Chunk]) -> None:
     found = decode_survey(encode_survey(given_chunks))
     assert len(found) == len(given_chunks)
     for shown, chunk in zip(found, given_chunks, strict=True):
@@ -88,8 +103,8 @@ def test_surveys_come_back(given_chunks: list[Chunk]) -> None:
         assert shown.names == [entry.name for entry in chunk.entries]
         assert sorted(shown.links()) == sorted(chunk.links.values())
         for index, entry in enumerate(chunk.entries):
-            assert shown.listed(index) == (sent(entry), chunk.links.get(index))
-            assert shown.size(index) == sent(entry).size
+            assert shown.listed(index) == (sent(entry, chunk), chunk.links.get(index))
+            assert shown.size(index) == sent(entry, chunk).size
 
 
 @given(chunks(), st.booleans())
@@ -99,14 +114,14 @@ def test_nothing_differs_between_equal_trees_but_names_of_one_file(chunk: Chunk,
     assert list(shown.differing(chunk.entries, owners=owners)) == many
 
 
-FIELDS = {"mode": 0o100600, "uid": 9, "gid": 9, "size": 9, "mtime_ns": 9, "xattrs": 9}
-
-
-@pytest.mark.parametrize("field", FIELDS)
-def test_every_field_makes_a_difference(field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("mode", 0o100600), ("uid", 9), ("gid", 9), ("size", 9), ("mtime_ns", 9), ("mtime_ns", 1 << 64), ("xattrs", 9)],
+)
+def test_every_field_makes_a_difference(field: str, value: int) -> None:
     entry = SAMPLE._replace(nlink=1)
     (shown,) = decode_survey(encode_survey([Chunk(0, b"", SAMPLE, True, True, False, [entry, entry])]))
-    other = entry._replace(**{field: FIELDS[field]})  # type: ignore[arg-type]
+    other = entry._replace(**{field: value})  # type: ignore[arg-type]
     assert list(shown.differing([entry, other], owners=True)) == [1]
     assert list(shown.differing([entry, None], owners=True)) == [1]
 
@@ -125,17 +140,34 @@ def test_a_symlink_differs_by_its_text() -> None:
 
 
 @given(st.lists(judged, max_size=3))
-def test_verdicts_come_back(given_answers: list[Judged]) -> None:
+def test_verdicts_round_trip(given_answers: list[ChunkVerdicts]) -> None:
     assert decode_verdicts(encode_verdicts(given_answers)) == given_answers
 
 
 @given(queries)
-def test_queries_come_back(query: HashQuery) -> None:
+def test_queries_round_trip(query: HashQuery) -> None:
     assert HashQuery.decode(query.encode()) == query
 
 
+@given(st.builds(NamesQuery, st.integers(0, 0xFFFF), paths, st.booleans()), st.lists(names))
+def test_names_round_trip(query: NamesQuery, told: list[bytes]) -> None:
+    assert NamesQuery.decode(query.encode()) == query
+    assert decode_names(encode_names(told)) == told
+
+
+def test_orphans_come_in_lists_that_fit() -> None:
+    every = [b"%06d" % number + b"n" * 249 for number in range(100_000)]
+    for path in (b"", b"p" * 60_000):
+        lists = list(OrphanList(1, path, every).fitting())
+        assert [name for each in lists for name in each.names] == every
+        for each in lists:
+            encoded = each.encode()
+            assert len(encoded) <= MESSAGE_BYTES
+            assert OrphanList.decode(encoded) == each
+
+
 @given(orphans)
-def test_orphans_come_back(found: OrphanList) -> None:
+def test_orphans_round_trip(found: OrphanList) -> None:
     assert OrphanList.decode(found.encode()) == found
 
 
@@ -146,11 +178,13 @@ LAYOUTS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
         decode_survey,
     ),
     "verdicts": (
-        encode_verdicts([Judged(Verdict.META, b"\0\1", {1: bytes(32)}, [b"extra", b"more"])]),
+        encode_verdicts([ChunkVerdicts(Verdict.META, b"\0\1", {1: bytes(32)}, [b"extra", b"more"])]),
         decode_verdicts,
     ),
     "query": (HashQuery(0, b"a/b", 512, 512).encode(), HashQuery.decode),
     "orphans": (OrphanList(0, b"dir", [b"one", b"two"]).encode(), OrphanList.decode),
+    "names query": (NamesQuery(0, b"a/b", True).encode(), NamesQuery.decode),
+    "names": (encode_names([b"one", b"two"]), decode_names),
 }
 
 
@@ -200,6 +234,10 @@ def test_names_that_no_directory_holds_are_refused(name: bytes) -> None:
         decode_survey(encode_survey([chunk]))
     with pytest.raises(ProtocolError, match="unsafe"):
         OrphanList.decode(OrphanList(0, b"", [name]).encode())
+    with pytest.raises(ProtocolError, match="unsafe"):
+        decode_names(encode_names([name]))
+    with pytest.raises(ProtocolError, match="unsafe"):
+        decode_verdicts(encode_verdicts([ChunkVerdicts(Verdict.SAME, b"", {}, [name])]))
 
 
 @pytest.mark.parametrize("path", [b"..", b"/etc", b"a/../b", b"a/", b"a//b", b"nul\0"])
@@ -209,6 +247,7 @@ def test_paths_out_of_the_root_are_refused(path: bytes) -> None:
         (encode_survey([Chunk(0, b"", SAMPLE, True, True, False, [SAMPLE], {0: path})]), decode_survey),
         (HashQuery(0, path, 0, 1).encode(), HashQuery.decode),
         (OrphanList(0, path, []).encode(), OrphanList.decode),
+        (NamesQuery(0, path, True).encode(), NamesQuery.decode),
     ):
         with pytest.raises(ProtocolError):
             decode(raw)
@@ -223,3 +262,13 @@ def test_queries_for_more_than_there_can_be_are_refused(first: int, blocks: int)
 def test_link_counts_beyond_the_field_are_cut() -> None:
     chunk = Chunk(0, b"", SAMPLE, True, True, False, [SAMPLE._replace(nlink=1 << 40)])
     assert decode_survey(encode_survey([chunk]))[0].listed(0).entry.nlink == U32
+
+
+@pytest.mark.parametrize("eras", [1, -1, 1 << 28])
+def test_times_that_differ_by_whole_eras_differ(eras: int) -> None:
+    entry = SAMPLE._replace(nlink=1)
+    far = entry._replace(mtime_ns=entry.mtime_ns + (eras << 64))
+    (shown,) = decode_survey(encode_survey([Chunk(0, b"", far, True, True, False, [far])]))
+    assert shown.here.mtime_ns == far.mtime_ns
+    assert list(shown.differing([far], owners=True)) == []
+    assert list(shown.differing([entry], owners=True)) == [0]

@@ -56,7 +56,7 @@ def _spoiled(
 
 @attrs.frozen
 class _Careless(ClientTransport):
-    """Finds out who is there, instead of asking whether it is the pinned one."""
+    """Accepts any server instead of checking the pinned fingerprint."""
 
     inner: ClientTransport
 
@@ -69,7 +69,7 @@ class _Careless(ClientTransport):
 
 @attrs.frozen
 class _Hasty(ServerTransport):
-    """Reports the ports that it was asked for."""
+    """Reports the requested ports instead of the real ones."""
 
     inner: ServerTransport
 
@@ -85,14 +85,14 @@ class _Hasty(ServerTransport):
         await self.inner.serve(host, ports, handler)
 
 
-async def test_the_checks_notice_what_is_wrong() -> None:
+async def test_the_checks_detect_broken_transports() -> None:
     net = MemoryNet()
     client, server = net.client_spec(), net.server_spec()
     with pytest.raises(AssertionError, match="refuses an unpinned server: the server's certificate is not the pinned"):
         await check_client_transport(_spoiled(client, driver=_Careless), server=server)
     with pytest.raises(AssertionError, match=r"port 0 was reported|share one port"):
         await check_server_transport(_spoiled(server, driver=_Hasty), client=client)
-    with pytest.raises(AssertionError, match="who was refused is not said"):
+    with pytest.raises(AssertionError, match="the log does not name the refused client"):
         await check_server_transport(
             _spoiled(server, lambda context: attrs.evolve(context, say=lambda line: None)), client=client
         )
@@ -102,7 +102,7 @@ async def test_the_checks_notice_what_is_wrong() -> None:
         )
 
 
-async def test_cut_breaks_both_ends_and_down_keeps_everybody_out() -> None:
+async def test_cut_breaks_both_ends_and_down_refuses_new_connections() -> None:
     net = MemoryNet()
     broke = trio.Event()
 
@@ -135,7 +135,7 @@ async def test_cut_breaks_both_ends_and_down_keeps_everybody_out() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_closed_connections_are_forgotten() -> None:
+async def test_closed_connections_are_removed() -> None:
     net = MemoryNet()
 
     async def leave(stream: trio.abc.Stream, channel: Channel, name: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Messages: each comes back as it was, and any other bytes are one kind of error."""
+"""Messages: each is decoded as it was encoded, and any other bytes are one kind of error."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2core.api import Code, Failure, LinkError, PeerRefused, Place, ProtocolError, StopRule, UsageError
+from i2core.api.records import safe_path
 from i2core.wire.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -49,7 +50,7 @@ KINDS = [type(message) for message in MESSAGES]
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
-def test_messages_come_back(message: object) -> None:
+def test_messages_round_trip(message: object) -> None:
     assert parse(dump(message), type(message)) == message
 
 
@@ -63,7 +64,7 @@ json_values = st.recursive(
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_anything_else_is_a_protocol_error(kind: type, data: st.DataObject) -> None:
-    """Also where single fields are of another type: either it is taken as one of the right type, or it is refused."""
+    """Also if single fields have another type: the message is either decoded with the right type, or refused."""
     sample = json.loads(dump(MESSAGES[KINDS.index(kind)]))
     field = data.draw(st.sampled_from([*sample, "more"]))
     sample[field] = data.draw(json_values)
@@ -77,7 +78,7 @@ def test_anything_else_is_a_protocol_error(kind: type, data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fields_may_neither_lack_nor_come_on_top(kind: type) -> None:
+def test_fields_may_neither_be_missing_nor_added(kind: type) -> None:
     sample = json.loads(dump(MESSAGES[KINDS.index(kind)]))
     with pytest.raises(ProtocolError):
         parse(json.dumps(sample | {"more": 1}).encode(), kind)
@@ -88,7 +89,7 @@ def test_fields_may_neither_lack_nor_come_on_top(kind: type) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"[" * 100_000, b"1e999", b'{"a":' * 50_000, b"\xff\xfe", b"", b"9" * 5000])
-def test_json_that_is_meant_to_hurt(raw: bytes) -> None:
+def test_hostile_json(raw: bytes) -> None:
     for kind in KINDS:
         with pytest.raises(ProtocolError):
             parse(raw, kind)
@@ -116,8 +117,14 @@ def test_the_protocol_of_any_greeting() -> None:
     assert protocol_of(b'{"protocol": 7, "of_the_future": []}') == 7
 
 
-@given(st.integers(0, 1 << 60), st.binary(max_size=50), st.sampled_from(Code), st.text(max_size=20), st.booleans())
-def test_failures_come_back(seq: int, path: bytes, code: Code, message: str, repair: bool) -> None:
+@given(
+    st.integers(0, 1 << 60),
+    st.binary(max_size=50).filter(safe_path),
+    st.sampled_from(Code),
+    st.text(max_size=20),
+    st.booleans(),
+)
+def test_failures_round_trip(seq: int, path: bytes, code: Code, message: str, repair: bool) -> None:
     failure = Failure(seq, Place(3, path), code, message, repair)
     ack = Ack(applied_seq=1, durable_seq=1, failures=[FailedRecord.of(failure)])
     assert parse(dump(ack), Ack).failures[0].failure() == failure

@@ -1,4 +1,4 @@
-"""The figures for Prometheus: the text follows the format, whatever names hold, and says what the status says."""
+"""The figures for Prometheus: the text follows the format, whatever the names, and equals the status."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2core.node.metrics import exposition
-from i2core.rule.status import RuleStatus, State
+from i2core.node.daemon.metrics import exposition
+from i2core.rule.life.status import RuleStatus, State
 
 NODE = {"name": "web1", "version": "0.1.0", "uptime_seconds": 12.5}
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -67,11 +67,22 @@ def test_a_node_and_its_rules() -> None:
     assert all(kind == ("counter" if name.endswith("_total") else "gauge") for name, kind in kinds.items())
 
 
-def test_what_only_the_other_node_knows_is_left_out() -> None:
+def test_figures_of_the_other_node_are_left_out() -> None:
     received = {"name": "data1", "role": "backup", "peer": "web1", "state": "held", "code": 3603, "lag_seconds": None}
     _, samples = parse(exposition(NODE, [received]))
     assert "i2_rule_lag_seconds" not in samples
     assert ({"rule": "data1", "role": "backup", "peer": "web1", "state": "held"}, 1.0) in samples["i2_rule_state"]
+
+
+def test_each_state_of_a_role_has_a_series() -> None:
+    received = {"name": "data1", "role": "backup", "peer": "web1", "state": "receiving", "code": None}
+    _, samples = parse(exposition(NODE, [sent(), received]))
+    states: dict[str, dict[str, float]] = {"work": {}, "backup": {}}
+    for labels, value in samples["i2_rule_state"]:
+        states[labels["role"]][labels["state"]] = value
+    assert states["backup"] == {"receiving": 1, "waiting": 0, "held": 0, "stopped": 0}
+    assert set(states["work"]) == {state.value for state in State}
+    assert sum(states["work"].values()) == 1
 
 
 def test_a_node_without_rules() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -22,19 +23,20 @@ import trio.testing
 
 from i2core.api import Code, I2Error, StopRule, UsageError
 from i2core.cli.main import run
-from i2core.config.model import NodeConfig, Pair, Rule
-from i2core.node import client as client_module
-from i2core.node.client import ControlClient, control_client
-from i2core.node.control import serve_control
-from i2core.node.identity import Identity
-from i2core.node.logbook import Logbook
-from i2core.node.runner import RuleRunner
-from i2core.node.running import RunningNode
-from i2core.node.socket_path import SOCKET, short_path
+from i2core.config.model import BackupRole, NodeConfig, Pair, Rule
+from i2core.node.control import client as client_module
+from i2core.node.control.client import ControlClient, control_client
+from i2core.node.control.socket_path import SOCKET, short_path
+from i2core.node.daemon import control_api as control_module
+from i2core.node.daemon.control_api import serve_control
+from i2core.node.daemon.rule_runner import RuleRunner
+from i2core.node.daemon.running import RunningNode
+from i2core.node.logs.logbook import Logbook
+from i2core.node.pairing.identity import Identity
 from i2core.registry import Registry
-from i2core.rule.life import Life
-from i2core.rule.line import Line
-from i2core.rule.status import State
+from i2core.rule.life.life import Life
+from i2core.rule.life.report import Line
+from i2core.rule.life.status import Received, State
 
 RULE = "data/1 ü"
 """A name that needs quoting in a URL."""
@@ -45,6 +47,7 @@ class FakeBackup:
 
     def __init__(self) -> None:
         self.held = True
+        self.handed_over: tuple[str, str | None, str, str] | None = None
 
     def statuses(self) -> list[SimpleNamespace]:
         return [
@@ -55,15 +58,21 @@ class FakeBackup:
                 durable_seq=5,
                 applied_records=7,
                 applied_bytes=100,
+                state=Received.HELD if self.held else Received.RECEIVING,
                 held=self.held,
                 held_reason="900 of 1000 files" if self.held else "",
+                fault=None,
                 orphans=2,
             )
         ]
 
-    def release(self, rule: str) -> bool:
+    def release(self, rule: str, peer: str | None = None) -> bool:
         held, self.held = self.held, False
         return held
+
+    async def hand_over(self, rule: str, peer: str | None, heir: str, heir_rule: str) -> bool:
+        self.handed_over = (rule, peer, heir, heir_rule)
+        return rule == "received"
 
 
 async def _replicate(life: Life) -> None:
@@ -115,6 +124,23 @@ async def test_start_stop_release(tmp_path: Path) -> None:
         assert not await _ask(tmp_path, lambda client: client.act(RULE, "stop"))
         assert await _ask(tmp_path, lambda client: client.act("received", "release"))
         assert not await _ask(tmp_path, lambda client: client.act("received", "release"))
+
+
+async def test_targets_are_handed_over_to_who_is_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ("--state-dir", str(tmp_path))
+    async with _node(tmp_path) as node:
+        node.config = attrs.evolve(node.config, backup=BackupRole(allow_roots=(b"/replicas",)))
+        assert await _i2("rule", "hand-over", "web1/received", "--to", "web2", *place) == 2
+        assert "web2" in capsys.readouterr().err
+        node.config = attrs.evolve(node.config, backup=BackupRole(allow_roots=(b"/replicas",), plaintext=True))
+        assert await _i2("rule", "hand-over", "web1/received", "--to", "web2", *place) == 0
+        assert "web2/received may take over" in capsys.readouterr().out
+        assert cast(FakeBackup, node.backup).handed_over == ("received", "web1", "web2", "received")
+        assert await _i2("rule", "hand-over", "received", "--to", "web2/other", "--json", *place) == 0
+        assert json.loads(capsys.readouterr().out) == {"name": "received", "action": "hand-over", "done": True}
+        assert cast(FakeBackup, node.backup).handed_over == ("received", None, "web2", "other")
+        assert await _i2("rule", "hand-over", "unknown", "--to", "web2", *place) == 0
+        assert "never received" in capsys.readouterr().out
 
 
 async def test_a_start_that_compares_ends_the_run_under_way(tmp_path: Path) -> None:
@@ -215,7 +241,7 @@ async def test_rule_commands(
         assert "started" in capsys.readouterr().out
         assert await _i2("rule", "start", RULE, *place) == 0
         assert "runs already (replicating)" in capsys.readouterr().out
-        assert await _i2("rule", "status", *place) == 0
+        assert await _i2("rule", "status", *place) == 3, "a delete is held"
         table = capsys.readouterr().out
         assert RULE in table
         assert "fanotify" in table
@@ -247,7 +273,7 @@ async def test_errors_of_the_daemon_are_said_in_the_language_of_who_asks(
 ) -> None:
     for daemons, mine, cause in (("en", 1, "此处没有该名称的规则"), ("zh", 0, "no rule of this name here")):
         monkeypatch.setenv("I2_LANG", daemons)
-        monkeypatch.setattr(client_module, "said", lambda *both, mine=mine: both[mine])
+        monkeypatch.setattr(client_module, "bilingual", lambda *both, mine=mine: both[mine])
         async with _node(tmp_path):
             with pytest.raises(UsageError) as unknown:
                 await _ask(tmp_path, lambda client: client.act("no such rule", "stop"))
@@ -322,7 +348,7 @@ async def test_status_and_metrics_say_the_same(tmp_path: Path) -> None:
     assert (sent["next_step"], sent["next_step_zh"]) == ("free space, then start the rule", "释放空间后启动规则")
     assert (sent["rpo_seconds"], sent["rpo_broken"], sent["peer"]) == (30.0, False, "bak1")
     assert (received["object"], received["cause"]) == ("received", "900 of 1000 files")
-    assert received["next_step_zh"].startswith("若确属本意，请执行 i2 rule release received；")
+    assert received["next_step_zh"].startswith("若确属本意，请执行 i2 rule release web1/received；")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     lines = answer.text.splitlines()
     assert f'i2_rule_code{{rule="{RULE}",role="work",peer="bak1"}} 3606' in lines
@@ -361,3 +387,40 @@ async def test_the_log_command_follows(
                     node.logbook.say("a", None, "behind")
                     await trio.sleep(0.05)
     assert json.loads(shown[0])["line"] == "behind"
+
+
+async def test_a_control_server_that_fails_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_module, "RESTART_S", 0.0)
+    serve, failures = trio.serve_listeners, iter([OSError(errno.EIO, "broken"), RuntimeError("ours")])
+
+    async def failing(*arguments: Any, **options: Any) -> None:
+        error = next(failures, None)
+        if error is not None:
+            raise error
+        await serve(*arguments, **options)
+
+    monkeypatch.setattr(trio, "serve_listeners", failing)
+    async with _node(tmp_path) as node:
+        await _until_asked(tmp_path)
+        assert node.runners[RULE].start(node.nursery), "the rules are as they were"
+        said = [line["line"] for line in (await node.logbook.events(0)).as_json()["events"]]
+        assert sum("the control API failed" in line for line in said) == 2
+
+
+async def _until_asked(state_dir: Path) -> None:
+    with trio.fail_after(10):
+        while True:
+            with contextlib.suppress(I2Error):
+                await _ask(state_dir, lambda client: client.status())
+                return
+
+
+async def test_a_question_that_breaks_off_ends_nothing(tmp_path: Path) -> None:
+    async with _node(tmp_path):
+        with short_path(tmp_path) as directory:
+            for _ in range(3):
+                async with await trio.open_unix_socket(f"{directory}/{SOCKET}") as half:
+                    await half.send_all(b"POST /v1/rules/x/stop HTTP/1.1\r\nHost: i2\r\nContent-Length: 9\r\n\r\nab")
+                    await half.send_eof()
+                    await half.receive_some()
+        assert await _ask(tmp_path, lambda client: client.rules())

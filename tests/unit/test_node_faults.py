@@ -1,4 +1,4 @@
-"""Whatever goes wrong in a rule gets a code that an administrator can look up."""
+"""Every error in a rule gets a code that an administrator can look up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from i2core.api import Code, StopRule
-from i2core.node.faults import as_i2error, error_json
+from i2core.node.daemon.faults import as_i2error, error_json
 
 
 def test_an_error_with_a_code_stays_as_it_is() -> None:
@@ -16,13 +16,13 @@ def test_an_error_with_a_code_stays_as_it_is() -> None:
     assert as_i2error(ExceptionGroup("", [error])) is error
 
 
-def test_what_has_no_code_is_a_mistake_of_ours() -> None:
+def test_an_error_without_a_code_is_an_internal_error() -> None:
     assert as_i2error(ZeroDivisionError("ours")).code is Code.INTERNAL
     known = as_i2error(FileNotFoundError(2, "No such file or directory", "/x"))
     assert (known.code, known.obj, known.cause) == (Code.INTERNAL, "/x", "No such file or directory")
 
 
-def test_a_thread_that_cannot_be_had() -> None:
+def test_a_thread_that_cannot_be_started() -> None:
     before = threading.stack_size(1 << 46)  # no address space has room for it
     try:
         with pytest.raises(RuntimeError) as refused:

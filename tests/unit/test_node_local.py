@@ -1,6 +1,6 @@
-"""The backup role in a child process: streams work, and neither process outlives or misreads the other's end.
+"""The backup role in a child process: streams work, and neither process outlives the other or misinterprets its end.
 
-Each case runs in an interpreter of its own, because the fork must come before trio runs.
+Each case runs in a separate interpreter, because the fork must happen before trio runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 PRELUDE = """
 import os, signal, sys, trio
 from i2core.api import DATA_CHANNELS, Channel, Code, Peer, StopRule, UsageError
-from i2core.node.local import backup_process
+from i2core.node.oneshot.local import backup_process
 PEER = Peer("localhost", "localhost", {}, None)
 
 def echo(say):
@@ -78,7 +78,7 @@ def test_streams_and_log_lines_reach_the_parent_and_the_child_ends_with_the_bloc
         ("echo", "os.kill(backup.pid, signal.SIGKILL)", "StopRule the backup process was ended by SIGKILL 3601 "),
     ],
 )
-def test_a_second_connection_tells_how_the_child_ended(handler: str, harm: str, said: str) -> None:
+def test_a_second_connection_reports_how_the_child_ended(handler: str, harm: str, said: str) -> None:
     done = _run(
         f"""
         async def main(backup):

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from i2core.api import Code, UsageError
-from i2core.node.lock import locked
+from i2core.node.daemon.lock import locked
 
 
-def test_second_holder_is_refused_and_told_who(tmp_path: Path) -> None:
+def test_a_second_holder_is_refused_with_the_first_one(tmp_path: Path) -> None:
     place = tmp_path / "a" / "state"
     with locked(place):
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
@@ -26,9 +26,9 @@ def test_second_holder_is_refused_and_told_who(tmp_path: Path) -> None:
         pass
 
 
-def test_the_kernel_lets_go_of_a_killed_holder(tmp_path: Path) -> None:
+def test_the_kernel_releases_the_lock_of_a_killed_holder(tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib\nfrom i2core.node.lock import locked\n"
+        "import sys, pathlib\nfrom i2core.node.daemon.lock import locked\n"
         "with locked(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     with subprocess.Popen(  # noqa: S603

@@ -13,16 +13,16 @@ import trio
 import trio.testing
 
 from i2core.api import Code, StopRule
-from i2core.node import log_files
-from i2core.node.logbook import RECENT, START, Logbook
-from i2core.node.repeats import BURST, WINDOW_S, RepeatLimit
-from i2core.rule.line import Line
+from i2core.node.logs import log_files
+from i2core.node.logs.logbook import RECENT, START, Logbook
+from i2core.node.logs.repeats import BURST, WINDOW_S, RepeatLimit
+from i2core.rule.life.report import Line
 
 DAY_S = 86_400.0
 
 
 class Clock:
-    """Time that moves when told."""
+    """A clock that a test sets."""
 
     def __init__(self, now_s: float = 1_790_000_000.0) -> None:
         self.now_s = now_s
@@ -110,13 +110,13 @@ def test_repeats_are_limited_and_counted(tmp_path: Path) -> None:
     book.say("c", None, "something else")
     counted = [(entry["rule"], entry["code"], entry["line"]) for entry in json_lines(tmp_path)[-2:]]
     assert counted == [
-        ("a", int(Code.NETWORK), "7 more lines of this kind were left out"),
+        ("a", int(Code.NETWORK), "7 more lines of this kind were suppressed"),
         ("c", None, "something else"),
     ]
     for _ in range(BURST + 3):
         book.say("a", Code.NETWORK, "refused")
     book.close()
-    assert json_lines(tmp_path)[-1]["line"] == "3 more lines of this kind were left out"
+    assert json_lines(tmp_path)[-1]["line"] == "3 more lines of this kind were suppressed"
 
 
 # ------------------------------------------------------------------------------------------ how long it is kept
@@ -245,7 +245,7 @@ async def test_a_follower_misses_nothing_across_rotations_and_restarts(tmp_path:
 
 
 @pytest.mark.usefixtures("small_files")
-async def test_a_cursor_that_was_rotated_away_is_told_with_the_oldest_there_is(tmp_path: Path) -> None:
+async def test_a_cursor_that_was_rotated_away_is_reported_with_the_oldest_one(tmp_path: Path) -> None:
     book = open_book(tmp_path)
     for number in range(RECENT + 500):
         book.say("a", None, f"line {number}")
@@ -259,7 +259,7 @@ async def test_a_cursor_that_was_rotated_away_is_told_with_the_oldest_there_is(t
 
 
 @pytest.mark.parametrize("what", ["log", "log/node.jsonl"])
-async def test_files_that_somebody_removes_are_made_anew(what: str, tmp_path: Path) -> None:
+async def test_files_that_somebody_removes_are_created_again(what: str, tmp_path: Path) -> None:
     book = open_book(tmp_path / "log")
     for number in range(RECENT + 2):
         book.say("a", None, f"line {number}")
@@ -272,7 +272,7 @@ async def test_files_that_somebody_removes_are_made_anew(what: str, tmp_path: Pa
     book.close()
 
 
-async def test_a_cursor_of_another_log_is_told(tmp_path: Path) -> None:
+async def test_a_cursor_of_another_log_is_reported(tmp_path: Path) -> None:
     book = open_book(tmp_path)
     book.say("a", None, "only")
     page = await book.events(9 * START, wait_s=3600)

@@ -10,9 +10,9 @@ import pytest
 
 from i2core.api import Channel, Code, PeerRefused, UsageError
 from i2core.config.model import BackupRole, NodeConfig, PeerEntry, WorkRole
-from i2core.node.peer_book import FILE, Book, Enrolled, PeerBook, PeerRole, Revoked, peer_name_fits
-from i2core.node.peers import known_peers, reach, to_revoke
-from i2core.node.trust import Change, Trust, TrustedTransport
+from i2core.node.pairing.peer_book import FILE, Book, Enrolled, PeerBook, PeerRole, Revoked, peer_name_fits
+from i2core.node.pairing.peers import known_peers, reach, to_revoke
+from i2core.node.pairing.trust import Change, Trust, TrustedTransport
 
 WEB, OTHER, BACKUP, CONSOLE = ("sha256:" + digit * 64 for digit in "abcd")
 SINCE = "2026-01-01T00:00:00+00:00"

@@ -1,4 +1,4 @@
-"""A port that cannot be had is a mistake of the config: told with file, line and key, and nothing is changed."""
+"""A port that cannot be opened is a mistake in the config: reported with file, line and key, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from i2core.cli.main import run
 from i2core.config.load import ConfigErrors, load
-from i2core.node.lock import locked
-from i2core.node.ports import check_ports
+from i2core.node.daemon.lock import locked
+from i2core.node.daemon.ports import check_ports
 from i2core.testing.named import NamedDrivers
 
 
@@ -33,7 +33,7 @@ def _told(config: Path) -> list[str]:
     return []
 
 
-def test_ports_in_use_are_all_told_and_nothing_is_touched(
+def test_all_ports_in_use_are_reported_and_nothing_is_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("I2_LANG", "en")
@@ -60,7 +60,7 @@ def test_free_ports_stay_free(tmp_path: Path) -> None:
 
 
 def test_a_running_daemon_holds_its_own_ports(tmp_path: Path) -> None:
-    """The second one hears of the state directory that both want."""
+    """The second daemon's error is about the state directory that both use."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
         config = _config(tmp_path, listen="127.0.0.1", mirror=port, replication=port + 1)

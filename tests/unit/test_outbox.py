@@ -1,4 +1,4 @@
-"""The outbox: in order, memory first, then disk; full when both are."""
+"""The outbox: in order, memory first, then disk; full when both are full."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from i2core.rule.outgoing import outbox as outbox_module
 from i2core.rule.outgoing import spool as spool_module
 from i2core.rule.outgoing.outbox import Outbox
 from i2core.rule.outgoing.spool import Quota, Spool
-from i2core.wire.session import Sealed
+from i2core.wire.batch import EncodedBatch
 
 KIB = 1024
 
 
-def sealed(seq: int) -> Sealed:
+def sealed(seq: int) -> EncodedBatch:
     """A batch of 1 KiB."""
-    return Sealed(seq, seq, bytes([seq]) * KIB)
+    return EncodedBatch(seq, seq, bytes([seq]) * KIB)
 
 
 def drained(outbox: Outbox, seq: int = 0) -> list[int]:
-    """The seqs of all that would be sent."""
+    """The seqs of all batches that would be sent."""
     found = []
     while (batch := outbox.after(seq)) is not None:
         assert batch == sealed(batch.first_seq)
@@ -38,7 +38,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_module, "FREE_BYTES", 0)
 
 
-def test_what_memory_cannot_hold_goes_to_disk_and_stays_in_order(tmp_path: Path) -> None:
+def test_batches_that_do_not_fit_in_memory_are_spooled_in_order(tmp_path: Path) -> None:
     memory = Quota(3 * KIB)
     outbox = Outbox(memory, Spool(tmp_path, Quota(1 << 30)))
     list(outbox.open())
@@ -72,7 +72,7 @@ async def test_it_is_full_when_both_are_used_up(tmp_path: Path) -> None:
     assert outbox.has_room
 
 
-def test_all_of_it_outlives_an_orderly_end(tmp_path: Path) -> None:
+def test_everything_survives_an_orderly_end(tmp_path: Path) -> None:
     memory = Quota(2 * KIB)
     outbox = Outbox(memory, Spool(tmp_path, Quota(1 << 30)))
     list(outbox.open())
@@ -85,7 +85,7 @@ def test_all_of_it_outlives_an_orderly_end(tmp_path: Path) -> None:
     assert drained(again) == [1, 2, 3, 4, 5]
 
 
-def test_forgetting_takes_what_an_earlier_run_left(tmp_path: Path) -> None:
+def test_clear_removes_what_an_earlier_run_left(tmp_path: Path) -> None:
     outbox = Outbox(Quota(0), Spool(tmp_path, Quota(1 << 30)))
     list(outbox.open())
     outbox.put(sealed(1), 0)

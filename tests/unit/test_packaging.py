@@ -1,4 +1,4 @@
-"""Distributions, pins and contracts agree: what one file says of a plugin or a dependency, the others say too."""
+"""Distributions, pins and contracts agree: all files say the same about a plugin or a dependency."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def test_import_contracts_name_every_plugin() -> None:
     assert contracts["core"]["forbidden_modules"] == plugins
     assert contracts["plugins"]["source_modules"] == plugins
     assert contracts["apart"]["modules"] == plugins
-    assert core - {"i2core.api"} == set(contracts["plugins"]["forbidden_modules"])
+    # What a plugin imports from `i2core.api` may lie in `i2core.net`.
+    assert core - {"i2core.api", "i2core.net", "i2core.posix"} == set(contracts["plugins"]["forbidden_modules"])
 
 
 def test_versions_agree() -> None:

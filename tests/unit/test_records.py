@@ -1,4 +1,4 @@
-"""The encoding of records: its inverse is exact, and damage of any kind is noticed or harmless, never a surprise."""
+"""The encoding of records: decoding is exact, and damage of any kind is detected or harmless."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2core.api import Batch, Code, Kind, Meta, ProtocolError, Record, decode_records, encode_records, xattr_digest
-from i2core.api.records import safe_name, safe_path
+from i2core.api import Batch, Code, Kind, Meta, ProtocolError, Record, xattr_digest
+from i2core.api.inode_flags import EVERY_FLAG, UNREAD
+from i2core.api.records import EARLIEST_NS, LATEST_NS, safe_name, safe_path
+from i2core.wire.encoding import decode_records, encode_records, join_time, split_time
 
 U32, U63 = (1 << 32) - 1, (1 << 63) - 1
+MOST_NS = 10**9 << 63
+"""The kernel's seconds have 64 bits."""
 names = st.binary(min_size=1, max_size=255).filter(safe_name)
 paths = st.lists(names, max_size=4).map(b"/".join)
 xattrs = st.none() | st.dictionaries(st.binary(min_size=1, max_size=40), st.binary(max_size=80), max_size=3).map(
     lambda found: tuple(sorted(found.items()))
 )
+flags = st.just(UNREAD) | st.integers(0, EVERY_FLAG).map(lambda value: value & EVERY_FLAG)
 metas = st.none() | st.builds(
     Meta,
     st.integers(0, U32),
     st.integers(0, U32),
     st.integers(0, U32),
-    st.integers(-U63 - 1, U63),
+    st.integers(-U63 - 1, U63) | st.integers(-MOST_NS, MOST_NS),
     xattrs,
+    flags,
 )
 records = st.builds(
     Record,
@@ -60,7 +66,7 @@ def test_every_truncation_is_refused(given_records: list[Record]) -> None:
 
 
 def decodes_or_refuses(raw: bytes) -> None:
-    """Whatever comes out can be encoded, and is what it says it is."""
+    """Whatever is decoded can be encoded again."""
     try:
         decoded = decode_records(raw)
     except ProtocolError:
@@ -158,3 +164,17 @@ def test_the_digest_of_attributes() -> None:
 def test_last_seq() -> None:
     assert Batch(5, [Record(Kind.BARRIER, 0, b"")] * 3).last_seq == 7
     assert Batch(5, []).last_seq == 4
+
+
+@pytest.mark.parametrize("time_ns", [EARLIEST_NS, LATEST_NS, EARLIEST_NS - 1, LATEST_NS + 1, -MOST_NS, MOST_NS - 1, 0])
+def test_a_time_has_an_era(time_ns: int) -> None:
+    era, rest = split_time(time_ns)
+    assert (join_time(era, rest), EARLIEST_NS <= rest <= LATEST_NS) == (time_ns, True)
+    assert (era == 0) == (EARLIEST_NS <= time_ns <= LATEST_NS)
+
+
+def test_an_era_without_a_time_is_refused() -> None:
+    raw = bytearray(encode_records([Record(Kind.REMOVE, 0, b"f")]))
+    raw[5] |= 8
+    with pytest.raises(ProtocolError):
+        decode_records(raw + bytes(4))

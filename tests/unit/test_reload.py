@@ -1,4 +1,4 @@
-"""Edits of the config file while the node runs: what they mean, and how they arrive."""
+"""Edits of the config file while the node runs: their meaning, and how the node learns of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import trio
 from i2core.api import Code
 from i2core.config.load import load
 from i2core.config.model import NodeConfig
-from i2core.node.reload import follow_config, judge
-from i2core.node.runner import RuleRunner
-from i2core.node.running import RunningNode
-from i2core.pipeline.throttle import RateLimit, Throttle
-from i2core.rule.life import Life
+from i2core.limits.throttle import RateLimit, Throttle
+from i2core.node.daemon.reload import follow_config, judge
+from i2core.node.daemon.rule_runner import RuleRunner
+from i2core.node.daemon.running import RunningNode
+from i2core.rule.life.life import Life
 from i2core.rule.outgoing.spool import Quota
 from i2core.testing.named import NamedDrivers
 
@@ -53,7 +53,7 @@ def config(place: Path, text: str) -> NodeConfig:
     return load(path, NamedDrivers())
 
 
-def test_what_counts_at_once(tmp_path: Path) -> None:
+def test_changes_that_apply_at_once(tmp_path: Path) -> None:
     running = config(tmp_path, NODE + RULE)
     shared = LIMIT.replace("rule.", "work.")
     edited = config(tmp_path, NODE + shared + RULE + LIMIT)
@@ -63,7 +63,7 @@ def test_what_counts_at_once(tmp_path: Path) -> None:
     assert edit.config == edited
 
 
-def test_what_a_rule_takes_when_it_starts_again(tmp_path: Path) -> None:
+def test_changes_that_apply_when_the_rule_starts_again(tmp_path: Path) -> None:
     running = config(tmp_path, NODE + RULE)
     text = NODE.replace("256MB", "64MB").replace("[work]", '[work]\ncache_dir = "/var/cache/i2"')
     edited = config(tmp_path, text + RULE.replace("/etc", "/usr") + 'rescan = "2h"\nrpo = "30s"\n' + LIMIT)
@@ -74,7 +74,7 @@ def test_what_a_rule_takes_when_it_starts_again(tmp_path: Path) -> None:
     assert edit.config == edited
 
 
-def test_what_only_a_restart_of_the_node_takes(tmp_path: Path) -> None:
+def test_changes_that_need_a_restart_of_the_node(tmp_path: Path) -> None:
     running = config(tmp_path, NODE + RULE + RULE.replace("data1", "old").replace("etc", "usr"))
     text = (NODE + RULE + RULE.replace("data1", "new").replace("etc", "opt")).replace("192.0.2.1", "192.0.2.2")
     edit = judge(running, config(tmp_path, text.replace("web1", "web2")))
@@ -84,12 +84,12 @@ def test_what_only_a_restart_of_the_node_takes(tmp_path: Path) -> None:
 
 def test_a_role_that_comes_needs_a_restart(tmp_path: Path) -> None:
     running = config(tmp_path, NODE + RULE)
-    edited = config(tmp_path, NODE + RULE + f'[backup]\nallow_roots = ["{tmp_path}"]\n')
+    edited = config(tmp_path, NODE + RULE + f'[backup]\nallow_roots = ["{tmp_path}/replicas"]\n')
     edit = judge(running, edited)
     assert (edit.node, edit.config) == (("backup",), running)
 
 
-def test_nothing_is_nothing(tmp_path: Path) -> None:
+def test_no_change_has_no_effect(tmp_path: Path) -> None:
     running = config(tmp_path, NODE + RULE + LIMIT)
     edit = judge(running, config(tmp_path, NODE + RULE + LIMIT + "# a remark\n"))
     assert (edit.live, dict(edit.restart), edit.node) == ((), {}, ())
@@ -105,7 +105,7 @@ class Site:
 
     @property
     def bps(self) -> int | None:
-        """What the rule may send."""
+        """The rule's bandwidth limit."""
         return self.node.runners["data1"].throttle.bps
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -128,7 +128,7 @@ class Site:
         return find()[0]
 
     def replace(self, text: str) -> None:
-        """As editors do: a new file takes the name."""
+        """Replaces the file like an editor: by renaming a new one."""
         fresh = self.path.with_name(".node.toml.new")
         fresh.write_text(text)
         fresh.replace(self.path)
@@ -185,7 +185,7 @@ async def test_an_edited_limit_is_in_force_within_moments(tmp_path: Path) -> Non
         await site.until(lambda: site.node.memory.limit == 64_000_000)
 
 
-async def test_a_broken_edit_is_told_with_all_its_mistakes_and_changes_nothing(tmp_path: Path) -> None:
+async def test_a_broken_edit_is_reported_with_all_mistakes_and_changes_nothing(tmp_path: Path) -> None:
     async with following(tmp_path) as site:
         site.replace(NODE + RULE + LIMIT)
         await site.until(lambda: site.bps == 2_000_000)
@@ -199,14 +199,14 @@ async def test_a_broken_edit_is_told_with_all_its_mistakes_and_changes_nothing(t
         await site.until(lambda: site.bps == 3_000_000)
 
 
-async def test_what_does_not_count_yet_is_said_with_the_way_to_it(tmp_path: Path) -> None:
+async def test_a_change_without_effect_yet_is_reported_with_the_next_step(tmp_path: Path) -> None:
     async with following(tmp_path) as site:
         site.replace((NODE + RULE).replace("192.0.2.1", "192.0.2.2") + 'rescan = "2h"\n')
         assert "i2 rule start data1" in await site.heard(None, "rescan")
         assert "work.peer" in await site.heard(None, "restart the node")
 
 
-async def test_a_file_that_is_gone_is_told_and_may_come_back(tmp_path: Path) -> None:
+async def test_a_missing_file_is_reported_and_may_come_back(tmp_path: Path) -> None:
     async with following(tmp_path) as site:
         site.path.unlink()
         assert str(site.path) in await site.heard(Code.CONFIG_GONE)
@@ -214,13 +214,13 @@ async def test_a_file_that_is_gone_is_told_and_may_come_back(tmp_path: Path) -> 
         await site.until(lambda: site.bps == 2_000_000)
 
 
-async def test_a_signal_asks_for_it_where_nothing_can_be_watched(
+async def test_a_signal_reloads_where_the_file_cannot_be_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> AsyncIterator[None]:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("i2core.node.reload.awatch", refused)
+    monkeypatch.setattr("i2core.node.daemon.reload.awatch", refused)
     async with following(tmp_path) as site:
         assert "SIGHUP" in await site.heard(Code.USAGE)
         site.path.write_text(NODE + RULE + LIMIT)

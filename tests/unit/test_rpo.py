@@ -1,4 +1,4 @@
-"""Recovery points: how old they are in each state of a rule, and when an objective is told to be broken."""
+"""Recovery points: how old they are in each state of a rule, and when an objective is reported as broken."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from i2core.api import Code
 from i2core.config.model import Pair, Rule
-from i2core.node.objectives import Objectives
-from i2core.node.runner import RuleRunner
-from i2core.rule.life import Life
-from i2core.rule.rpo import HOLDS_AT, RecoveryPoint, is_broken
-from i2core.rule.status import RuleStatus, State
+from i2core.node.daemon.objectives import Objectives
+from i2core.node.daemon.rule_runner import RuleRunner
+from i2core.rule.life.life import Life
+from i2core.rule.life.rpo import HOLDS_AT, RecoveryPoint, is_broken
+from i2core.rule.life.status import RuleStatus, State
 
 S = 1_000_000_000
 
@@ -45,7 +45,7 @@ def test_a_rule_that_replicates_is_as_old_as_its_oldest_change_that_is_not_durab
 
 
 @pytest.mark.parametrize("state", [State.ABNORMAL, State.INVALID])
-def test_a_rule_without_its_link_goes_on_counting_what_it_owes(state: State) -> None:
+def test_a_rule_without_its_link_counts_the_age_of_pending_changes(state: State) -> None:
     point = RecoveryPoint(0)
     point.age_s(status(State.REPLICATING), 100 * S)
     assert point.age_s(status(state), 150 * S) == 0
@@ -72,7 +72,7 @@ def rule(rpo_s: float | None) -> Rule:
 
 @attrs.define
 class Bench:
-    """A rule whose state and clock a test turns."""
+    """A rule whose state and clock a test sets."""
 
     rpo_s: float | None
     now_s: float = 0.0
@@ -92,7 +92,7 @@ class Bench:
         self.lines.append((name, code, line))
 
     def at(self, now_s: float, state: State, pending_s: float | None = None) -> list[Code | None]:
-        """What is told when the rule is so at that second."""
+        """The report when the rule has this status at that second."""
         self.now_s = now_s
         self.runner.status.state = state
         self.runner.status.oldest_pending_ns = None if pending_s is None else int(pending_s * S)
@@ -101,7 +101,7 @@ class Bench:
         return [code for _, code, _ in self.lines]
 
 
-def test_broken_and_holding_again_are_each_told_once() -> None:
+def test_broken_and_holding_again_are_each_reported_once() -> None:
     bench = Bench(30.0)
     assert bench.at(20, State.MIRRORING) == []
     assert bench.at(25, State.REPLICATING, 24.9) == []
@@ -120,7 +120,7 @@ def test_broken_and_holding_again_are_each_told_once() -> None:
     assert not bench.objectives.figures(bench.runner)["rpo_broken"]
 
 
-def test_what_is_wrong_with_the_rule_is_told_with_it() -> None:
+def test_the_error_of_the_rule_is_reported_with_it() -> None:
     bench = Bench(1.0)
     bench.runner.status.code, bench.runner.status.cause = Code.NETWORK, "connection refused"
     assert bench.at(5, State.STOPPED) == [Code.RPO_BROKEN]
@@ -147,7 +147,7 @@ def test_an_objective_can_be_changed_while_the_rule_runs() -> None:
     assert not bench.objectives.figures(bench.runner)["rpo_broken"]
 
 
-async def test_all_rules_are_looked_at_every_second(autojump_clock: trio.testing.MockClock) -> None:
+async def test_all_rules_are_checked_every_second(autojump_clock: trio.testing.MockClock) -> None:
     bench = Bench(None)
     with trio.move_on_after(10):
         async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""A rule's states, as the manual draws them, and what must hold whatever happens in whatever order."""
+"""A rule's states as in the manual, and what must be true whatever happens in whatever order."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2core.api import Code
-from i2core.rule.life import Life
-from i2core.rule.states import FAULTS, Action, Cause, Event, InvalidTransition, Phase, Transition, advance, fault
-from i2core.rule.status import RuleStatus, State
+from i2core.rule.life.life import Life
+from i2core.rule.life.states import FAULTS, Action, Cause, Event, InvalidTransition, Phase, Transition, advance, fault
+from i2core.rule.life.status import RuleStatus, State
 
 STOPPED = Phase()
 LISTING = Phase(State.LISTING, Cause.NONE)
@@ -35,7 +35,7 @@ def test_from_start_to_replicating() -> None:
 
 
 @pytest.mark.parametrize("over", [Event.RESUMED, Event.MIRROR_DONE])
-def test_a_rule_that_works_has_nothing_to_say(over: Event) -> None:
+def test_a_working_rule_reports_nothing(over: Event) -> None:
     life = Life(RuleStatus(name="data1"), lambda rule, code, line: None)
     life.advance(Event.START)
     told = [life.status.as_json()["code"]]
@@ -61,7 +61,7 @@ def test_a_link_broken_within_the_mirror_lists_again(begun: tuple[Event, ...]) -
     assert after(*begun, Event.LINK_LOST, Event.LINK_BACK) == Transition(LISTING, None, Action.RESUME)
 
 
-def test_a_new_comparison_must_be_done_before_a_broken_link_is_free_again() -> None:
+def test_a_new_compare_must_be_complete_before_a_broken_link_costs_nothing() -> None:
     assert after(*UP, Event.LISTING_BEGUN).phase == LISTING
     assert after(*UP, Event.LISTING_BEGUN, Event.LINK_LOST, Event.LINK_BACK).phase == LISTING
 
@@ -105,7 +105,7 @@ def test_a_held_mass_delete() -> None:
     assert after(Event.START, Event.MIRROR_BEGUN, Event.HELD, Event.HELD, Event.RELEASED).phase == MIRRORING
 
 
-def test_a_full_replica_may_be_told_when_the_link_is_made_anew() -> None:
+def test_a_full_replica_may_be_reported_when_the_link_is_back() -> None:
     for before in ((*UP, Event.LINK_LOST), (*UP, Event.LINK_LOST, Event.LINK_RETRYING), (*UP, Event.HELD)):
         stopped = after(*before, Event.REPLICA_DISK_FULL)
         assert stopped == Transition(Phase(State.STOPPED, Cause.FAULT), Code.REPLICA_FULL, Action.HALT)
@@ -135,14 +135,14 @@ def test_every_error_that_ends_a_run_is_a_fault() -> None:
         ((*UP, Event.BANDWIDTH_ZERO), Event.SOURCE_GONE),
     ],
 )
-def test_what_cannot_happen_is_refused(before: tuple[Event, ...], event: Event) -> None:
+def test_impossible_events_are_refused(before: tuple[Event, ...], event: Event) -> None:
     phase = after(*before).phase
     with pytest.raises(InvalidTransition, match=event.value):
         advance(phase, event)
 
 
 @given(st.lists(st.sampled_from(Event)))
-def test_what_holds_whatever_happens(events: list[Event]) -> None:
+def test_invariants(events: list[Event]) -> None:
     phase = STOPPED
     for event in events:
         before = phase
@@ -154,14 +154,15 @@ def test_what_holds_whatever_happens(events: list[Event]) -> None:
         assert (phase.cause is Cause.NONE) == (phase.state in (State.LISTING, State.MIRRORING, State.REPLICATING))
         assert phase.cause is Cause.LINK or phase.state is not State.INVALID
         assert (phase.cause is Cause.HELD) == (phase.held_in is not None)
-        # Live copying only ever goes on above a complete mirror, and a stopped rule has forgotten its own.
+        # Live replication only follows a complete mirror, and a stopped rule has none any more.
         assert phase.mirrored or phase.state is not State.REPLICATING
         assert not (phase.mirrored and phase.state in (State.STOPPED, State.LISTING, State.MIRRORING))
-        # The runner is halted exactly when a rule stops, and started exactly when it leaves that state.
+        # The runner is halted exactly when a rule stops, and started exactly when it leaves that state, or starts
+        # again.
         stops = phase.state is State.STOPPED and before.state is not State.STOPPED
         starts = phase.state is not State.STOPPED and before.state is State.STOPPED
         assert (action is Action.HALT) == stops
-        assert (action is Action.START) == starts
+        assert (action is Action.START) == (starts or event in (Event.CATALOG_LOST, Event.RESTARTED))
         # Nobody but a human ends what a fault stopped, or a human.
         if starts and event is not Event.START:
             assert before.cause is Cause.BANDWIDTH
@@ -169,3 +170,10 @@ def test_what_holds_whatever_happens(events: list[Event]) -> None:
             assert code is not None
     # From anywhere a human can stop the rule, and start it again.
     assert after(Event.STOP, Event.START, phase=phase).phase == LISTING
+
+
+@pytest.mark.parametrize(
+    "before", [(), (Event.LINK_LOST,), (Event.LINK_LOST, Event.LINK_RETRYING), (Event.HELD,)], ids=str
+)
+def test_a_lost_catalog_lists_again_wherever_the_rule_stands(before: tuple[Event, ...]) -> None:
+    assert after(*UP, *before, Event.CATALOG_LOST).phase == LISTING

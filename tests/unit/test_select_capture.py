@@ -1,4 +1,4 @@
-"""Choosing a capture: the best that works is taken, and it is said which, why, and why not the others."""
+"""Choosing a capture: the best one that works is chosen, and the log says which one, why, and why not the others."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from i2core.api import CaptureContext, Code, DriverKind, DriverSpec, Probe, UsageError
-from i2core.pipeline.scan import SCAN
-from i2core.pipeline.select import choose_capture, probe
+from i2core.drivers.scan import SCAN
+from i2core.drivers.select import choose_capture, probe
 from i2core.testing import ScriptedCapture
 
 
@@ -43,7 +43,7 @@ POLL = capture("poll", 0, "compares at an interval")
 
 
 def choose(name: str, *captures: DriverSpec) -> tuple[str, list[str]]:
-    """The chosen one, and what was said."""
+    """The chosen capture, and the log."""
     said: list[str] = []
     context = CaptureContext(roots=(b"/",), say=said.append)
     return choose_capture(Given(captures), name, context).name, said

@@ -1,4 +1,4 @@
-"""What a simulated disk keeps and forgets, and what a machine may do on it."""
+"""What a simulated disk keeps and loses, and what a machine may do on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2core.testing.sim.disk import Disk, Inode
+from i2core.testing.sim.disk import Disk
+from i2core.testing.sim.inode import Inode
 from i2core.testing.sim.kernel import Kernel
 from i2core.testing.sim.machine import ANY, SYNC, WRITE, Killed, Machine, Violation, running
 
@@ -43,7 +44,7 @@ def read(kernel: Kernel, path: bytes) -> bytes | None:
 
 
 def outcomes(prepare: Callable[[Kernel, Disk], None]) -> set[bytes | None]:
-    """What /disk/file may be behind a power cut."""
+    """The possible contents of /disk/file after a power cut."""
     found = set()
     for chance in CUTS:
         kernel, disk = system()
@@ -66,7 +67,7 @@ def test_a_synced_file_stays_and_so_does_its_name() -> None:
     assert outcomes(lambda kernel, disk: write(kernel, b"/disk/file", b"x" * 2000, sync=True)) == {b"x" * 2000}
 
 
-def test_what_is_not_synced_may_be_gone_empty_or_torn() -> None:
+def test_unsynced_content_may_be_gone_empty_or_torn() -> None:
     found = outcomes(lambda kernel, disk: write(kernel, b"/disk/file", b"x" * 2000))
     assert {None, b"", b"x" * 2000} <= found
     assert any(each and each != b"x" * 2000 for each in found), "some are torn"
@@ -169,7 +170,7 @@ def test_a_full_disk_takes_what_fits_and_no_more() -> None:
     assert kernel.pwrite(fd, b"x" * 512, 0) == 512
 
 
-def test_an_open_file_lives_on_without_a_name_and_frees_its_space_behind() -> None:
+def test_an_open_file_stays_without_a_name_and_frees_its_space_when_closed() -> None:
     kernel, disk = system()
     before = disk.used_bytes
     write(kernel, b"/disk/file", b"x" * 512)
@@ -227,9 +228,9 @@ def test_a_machine_dies_at_its_step_and_does_nothing_from_then_on(kind: str, lef
     assert len(kernel.find(b"/disk").entries) == made
 
 
-def test_what_the_kernel_does_not_know_it_does_not_do() -> None:
+def test_the_kernel_refuses_unknown_calls() -> None:
     kernel, _ = system()
-    for name in ("system", "posix_fallocate", "sendfile", "getcwd"):
+    for name in ("system", "copy_file_range", "sendfile", "getcwd"):
         with pytest.raises(AttributeError, match=f"lacks os.{name}"):
             getattr(kernel, name)
     assert kernel.O_RDONLY == os.O_RDONLY

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from i2_sink_fs.system import punch_hole
 
-from i2core.api.syscalls import has_xattrs, open_beneath
+from i2core.posix.syscalls import has_xattrs, open_beneath
 from i2core.testing.sim.disk import Disk
 from i2core.testing.sim.kernel import Kernel
 
@@ -40,7 +40,9 @@ FLAGS = st.sampled_from(
         os.O_RDWR,
     ]
 )
-MODES = st.sampled_from([0o600, 0o644, 0o755, 0o4711, 0o2770])
+# The simulation denies nothing, and the real system denies root nothing: an ordinary user keeps its own rights.
+OWN = 0 if os.geteuid() == 0 else 0o700
+MODES = st.sampled_from([mode | OWN for mode in (0o600, 0o644, 0o755, 0o4711, 0o2770)])
 OFFSETS = st.sampled_from([0, 1, 100, PAGE, 2 * PAGE, 5 * PAGE + 7])
 STEPS = st.one_of(
     st.tuples(st.just("mkdir"), PATHS, st.sampled_from([0o700, 0o755, 0o777])),
@@ -66,7 +68,7 @@ ROOT_STEPS = st.one_of(
 
 
 class Side:
-    """One of the two: the real system, or the simulated one. Every step is taken beneath an open directory."""
+    """The real system or the simulated one. Every step is carried out beneath an open directory."""
 
     def __init__(self, system: Any, top: int, beneath: Any, xattrs: Any, punch: Any) -> None:
         self._os = system
@@ -76,7 +78,7 @@ class Side:
         self._punch = punch
 
     def take(self, step: tuple[Any, ...]) -> object:
-        """What the step gives: a value, or the errno."""
+        """The result of the step: a value, or the errno."""
         verb, *arguments = step
         try:
             return getattr(self, verb)(*arguments)
@@ -96,7 +98,7 @@ class Side:
 
     @contextmanager
     def _content(self, path: bytes, flags: int) -> Iterator[int]:
-        """The product writes to and reads from regular files alone: what else comes of it is nobody's concern."""
+        """The product reads and writes only regular files, so results for others do not matter."""
         with self._opened(path, flags) as fd:
             if not stat.S_ISREG(self._os.fstat(fd).st_mode):
                 raise OSError(errno.EPIPE, "no regular file")
@@ -114,7 +116,9 @@ class Side:
     def look(self, path: bytes) -> tuple[object, ...]:
         found = self._os.stat(path, dir_fd=self._top, follow_symlinks=False)
         size = found.st_size if not stat.S_ISDIR(found.st_mode) else 0
-        return (found.st_mode, found.st_uid, found.st_gid, found.st_nlink, size, found.st_rdev)
+        # The simulation's user is root; the real user has similar rights on its own objects.
+        owner = (found.st_uid - self._os.geteuid(), found.st_gid - self._os.getegid())
+        return (found.st_mode, *owner, found.st_nlink, size, found.st_rdev)
 
     def readlink(self, path: bytes) -> object:
         return self._os.readlink(path, dir_fd=self._top)
@@ -214,7 +218,7 @@ def both(tmp_path: Path) -> tuple[Side, Side]:
 
 
 def leads_out(step: tuple[Any, ...]) -> bool:
-    """True for a step that leaves the directory, where the two systems are not alike."""
+    """True for a step that leaves the directory, where the two systems differ."""
     for path in step[1:]:
         if isinstance(path, bytes):
             depth = 0

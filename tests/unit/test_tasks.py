@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 import trio
 
-from i2core.api import LinkError
+from i2core.api import LinkError, StopRule
 from i2core.tasks import background, leaf
 
 
 async def fail(error: BaseException) -> None:
-    """A task that ends like this."""
+    """A task that fails with this error."""
     raise error
 
 
@@ -29,14 +31,14 @@ async def test_tasks_end_with_the_body() -> None:
     assert ended.is_set()
 
 
-async def test_the_error_of_a_task_comes_out_unwrapped() -> None:
+async def test_the_error_of_a_task_is_raised_unwrapped() -> None:
     with pytest.raises(LinkError, match="gone"):
         async with background() as nursery:
             nursery.start_soon(fail, LinkError("gone"))
             await trio.sleep_forever()
 
 
-async def test_the_error_of_the_body_comes_out_unwrapped() -> None:
+async def test_the_error_of_the_body_is_raised_unwrapped() -> None:
     with pytest.raises(LinkError, match="body"):
         async with background() as nursery:
             nursery.start_soon(trio.sleep_forever)
@@ -85,3 +87,21 @@ def test_the_first_error_counts() -> None:
     first, second = ValueError("first"), ValueError("second")
     assert leaf(BaseExceptionGroup("", [BaseExceptionGroup("", [first]), second])) in (first, second)
     assert leaf(ExceptionGroup("", [first, second])) is first
+
+
+@pytest.mark.parametrize(
+    ("errors", "matters"),
+    [
+        ((LinkError("gone"), StopRule("full")), StopRule),
+        ((LinkError("gone"), OSError("failed")), OSError),
+        ((LinkError("gone"), sqlite3.DatabaseError("malformed")), sqlite3.DatabaseError),
+        ((StopRule("full"), ValueError("a bug")), ValueError),
+        ((StopRule("full"), ValueError("a bug"), KeyboardInterrupt()), KeyboardInterrupt),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+async def test_of_simultaneous_errors_the_gravest_is_raised(
+    errors: tuple[BaseException, ...], matters: type[BaseException], turned: bool
+) -> None:
+    group = BaseExceptionGroup("at once", list(reversed(errors) if turned else errors))
+    assert isinstance(leaf(group), matters)

@@ -1,4 +1,4 @@
-"""Limits in bits a second, on trio's own clock: what crosses a stream in any ten seconds, and whose it is."""
+"""Limits in bits per second, on trio's clock: how much passes a stream in any ten seconds, and of whom."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from i2core.pipeline.throttle import BURST_S, RateLimit, Throttle, ThrottledStream
+from i2core.limits.throttle import BURST_S, RateLimit, Throttle, ThrottledStream
 
 RATES = [64_000, 512_000, 2_000_000, 50_000_000, 400_000_000]
 BATCH = bytes(1_000_000)
 
 
 class Meter(trio.abc.Stream):
-    """A stream that takes all at once, and notes how much when."""
+    """A stream that accepts everything at once, and notes how much at what time."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[float, int]] = []
@@ -150,7 +150,7 @@ async def test_a_new_limit_counts_at_once_also_for_those_who_wait(autojump_clock
             assert meter.bits(since, since + 10) == pytest.approx(bps * 10, rel=0.05), bps
 
 
-async def test_a_limit_that_is_lifted_lets_everybody_go(autojump_clock: MockClock) -> None:
+async def test_a_lifted_limit_lets_all_flows_continue(autojump_clock: MockClock) -> None:
     throttle, _, one = throttled(8)
     other = ThrottledStream(Meter(), throttle)
     async with trio.open_nursery() as nursery:
@@ -165,7 +165,7 @@ async def test_a_limit_that_is_lifted_lets_everybody_go(autojump_clock: MockCloc
     assert (one.sent_bytes, other.sent_bytes) == (10_000, 10_000)
 
 
-async def test_one_who_gives_up_leaves_its_turn_to_the_next(autojump_clock: MockClock) -> None:
+async def test_a_cancelled_flow_leaves_its_turn_to_the_next(autojump_clock: MockClock) -> None:
     node = RateLimit(100_000)
     _, first, one = throttled(None, node)
     _, second, other = throttled(None, node)

@@ -1,4 +1,4 @@
-"""The weekly bandwidth table: which limit is in force at a moment, and when the next one begins."""
+"""The weekly bandwidth table: which limit is in force at a moment, and when it changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2core.config.model import BandwidthWindow
-from i2core.pipeline.timetable import limit_at, next_change
+from i2core.limits.timetable import limit_at, next_change
 
 OFFICE = BandwidthWindow(days=frozenset(range(5)), first_minute=8 * 60, end_minute=18 * 60, limit_bps=2_000_000)
 NIGHT = BandwidthWindow(days=frozenset({4}), first_minute=22 * 60, end_minute=6 * 60, limit_bps=0)

@@ -1,4 +1,4 @@
-"""The oracle sees each kind of difference, and nothing where there is none."""
+"""The oracle finds each kind of difference, and none between equal trees."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_equal_trees_have_no_differences(pair: tuple[Path, Path]) -> None:
 
 
 def quietly(path: Path, change: Callable[[Path], object]) -> None:
-    """Changes an object and puts its mtime, and its directory's, back."""
+    """Changes an object, then restores its mtime and its directory's."""
     change(path)
     for each in (path, path.parent):
         if os.path.lexists(each):
@@ -79,11 +79,11 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "mtime": ("d/deep", lambda p: os.utime(p, ns=(1, 10**18)), "mtime 1000000000000000001 became 1000000000000000000"),
     "mtime of a symlink": ("l", lambda p: os.utime(p, ns=(1, 2), follow_symlinks=False), "mtime"),
     "attribute changed": ("f", lambda p: os.setxattr(p, "user.a", b"2"), "attribute 'user.a'"),
-    "attribute too much": ("d", lambda p: os.setxattr(p, "user.b", b""), "attribute 'user.b' None became b''"),
+    "extra attribute": ("d", lambda p: os.setxattr(p, "user.b", b""), "attribute 'user.b' None became b''"),
     "attribute missing": ("f", lambda p: os.removexattr(p, "user.a"), "attribute 'user.a'"),
     "missing": ("p", Path.unlink, "missing (a FIFO)"),
-    "too much": ("new", Path.mkdir, "too much (a directory)"),
-    "left over": (".i2-stage-1", Path.touch, "left over"),
+    "extra": ("new", Path.mkdir, "extra (a directory)"),
+    "left over": (".i2-staging-1", Path.mkdir, "left over"),
     "type": ("f", swap_for_directory, "a file became a directory"),
     "special type": ("p", turn_into_socket, "a FIFO became a socket"),
     "hard link": ("d/f2", swap_for_copy, "hard links"),
@@ -93,7 +93,7 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_each_difference_is_told(pair: tuple[Path, Path], what: str) -> None:
+def test_each_difference_is_reported(pair: tuple[Path, Path], what: str) -> None:
     name, change, words = CHANGES[what]
     (change if what.startswith("mtime") else lambda path: quietly(path, change))(pair[1] / name)
     found = compare_trees(*pair)

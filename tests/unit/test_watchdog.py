@@ -1,4 +1,4 @@
-"""What is a stall, and what only looks like one; on trio's own clock."""
+"""What is a stall, and what only looks like one; on trio's clock."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import trio
 from trio.testing import MockClock
 
 from i2core.api import Code, LinkError
-from i2core.pipeline.throttle import Throttle, ThrottledStream
-from i2core.rule.work.watchdog import ASLEEP_S, LOOK_S, STALL_S, Moves, StallWatch, watch_session
+from i2core.limits.throttle import Throttle, ThrottledStream
+from i2core.rule.work.watchdog import ASLEEP_S, LOOK_S, STALL_S, StallWatch, TransferCounters, detect_stall
 from i2core.wire.session import Session
 
-STILL = Moves(0, 0, 0, 0, 0)
+STILL = TransferCounters(0, 0, 0, 0, 0)
 HOUR_S = 3600
 
 
@@ -27,17 +27,19 @@ class Transfer:
     owed: bool = True
     applied_seq: int = 0
     durable_seq: int = 0
-    answers: int = 0
+    answered: int = 0
     peer_beat: int = 0
     ping_bytes: int = 0
     stream: SimpleNamespace = attrs.field(factory=lambda: SimpleNamespace(sent_bytes=0))
     throttle: Throttle = attrs.field(factory=Throttle)
     held: bool = False
 
+    window = questions = keep_alive = property(lambda self: self)
+
     async def watched(self) -> None:
         """As a rule watches it."""
         session, stream = cast(Session, self), cast(ThrottledStream, self.stream)
-        await watch_session(session, stream, self.throttle, lambda: self.held, "bak")
+        await detect_stall(session, stream, self.throttle, lambda: self.held, "bak")
 
     async def stalls_within(self, seconds: float) -> bool:
         """Whether that is found."""
@@ -63,7 +65,7 @@ async def test_a_stall_is_found_within_half_a_minute(autojump_clock: MockClock) 
     ],
     ids=["nothing to send", "held", "waiting for bandwidth"],
 )
-async def test_what_waits_for_a_reason_does_not_stall(
+async def test_a_transfer_that_waits_for_a_reason_is_not_stalled(
     excuse: Callable[[Transfer], None], autojump_clock: MockClock
 ) -> None:
     transfer = Transfer()
@@ -71,8 +73,8 @@ async def test_what_waits_for_a_reason_does_not_stall(
     assert not await transfer.stalls_within(HOUR_S)
 
 
-@pytest.mark.parametrize("counter", ["applied_seq", "durable_seq", "answers", "peer_beat", "sent_bytes"])
-async def test_what_moves_now_and_then_does_not_stall(counter: str, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("counter", ["applied_seq", "durable_seq", "answered", "peer_beat", "sent_bytes"])
+async def test_a_transfer_with_occasional_progress_is_not_stalled(counter: str, autojump_clock: MockClock) -> None:
     transfer = Transfer()
     moving = transfer.stream if counter == "sent_bytes" else transfer
 
@@ -87,7 +89,7 @@ async def test_what_moves_now_and_then_does_not_stall(counter: str, autojump_clo
         nursery.cancel_scope.cancel()
 
 
-async def test_pings_are_no_moves(autojump_clock: MockClock) -> None:
+async def test_pings_are_not_progress(autojump_clock: MockClock) -> None:
     transfer = Transfer()
 
     async def ping() -> None:
@@ -102,7 +104,7 @@ async def test_pings_are_no_moves(autojump_clock: MockClock) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_transfer_that_moved_may_stall_later(autojump_clock: MockClock) -> None:
+async def test_a_transfer_with_progress_may_stall_later(autojump_clock: MockClock) -> None:
     transfer = Transfer(held=True)
     async with trio.open_nursery() as nursery:
 
@@ -114,7 +116,7 @@ async def test_a_transfer_that_moved_may_stall_later(autojump_clock: MockClock) 
         assert await transfer.stalls_within(HOUR_S + 30)
 
 
-def test_a_process_that_did_not_run_saw_nothing() -> None:
+def test_a_process_that_did_not_run_reports_no_stall() -> None:
     watch = StallWatch()
     now = 1000.0
     assert not watch.look(now, STILL, waits=True)

@@ -1,4 +1,4 @@
-"""What is said about one code."""
+"""The texts of one code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Level(enum.Enum):
-    """How bad it is: `INFO` mends itself, `ERROR` needs a look, `FATAL` stops the node."""
+    """How bad it is: `INFO` resolves itself, `ERROR` needs a look, `FATAL` stops the node."""
 
     INFO = "info"
     ERROR = "error"

@@ -1,2 +1,2 @@
 """``i2 demo``: a work node and a backup node as real daemons on this host (`pair`), a workload that changes a tree
-(`workload`), a view of it (`view`), and the proof at the end that both trees are equal (`verdict`)."""
+(`workload`), a view of the figures (`view`), and the comparison of both trees at the end (`verdict`)."""

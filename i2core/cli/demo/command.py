@@ -1,4 +1,4 @@
-"""``i2 demo``: starts the pair, lets the workload loose, watches, drains, judges, and leaves nothing behind."""
+"""``i2 demo``: starts both nodes, runs the workload, waits for the last changes, compares, and cleans up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from i2core.cli.demo.workload import plant
 from i2core.cli.output import document, json_option, wants_json
 from i2core.cli.words import words
 from i2core.registry import Registry
-from i2core.rule.status import State
+from i2core.rule.life.status import State
 from i2core.tasks import background
 
 WORKLOAD = "workload"
@@ -33,13 +33,13 @@ MIRROR_S = 60.0
 DRAIN_S = 60.0
 """Limits, in seconds, after which the demo has failed: both nodes up, first mirror done, last change durable."""
 MARKER = "workload-ended"
-"""Written last: records keep their order, so when it has arrived, all before it has."""
+"""The last file that is written. Records keep their order, so when it arrives, all earlier changes have arrived."""
 EXIT_DIFFERENT = 3
 EXIT_INTERRUPTED = 130
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@click.command(short_help="See it work: two nodes on this host, and a workload to look at.")
+@click.command(short_help="Watch two nodes on this host replicate a workload.")
 @click.option(
     "--seconds",
     type=click.FloatRange(1, 3600),
@@ -50,18 +50,18 @@ END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @json_option
 @click.pass_context
 def demo(context: click.Context, /, *, seconds: float) -> None:
-    """See the whole system work on this host.
+    """Watch the whole system work on this host.
 
     Starts a work node and a backup node as two daemons, joined by TLS with pinned keys over the loopback address.
     A workload keeps changing a tree of about 2,000 files: it creates, modifies, renames and deletes files, renames
     and replaces directories, appends to a log, inserts into an SQLite database. The view shows what is captured,
-    sent and applied, and how far the replica is behind. At the end both trees are compared in full.
+    sent and applied, and how far the replica lags. At the end both trees are compared in full.
 
-    Needs no privilege and no config. Everything is in one temporary directory, and is removed at the end.
+    Needs no privilege and no config. All data is in one temporary directory, which is removed at the end.
 
     \b
     Exit codes:
-      0    both trees are equal and the database is whole
+      0    both trees are equal and the database is intact
       1    a node failed
       3    the trees differ
       130  ended by Ctrl-C
@@ -84,10 +84,10 @@ def demo(context: click.Context, /, *, seconds: float) -> None:
 
 
 def _find_drivers() -> None:
-    """Looks for what both nodes need.
+    """Checks that the drivers of both nodes are installed.
 
     Raises:
-        UsageError: its plugin is not installed, or cannot be used.
+        UsageError: a plugin is not installed, or cannot be used.
     """
     registry = Registry.load()
     for kind in (DriverKind.CLIENT_TRANSPORT, DriverKind.SERVER_TRANSPORT):
@@ -96,7 +96,7 @@ def _find_drivers() -> None:
 
 
 async def _run(seconds: float, view: View) -> Verdict | None:
-    """The whole demo; None when a signal ended it early. Whatever happens, processes and files are gone after it."""
+    """The whole demo; None when a signal ended it early. Processes and files are always removed at the end."""
     verdict = None
     with trio.open_signal_receiver(*END_SIGNALS) as signals:
         async with background() as nursery:
@@ -141,7 +141,7 @@ class _Play:
         view.line(words("demo_drain"))
         (pair.source / MARKER).write_text("done\n")
         work, backup = await self._until(self._drained, DRAIN_S, "the last changes did not arrive")
-        # The nodes are stopped first: what is compared must not change any more.
+        # The nodes are stopped first: the trees must not change while they are compared.
         for name in (WORK, BACKUP):
             await trio.to_thread.run_sync(pair.end, name)
         view.line(words("demo_compare"))

@@ -1,4 +1,4 @@
-"""A work node and a backup node as two daemons on this host, joined by TLS with pinned keys, all of it in one
+"""A work node and a backup node as two daemons on this host, joined by TLS with pinned keys. All their files are in one
 directory."""
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import attrs
 
 import i2core
 from i2core.api import Code, I2Error, StopRule
-from i2core.cli.output import shown
-from i2core.node.client import control_client
-from i2core.node.identity import Identity
+from i2core.cli.output import printable
+from i2core.node.control.client import control_client
+from i2core.node.pairing.identity import Identity
 
 RULE = "demo"
 WORK, BACKUP = "demo-work", "demo-backup"
@@ -53,7 +53,7 @@ name = "demo"
 backup = "{backup}"
 paths = [{{ source = {source}, target = {target} }}]
 orphans = {{ action = "delete" }}
-# The workload turns the whole tree over within a minute, and means it.
+# The workload replaces the whole tree within a minute, on purpose.
 brake = {{ share = 1.0 }}
 """
 END_S = 15.0
@@ -71,7 +71,7 @@ class Pair:
 
     @classmethod
     def beneath(cls, place: Path) -> Pair:
-        """Makes directories, identities and configs in `place`; starts nothing."""
+        """Creates directories, identities and configs in `place`; starts nothing."""
         pair = cls(place, place / "work" / "data", place / "backup" / "data")
         pair.source.mkdir(parents=True)
         pair.replica.parent.mkdir()
@@ -97,9 +97,9 @@ class Pair:
         return self.place / f"{name}.state"
 
     def start(self, *arguments: str, name: str) -> subprocess.Popen[str]:
-        """A child process with its errors in ``NAME.log``. It ends with this process, whatever ends this one.
+        """A child process with its errors in ``NAME.log``. It ends with this process, even if this one is killed.
 
-        To be called in the main thread: the child's lifeline is tied to the thread that forks.
+        Call this in the main thread: the child's lifeline is tied to the thread that forks.
         """
         inherited = os.environ.get("PYTHONPATH")
         here = str(Path(i2core.__file__).parent.parent)
@@ -112,7 +112,7 @@ class Pair:
                 text=True,
                 cwd=self.place,
                 env=os.environ | {"PYTHONPATH": f"{here}:{inherited}" if inherited else here},
-                process_group=0,  # Ctrl-C reaches the demo alone, which ends them in its order
+                process_group=0,  # Ctrl-C reaches only the demo, which ends its children in order
             )
         self._processes[name] = process
         return process
@@ -123,7 +123,7 @@ class Pair:
         self.start(*arguments, name=name)
 
     def rules(self, name: str) -> list[dict[str, Any]] | None:
-        """What ``i2 rule status --json`` says on that node; None while it is not up yet.
+        """The answer of ``i2 rule status --json`` on that node; None while it is not up yet.
 
         Raises:
             StopRule: its daemon has ended.
@@ -138,10 +138,10 @@ class Pair:
             raise
 
     def check(self) -> None:
-        """Looks after the processes.
+        """Checks that no process has ended.
 
         Raises:
-            StopRule: one has ended by itself; the message has the last lines it wrote.
+            StopRule: one has ended by itself; the message has its last lines of output.
         """
         for name, process in self._processes.items():
             if process.poll() is not None:
@@ -154,7 +154,7 @@ class Pair:
     def last_words(self, name: str) -> str:
         """The last lines of that process's log."""
         lines = (self.place / f"{name}.log").read_text(errors="replace").splitlines()
-        return " | ".join(shown(line) for line in lines[-3:]) or "it said nothing"
+        return " | ".join(printable(line) for line in lines[-3:]) or "no output"
 
     def end(self, name: str) -> None:
         """Ends one process; kills it when it hangs."""
@@ -180,7 +180,7 @@ def _quoted(path: Path) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago; should another process be quicker, the node says so and the demo fails."""
+    """Ports that were free a moment ago. If another process takes one first, the node reports it and the demo fails."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [bound.getsockname()[1] for bound in sockets]

@@ -1,4 +1,4 @@
-"""The proof at the end of the demo: both trees compared in full, and the database opened on both sides."""
+"""The check at the end of the demo: compares both trees in full, and opens the database on both sides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 from i2core.cli.demo.view import Lag
 from i2core.cli.demo.workload import DATABASE, rows
-from i2core.cli.output import shown, size
+from i2core.cli.output import printable, size
 from i2core.cli.words import words
 from i2core.testing.trees import compare_trees
 
@@ -19,13 +19,13 @@ DIFFERENCES_SHOWN = 10
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """What was found, with the run's figures."""
+    """The result of the check, with the figures of the run."""
 
     differences: tuple[str, ...]
     entries: int
     bytes: int
     integrity: str
-    """SQLite's answer on the replica; ``ok`` is good."""
+    """The answer of SQLite's integrity check on the replica; ``ok`` means intact."""
     source_rows: int
     replica_rows: int
     operations: dict[str, int]
@@ -35,14 +35,14 @@ class Verdict:
 
     @property
     def equal(self) -> bool:
-        """True when nothing differs and the database is whole."""
+        """True when nothing differs and the database is intact."""
         return not self.differences and self.integrity == "ok" and self.source_rows == self.replica_rows
 
     def lines(self) -> list[str]:
-        """The verdict in plain words."""
+        """The verdict for people."""
         if self.differences:
             lines = [words("demo_differ", count=len(self.differences))]
-            lines += [f"  {shown(difference)}" for difference in self.differences[:DIFFERENCES_SHOWN]]
+            lines += [f"  {printable(difference)}" for difference in self.differences[:DIFFERENCES_SHOWN]]
         else:
             lines = [words("demo_equal", files=f"{self.entries:,}", bytes=size(self.bytes))]
         detail = ", ".join(f"{name} {count:,}" for name, count in sorted(self.operations.items()))
@@ -85,7 +85,7 @@ class Verdict:
 
 def judge(source: Path, replica: Path, *, operations: dict[str, int], captured: int, records: int, lag: Lag) -> Verdict:
     """Compares both trees with all metadata. Neither may change meanwhile. The trees come first: opening a database
-    must not touch what is compared."""
+    could change the files that are compared."""
     differences = tuple(compare_trees(source, replica))
     entries, total = _extent(source)
     _, source_rows = rows(source / DATABASE, immutable=True)

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: both nodes' counters and the lag, drawn on a terminal, plain lines elsewhere."""
+"""The display of the demo: counters of both nodes and the lag, drawn on a terminal, as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLAIN_S = 2.0
 
 @attrs.define
 class Figures:
-    """One moment of the pair, from both nodes' status and the workload's counts."""
+    """Figures of one moment, from the status of both nodes and the counts of the workload."""
 
     seconds: float = 0.0
     operations: int = 0
@@ -60,7 +60,7 @@ def figures(seconds: float, operations: int, work: dict[str, Any], backup: dict[
         sent=work["seq"],
         applied=backup["seq"] if backup else 0,
         sent_bytes=work["sent_bytes"],
-        lag_ms=work["lag_seconds"] * 1000,
+        lag_ms=(work["lag_seconds"] or 0.0) * 1000,
     )
 
 
@@ -79,7 +79,7 @@ class View:
         self._live: Live | None = None
 
     def line(self, text: str) -> None:
-        """One line about what happens now, kept above the drawing."""
+        """Prints a line above the drawing."""
         self.close()
         print(text, file=sys.stderr, flush=True)
 
@@ -93,7 +93,7 @@ class View:
             print(_text(now), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Ends the drawing and gives the terminal back; the last picture stays."""
+        """Ends the drawing and restores the terminal; the last picture stays."""
         if self._live is not None:
             self._live.stop()
             self._live = None

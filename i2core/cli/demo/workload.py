@@ -1,9 +1,9 @@
-"""What the demo protects: a tree that never rests. Small files, renames of files and directories, a growing log, and
-an SQLite database in WAL mode, as a busy server would have them.
+"""The workload of the demo: a tree that changes all the time, like one on a busy server. It has small files, renames of
+files and directories, a growing log, and an SQLite database in WAL mode.
 
     python -m i2core.cli.demo.workload PARENT_PID DIRECTORY COUNTS
 
-Changes the tree until SIGTERM, then closes the database. Writes how often it did what into the JSON file COUNTS.
+Changes the tree until SIGTERM, then closes the database. Writes the count of each operation into the JSON file COUNTS.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from i2core.node.lifeline import die_with_parent
+from i2core.node.oneshot.lifeline import die_with_parent
 
 SEED = 20141
 DIRECTORIES = 40
@@ -35,7 +35,7 @@ REPORT_S = 0.25
 
 
 def plant(root: Path) -> int:
-    """Makes the tree in the empty directory `root`; gives the number of files."""
+    """Creates the tree in the empty directory `root`; returns the number of files."""
     dice = random.Random(SEED)  # noqa: S311 (the same tree each time)
     for number in range(DIRECTORIES):
         (root / f"d{number:03}").mkdir()
@@ -102,7 +102,7 @@ class Workload:
         self.done["insert"] += len(amounts)
 
     def close(self) -> None:
-        """Closes the database, which folds its WAL in."""
+        """Closes the database, which merges its WAL."""
         self._database.close()
 
     def _pick(self) -> tuple[str, str] | None:
@@ -152,7 +152,7 @@ class Workload:
         self._tree[to] = self._tree.pop(directory)
 
     def _replace_directory(self) -> None:
-        """A directory goes with all that is in it, and a new one comes at once."""
+        """Removes a directory with all its contents, and creates a new one of its name at once."""
         directory = self._dice.choice(list(self._tree))
         shutil.rmtree(self._root / directory)
         count = min(20, len(self._tree.pop(directory)))

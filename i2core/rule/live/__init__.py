@@ -1,1 +1,1 @@
-"""From what a capture marks to records on their way, and what becomes of those that may not have arrived."""
+"""Live replication: turns the marks of a capture into records, sends them, and follows up those that may be lost."""

@@ -1,1 +1,1 @@
-"""Lists a tree, has the other end compare it, and sends what differs: as a whole, or where something is in doubt."""
+"""Sends the differences that a survey found. For the whole source this is a mirror."""

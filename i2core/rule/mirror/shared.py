@@ -1,7 +1,7 @@
-"""Under which names a mirror brought the files that have several.
+"""Objects with several names: under which names a run has sent them.
 
-What is listed under one name may be another file, or gone, by the time it is read: then what was listed later under
-another name must not become a link to it.
+A listed name may belong to another file, or be gone, by the time the file is read. Then a name listed later as a link
+to it must not become a link to the wrong file.
 """
 
 from __future__ import annotations
@@ -10,58 +10,88 @@ import stat
 from collections.abc import Sequence
 
 from i2core.api import Entry, Place
-from i2core.rule.reading.catalog import Catalog, Row
+from i2core.rule.catalog.catalog import Catalog
+from i2core.rule.catalog.rows import Row
+from i2core.rule.survey.findings import Findings, Why
+from i2core.wire.listing import Chunk
 
 
 def is_shared(entry: Entry) -> bool:
-    """True for a file with several names."""
-    return entry.nlink > 1 and stat.S_ISREG(entry.mode)
+    """True for an object with several names that is not a directory."""
+    return entry.nlink > 1 and not stat.S_ISDIR(entry.mode)
+
+
+def _is_one(one: Entry, two: Entry) -> bool:
+    return (one.dev, one.ino) == (two.dev, two.ino)
 
 
 class SharedFiles:
-    """The files with several names of one mirror run. `certain`: what the catalog says is on the replica; otherwise it
-    may be in doubt itself."""
+    """The files with several names of one run. `certain`: the catalog is right about the replica; otherwise its rows
+    may be unverified themselves."""
 
-    def __init__(self, catalog: Catalog, *, certain: bool) -> None:
+    def __init__(self, catalog: Catalog, findings: Findings, *, certain: bool) -> None:
         self._catalog = catalog
+        self._findings = findings
         self._certain = certain
         self._missed: set[Place] = set()
-        self.renewed: list[Place] = []
-        """Files that were sent anew under one of their names."""
 
     def miss(self, *places: Place) -> None:
-        """What was listed there was another file, or gone, before it was brought."""
+        """Notes that the file listed at these places was replaced, or gone, before it was sent."""
         self._missed.update(places)
 
     def is_missed(self, at: Place, first: bytes | None) -> bool:
-        """True when what is listed at `at`, or in it, was to be brought as the file listed first at `first`, and was
-        not."""
+        """True when the file listed at `at` was to be sent under its first listed name `first`, and was not."""
         return first is not None and Place(at.root, first) in self._missed
+
+    def agree(self, place: Place, chunk: Chunk) -> bool:
+        """True when a chunk that compared equal is also right about which of its names are one file with others."""
+        if any(self.is_missed(place, link) for link in chunk.links.values()):
+            return False
+        return self._certain or not any(is_shared(entry) for entry in chunk.entries)
+
+    def is_apart(self, at: Place, entry: Entry, row: Row | None, first: bytes | None) -> bool:
+        """True when the replica may not have the name `at` as a link to the file's other names: it was not sent under
+        this name, or it was sent separately under another one. Example: a link that was made while a mirror was
+        listing. `first`: the first listed name, with which this one was compared. They are one on the replica."""
+        if self._certain or not is_shared(entry):
+            return False
+        if row is None or not row.is_object(entry):
+            return True
+        others = () if first is not None else self._catalog.names.apart(row, at.root)
+        return any(self._catalog.objects.place(other).root == at.root for other in others)
 
     def sent_as(
         self, at: Place, entry: Entry, first: bytes | None, kept: Sequence[tuple[Entry, Row | None]]
     ) -> bytes | None:
-        """The name under which this very file was sent: the one that was listed first, unless that was another file
-        when it was sent; or one that became its name since it was listed. None: it has not been sent. `kept`: what is
-        sent of this directory, and not in the catalog yet."""
-        catalog, above = self._catalog, at.above
-        same = [above.child(each.name).path for each, _ in kept if (each.dev, each.ino) == (entry.dev, entry.ino)]
-        if first is not None and not self.is_missed(at, first):
-            row = catalog.get(Place(at.root, first))
-            if first in same or (row is not None and row.is_object(entry)):
-                return first
+        """The name under which this very file was sent: the first listed one, unless that belonged to another file when
+        it was sent; or a name that it got since it was listed. None: it has not been sent. `kept`: entries of this
+        directory that are sent and not in the catalog yet."""
+        above = at.above
+        # This is the usual case. Searching all names each time would cost the square of their number.
+        if first is not None and not self.is_missed(at, first) and self._was_sent(at, entry, first, kept):
+            return first
+        same = [above.child(each.name).path for each, _ in kept if _is_one(each, entry)]
         if self._certain:
             same += [place.path for place in self._other_names(at, entry).values()]
         return same[0] if same else None
 
-    def renew(self, at: Place, entry: Entry) -> None:
-        """A file is sent anew under one of its names: what the replica has under others is another file, until they
-        are made one."""
-        self.renewed.append(at)
+    def _was_sent(self, at: Place, entry: Entry, first: bytes, kept: Sequence[tuple[Entry, Row | None]]) -> bool:
+        """True when this very file was sent under the name that was listed first."""
+        above, _, name = first.rpartition(b"/")
+        if above == at.above.path and any(each.name == name and _is_one(each, entry) for each, _ in kept):
+            return True
+        row = self._catalog.objects.get(Place(at.root, first))
+        return row is not None and row.is_object(entry)
+
+    def mark_resent(self, at: Place, entry: Entry) -> None:
+        """A file is sent as a new one under one of its names: until the others are linked to it, they are another file
+        on the replica. A run that is certain reaches the other names itself."""
         for row in self._other_names(at, entry):
-            self._catalog.doubt(row)
+            self._catalog.doubts.distrust(row)
+        if not self._certain:
+            self._findings.add(at, Why.RESENT)
 
     def _other_names(self, at: Place, entry: Entry) -> dict[Row, Place]:
-        """Where else beneath the same root the file was sent."""
-        places = {row: self._catalog.place(row) for row in self._catalog.sent_as(entry)}
+        """The other places beneath the same root under which the file was sent."""
+        places = {row: self._catalog.objects.place(row) for row in self._catalog.names.sent_as(entry)}
         return {row: place for row, place in places.items() if place.root == at.root and place != at}

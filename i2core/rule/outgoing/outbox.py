@@ -1,7 +1,8 @@
-"""The outbox: batches from when they are made until they are durable on the replica, in seq order.
+"""The outbox: keeps batches from when they are made until they are durable on the replica, in seq order.
 
-While the link is there it holds a window. While the link is away history gathers in it: in memory up to a limit, then
-in the spool up to another. When both are used up it is full, and what changes is only marked until there is room.
+While the link is up it holds the batches in flight. While the link is down, batches collect in it: in memory up to a
+limit, then in the spool up to another. When both are used up it is full, and changes are only marked until there is
+room.
 """
 
 from __future__ import annotations
@@ -13,25 +14,27 @@ from typing import NamedTuple
 
 import trio
 
-from i2core.rule.outgoing.spool import Quota, Slip, Spool
-from i2core.wire.session import Sealed
+from i2core.api import Line
+from i2core.config.words import bilingual
+from i2core.rule.outgoing.spool import Quota, Spool, SpoolEntry
+from i2core.wire.batch import EncodedBatch
 
 ROOM_BYTES = 2 * 1024 * 1024
-"""A batch may be as large as that: there is room while so much is free."""
+"""The largest size of a batch: there is room while at least so much is free."""
 
 OTHERS_S = 1.0
-"""Others who share the limits make room without telling."""
+"""Other rules that share the limits make room without an event, so it is checked this often."""
 
 
-class Kept(NamedTuple):
-    """A batch that was kept across a restart."""
+class RestoredBatch(NamedTuple):
+    """A batch that the spool kept across a restart."""
 
     last_seq: int
     since_ns: int
 
 
 class _InMemory(NamedTuple):
-    batch: Sealed
+    batch: EncodedBatch
     since_ns: int
 
     @property
@@ -40,16 +43,16 @@ class _InMemory(NamedTuple):
 
 
 class Outbox:
-    """Batches in memory and in the spool; without a spool in memory alone. Threads may share it."""
+    """Batches in memory and in the spool; without a spool, in memory only. May be used by several threads."""
 
     def __init__(self, memory: Quota, spool: Spool | None) -> None:
         self._memory = memory
         self._spool = spool
-        self._items: deque[_InMemory | Slip] = deque()
+        self._items: deque[_InMemory | SpoolEntry] = deque()
         self._lock = threading.Lock()
         self._emptied = trio.Event()
         self.size = 0
-        """Bytes that wait, or are on their way."""
+        """Bytes of batches that wait or are in flight."""
 
     @property
     def spool_bytes(self) -> int:
@@ -58,35 +61,43 @@ class Outbox:
 
     @property
     def has_room(self) -> bool:
-        """True when a batch more fits in."""
+        """True when another batch fits."""
         return self._memory.left >= ROOM_BYTES or (self._spool is not None and self._spool.has_room(ROOM_BYTES))
 
-    def open(self) -> Iterator[Kept]:
-        """What the spool kept across a restart, in seq order.
+    @property
+    def lack(self) -> Line:
+        """The limits that are used up, while there is no room."""
+        used_up = bilingual("memory_limit is used up", "memory_limit 已用尽")
+        lack = self._spool.lack(ROOM_BYTES) if self._spool is not None else None
+        return Line(used_up) if lack is None else Line(f"{used_up}; {lack}", obj=lack.obj)
+
+    def open(self) -> Iterator[RestoredBatch]:
+        """Loads the batches that the spool kept across a restart, in seq order.
 
         Raises:
             OSError: it cannot be read.
         """
-        for slip in self._spool.open() if self._spool is not None else ():
-            self._items.append(slip)
-            self.size += slip.size
-            yield Kept(slip.last_seq, slip.since_ns)
+        for entry in self._spool.open() if self._spool is not None else ():
+            self._items.append(entry)
+            self.size += entry.size
+            yield RestoredBatch(entry.last_seq, entry.since_ns)
 
-    def put(self, batch: Sealed, since_ns: int) -> None:
-        """Takes a batch; its seqs lie above all that came before. Never refuses: who makes batches asks for room."""
+    def put(self, batch: EncodedBatch, since_ns: int) -> None:
+        """Adds a batch. Its seqs are above those of all batches before. No batch is refused: the caller checks
+        `has_room` before it makes one."""
         with self._lock:
             if self._spool is not None and (self.spool_bytes or self._memory.left < len(batch.raw)):
-                slip = self._spooled(self._spool, batch, since_ns)
-                if slip is not None:
-                    self._items.append(slip)
-                    self.size += slip.size
+                entry = self._spooled(self._spool, batch, since_ns)
+                if entry is not None:
+                    self._items.append(entry)
+                    self.size += entry.size
                     return
             self._items.append(_InMemory(batch, since_ns))
             self.size += len(batch.raw)
             self._memory.used += len(batch.raw)
 
     def durable(self, seq: int) -> None:
-        """Batches up to `seq` are not needed any more."""
+        """Records up to `seq` are durable: removes their batches."""
         with self._lock:
             while self._items and self._items[0].last_seq <= seq:
                 self._forget(self._items.popleft())
@@ -94,28 +105,28 @@ class Outbox:
                 self._spool.durable(seq)
         self._emptied.set()
 
-    def after(self, seq: int) -> Sealed | None:
-        """The first batch that holds anything above `seq`; reads it from disk if need be.
+    def after(self, seq: int) -> EncodedBatch | None:
+        """The first batch that contains a seq above `seq`, read from disk if necessary.
 
         Raises:
             OSError: the spool cannot be read.
         """
         with self._lock:
             item = next((each for each in self._items if each.last_seq > seq), None)
-            if isinstance(item, Slip):
+            if isinstance(item, SpoolEntry):
                 assert self._spool is not None
                 return self._spool.read(item)
             return None if item is None else item.batch
 
     async def wait_for_room(self, least: int = 0) -> None:
-        """Returns when a batch more fits in, or when it holds less than `least` bytes."""
+        """Returns when another batch fits, or when the outbox has less than `least` bytes."""
         while not self.has_room and self.size >= least:
             self._emptied = trio.Event()
             with trio.move_on_after(OTHERS_S):
                 await self._emptied.wait()
 
     def clear(self) -> None:
-        """Forgets all, also what an earlier run left.
+        """Removes all batches, also those that an earlier run left.
 
         Raises:
             OSError: it cannot be removed.
@@ -130,7 +141,8 @@ class Outbox:
         self._emptied.set()
 
     def close(self) -> None:
-        """The rule ends: what is in memory goes to disk, where there is one; what cannot is in doubt anyway."""
+        """The rule ends: batches in memory are moved to the spool, if there is one. Batches that do not fit are
+        dropped: the catalog lists their places as unverified, so the next run compares their places."""
         if self._spool is not None:
             for item in self._items:
                 if isinstance(item, _InMemory) and self._spooled(self._spool, item.batch, item.since_ns) is None:
@@ -140,8 +152,8 @@ class Outbox:
         self._items.clear()
 
     @staticmethod
-    def _spooled(spool: Spool, batch: Sealed, since_ns: int) -> Slip | None:
-        """Where the batch lies now; None when there is no room for it."""
+    def _spooled(spool: Spool, batch: EncodedBatch, since_ns: int) -> SpoolEntry | None:
+        """Appends the batch to the spool. Returns its entry; None when there is no room for it."""
         if not spool.has_room(len(batch.raw)):
             return None
         try:
@@ -149,8 +161,8 @@ class Outbox:
         except OSError:
             return None
 
-    def _forget(self, item: _InMemory | Slip) -> None:
-        if isinstance(item, Slip):
+    def _forget(self, item: _InMemory | SpoolEntry) -> None:
+        if isinstance(item, SpoolEntry):
             self.size -= item.size
         else:
             self.size -= len(item.batch.raw)

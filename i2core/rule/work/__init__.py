@@ -1,1 +1,1 @@
-"""The work side's run: opens what it needs, connects, mirrors, replicates, and goes on after whatever breaks."""
+"""The work side's run: opens its resources, connects, mirrors, replicates, and resumes after failures."""

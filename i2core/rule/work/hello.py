@@ -1,35 +1,38 @@
-"""What the backup node is told of a rule when a session begins, and what it is not."""
+"""The greeting of a session: what the backup node learns about a rule, and what it does not."""
 
 from __future__ import annotations
 
 from i2core import __version__
-from i2core.api import Channel
+from i2core.api import Channel, DriverKind
 from i2core.config.model import DriverChoice, Rule
+from i2core.config.options import named_to_peer
+from i2core.drivers.select import Drivers
+from i2core.posix.path_text import as_text
 from i2core.rule.work.opening import directories
-from i2core.wire.messages import BrakeLimits, CodecName, Hello, OrphanPolicy
+from i2core.wire.messages import FLAGS_PROTOCOL, PROTOCOL_VERSION, CodecName, Hello, OrphanPolicy, limits_of
 
 
-def hello(rule: Rule, channel: Channel, epoch: int) -> Hello:
-    """The first message of a session."""
+def hello(rule: Rule, channel: Channel, epoch: int, drivers: Drivers) -> Hello:
+    """The first message of a session. Of a codec's options it contains only those that the backup node may know: never
+    a secret, or the path of one."""
     return Hello(
+        protocol=FLAGS_PROTOCOL if rule.inode_flags else PROTOCOL_VERSION,
         version=__version__,
         rule=rule.name,
         channel=channel.value,
         epoch=epoch,
-        targets=[pair.target.decode("latin-1") for pair in directories(rule)],
-        codecs=[CodecName(name=codec.name, options=_public(codec)) for codec in rule.codecs],
+        targets=[as_text(pair.target) for pair in directories(rule)],
+        codecs=[CodecName(name=codec.name, options=_public(codec, drivers)) for codec in rule.codecs],
         orphans=OrphanPolicy(
             action=rule.orphans.action.value,
-            to=rule.orphans.to.decode("latin-1") if rule.orphans.to else None,
+            to=as_text(rule.orphans.to) if rule.orphans.to else None,
             archive=rule.orphans.archive,
         ),
-        brake=BrakeLimits(
-            share=rule.brake.share, window_s=rule.brake.window_s, least=rule.brake.least, on=rule.brake.share < 1
-        ),
+        brake=limits_of(rule.brake),
+        inode_flags=rule.inode_flags,
     )
 
 
-def _public(codec: DriverChoice) -> dict[str, object]:
-    """A codec's options that the backup node may see: never where a secret lies."""
-    secret = ("key", "pass")
-    return {name: value for name, value in codec.options.items() if not name.startswith(secret)}
+def _public(codec: DriverChoice, drivers: Drivers) -> dict[str, object]:
+    allowed = named_to_peer(drivers.driver(DriverKind.CODEC, codec.name))
+    return {name: value for name, value in codec.options.items() if name in allowed}

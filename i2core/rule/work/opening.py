@@ -1,27 +1,34 @@
-"""Opens what a run of the work side works with: its trees, filters and catalog, and its capture."""
+"""Opens the resources of a run of the work side: its trees, filters, catalog and capture."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 
 import attrs
 import trio
 
-from i2core.api import Capture, CaptureContext, Code, FilterContext, Place, StopRule
-from i2core.config.model import Rule
+from i2core.api import Capture, CaptureContext, Code, FilterContext, I2Error, Place, StopRule
+from i2core.config.model import Rule, Verify
 from i2core.config.options import structure_options
-from i2core.pipeline.select import Drivers, choose_capture, open_filters
-from i2core.pipeline.tree import SourceTree
-from i2core.rule.line import Say, code_in
-from i2core.rule.reading.source import Source
-from i2core.rule.status import RuleStatus
-from i2core.rule.work.resume import open_catalog
+from i2core.config.words import Bilingual, bilingual
+from i2core.drivers.select import Drivers, choose_capture, open_filters
+from i2core.posix.errnos import PASSING
+from i2core.posix.tree import LocalTree
+from i2core.rule.catalog.catalog import Catalog
+from i2core.rule.life.report import Line, Say, code_in
+from i2core.rule.life.status import RuleStatus
+from i2core.rule.source.source import Source
+from i2core.rule.work.known_roots import KnownRoots
+from i2core.rule.work.resume import Opened, Resume, Run, Start, drop_catalog, open_catalog, selection
+from i2core.rule.work.work_rule import WorkRule
 
 
 @attrs.frozen
@@ -47,42 +54,135 @@ def directories(rule: Rule) -> Sequence[Directories]:
 
 @asynccontextmanager
 async def open_source(
-    rule: Rule, drivers: Drivers, status: RuleStatus, state_dir: Path | None, say: Say
-) -> AsyncIterator[Source]:
-    """The rule's trees, filters and catalog; without `state_dir` the catalog is temporary.
+    work: WorkRule, drivers: Drivers, status: RuleStatus, state_dir: Path | None, say: Say, *, once: bool
+) -> AsyncIterator[tuple[Source, Opened]]:
+    """The rule's trees, filters and catalog, and what the run may rely on; without `state_dir` the catalog is
+    temporary. A person who asked for a compare means these directories, whatever was mirrored before.
 
     Raises:
-        StopRule: a source directory cannot be opened, or another program has the catalog open.
+        StopRule: a source directory cannot be opened or may not be the one that was mirrored, or another program has
+            the catalog open.
+        OSError: one that passes: the caller begins again.
     """
+    rule = work.rule
+    path = None if state_dir is None else catalog_path(rule, state_dir)
+    known_roots = KnownRoots(None if path is None else path.with_suffix(".roots"))
     async with contextlib.AsyncExitStack() as stack:
-        trees = []
-        for pair in directories(rule):
-            try:
-                tree = SourceTree(pair.source, pair.only)
-            except OSError as error:
-                shown = os.fsdecode(pair.source)
-                raise StopRule(error.strerror or "", code=Code.SOURCE_GONE, obj=shown) from error
-            stack.callback(tree.close)
-            trees.append(tree)
+        trees = _open_trees(rule, stack)
+        same_roots, others = await trio.to_thread.run_sync(partial(known_roots.look, trees, accept=work.compare))
         context = FilterContext(roots=tuple(tree.path for tree in trees))
         filters = await stack.enter_async_context(open_filters(drivers, rule.filters, context))
-        key, path = _key(rule), None
-        if state_dir is not None:
-            await trio.to_thread.run_sync(partial(os.makedirs, state_dir, 0o700, exist_ok=True))
-            path = state_dir / f"{key}.catalog"
-        catalog, clean = open_catalog(path)
-        stack.callback(catalog.close)
-        yield Source(
-            rule=rule.name,
-            trees=trees,
-            filter=filters,
-            catalog=catalog,
-            clean=clean,
-            key=key,
-            status=status,
-            on_error=rule.mirror.on_error,
-            say=say,
+        run = _run_of(work, same_roots=same_roots, once=once)
+        opened = await trio.to_thread.run_sync(_open_catalog, path, run)
+        stack.push(partial(_close, opened.catalog, path))
+        if not same_roots:
+            _forget_the_mirror(opened.catalog)
+        for code, line in _findings(opened, path, others, once=once):
+            say(rule.name, code, line)
+        yield (
+            Source(
+                rule=rule.name,
+                trees=trees,
+                filter=filters,
+                catalog=opened.catalog,
+                key=_key(rule),
+                keep_roots=partial(known_roots.keep, trees),
+                status=status,
+                on_error=rule.mirror.on_error,
+                say=say,
+            ),
+            opened,
         )
+
+
+def _open_trees(rule: Rule, stack: contextlib.AsyncExitStack) -> list[LocalTree]:
+    trees = []
+    for pair in directories(rule):
+        try:
+            tree = LocalTree(pair.source, pair.only, flags=rule.inode_flags)
+        except OSError as error:
+            if error.errno in PASSING:
+                raise
+            shown = os.fsdecode(pair.source)
+            raise StopRule(error.strerror or "", code=Code.SOURCE_GONE, obj=shown) from error
+        stack.callback(tree.close)
+        trees.append(tree)
+    return trees
+
+
+def _run_of(work: WorkRule, *, same_roots: bool, once: bool) -> Run:
+    return Run(
+        selection=selection(work.rule, work.epoch),
+        same_roots=same_roots,
+        once=once,
+        compare=work.compare,
+        strict=work.rule.mirror.verify is Verify.STRICT,
+    )
+
+
+def _findings(
+    opened: Opened, path: Path | None, others: Iterable[LocalTree], *, once: bool
+) -> Iterator[tuple[Code | None, str]]:
+    """What the logbook has of the opening: damage, sources that are other directories now, and how the run starts."""
+    if opened.damage:
+        yield Code.CATALOG_DAMAGED, damaged(str(path), opened.damage)
+    for tree in others:
+        yield Code.SOURCE_EXCHANGED, _exchanged(tree)
+    if not once:
+        yield None, _how_it_starts(opened.start)
+
+
+def _open_catalog(path: Path | None, run: Run) -> Opened:
+    if path is not None:
+        os.makedirs(path.parent, 0o700, exist_ok=True)
+    return open_catalog(path, run)
+
+
+def _forget_the_mirror(catalog: Catalog) -> None:
+    """Before anything is kept of other roots: a crash in between must not let them pass for those that were
+    mirrored."""
+    catalog.memory.note(mirrored=False)
+    catalog.commit()
+
+
+def _how_it_starts(start: Start) -> Bilingual:
+    why = start.reason
+    if isinstance(start, Resume):
+        return bilingual(f"resumes where the last run ended: {why.en}", f"从上次运行结束处继续：{why.zh}")
+    return bilingual(f"everything is compared: {why.en}", f"将比较全部内容：{why.zh}")
+
+
+def _close(
+    catalog: Catalog,
+    path: Path | None,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+) -> None:
+    """The way out of the run tells whether its end was orderly: it was told to stop, or stops for a reason of its own
+    kind. Anything else has left it in the middle of something. An error that nobody has foreseen may come from what the
+    catalog holds, and would come again at each start: then it goes."""
+    foreseen = (I2Error, OSError, sqlite3.Error)
+    catalog.close(clean=error is None or isinstance(error, (trio.Cancelled, I2Error)))
+    if path is not None and isinstance(error, Exception) and not isinstance(error, foreseen):
+        drop_catalog(path)
+
+
+def _exchanged(tree: LocalTree) -> Line:
+    shown = os.fsdecode(tree.path)
+    cause = "another directory than the one that was mirrored; everything is compared"
+    return Line(f"{shown}: {cause}", obj=shown, cause=cause)
+
+
+def catalog_path(rule: Rule, state_dir: Path) -> Path:
+    """Where the rule's catalog is."""
+    return state_dir / f"{_key(rule)}.catalog"
+
+
+def damaged(shown: str, cause: str) -> Line:
+    """For the logbook: the catalog at `shown` is dropped."""
+    text = f"{shown}: the catalog is damaged ({cause}); it is dropped, and everything is compared"
+    return Line(text, obj=shown, cause=cause)
 
 
 def _key(rule: Rule) -> str:

@@ -1,14 +1,15 @@
-"""What the simulated kernel's calls give: the parts of `os.stat_result` and its kin that programs read."""
+"""Results of the simulated kernel's calls: the parts of `os.stat_result` and similar types that programs read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from i2core.testing.sim.disk import Disk, Inode
+from i2core.testing.sim.disk import Disk
+from i2core.testing.sim.inode import Inode
 
 
 class Status:
-    """What stat(2) tells."""
+    """The result of stat(2)."""
 
     __slots__ = (
         "st_blocks",
@@ -40,7 +41,7 @@ class Status:
 
 
 class DirEntry:
-    """What scandir gives."""
+    """An entry from `os.scandir`."""
 
     __slots__ = ("_inode", "name")
 
@@ -58,7 +59,7 @@ class DirEntry:
 
 
 class Scan:
-    """What scandir returns: an iterator that is a context manager."""
+    """The result of `os.scandir`: an iterator that is also a context manager."""
 
     def __init__(self, entries: list[DirEntry]) -> None:
         self._entries = iter(entries)
@@ -76,13 +77,15 @@ class Scan:
         self.close()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is nothing to close."""
 
 
 class Room:
-    """What statvfs(2) tells of space."""
+    """The result of statvfs(2): space, and the id of the file system."""
 
     def __init__(self, disk: Disk) -> None:
+        self.f_fsid = 0xF5 << 32 | disk.device
         self.f_frsize = self.f_bsize = disk.page_bytes
         self.f_bavail = self.f_bfree = disk.free_bytes() // disk.page_bytes
+        self.f_files = self.f_favail = 0
         self.f_blocks = (1 << 50 if disk.capacity_bytes is None else disk.capacity_bytes) // disk.page_bytes

@@ -1,7 +1,7 @@
-"""What applications do to the sources: one operation at a time, chosen by the seed among all that a file system offers.
+"""The applications that change the sources: one operation at a time, chosen by the seed from all that file systems
+offer.
 
-An operation that cannot be done (a name is taken, a file is gone, the disk is full) is left out, as a program would
-give up.
+An operation that fails (a name is taken, a file is gone, the disk is full) is skipped, as if the program gave up.
 """
 
 from __future__ import annotations
@@ -11,26 +11,30 @@ import stat
 from collections.abc import Callable, Sequence
 from random import Random
 
-from i2core.api import RESERVED_PREFIX
-from i2core.testing.sim.disk import Inode
+from i2core.testing.sim.inode import Inode
 from i2core.testing.sim.kernel import Kernel
 
 NAMES = (b"a", b"b", b"c", b"d", b"e", b"new\nline", b"\xff\xfe", b"n" * 255)
 SIZES = (0, 1, 40, 512, 700, 1024, 1500, 2048, 3000, 5000, 9000, 14_000, 20_000)
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
 _ELSEWHERE = b"/sim/outside"
-"""A directory that nobody may write."""
+"""A directory in which nobody may write."""
 _TARGETS = (b"a", b"../..", _ELSEWHERE, b"../../outside", b"/sim/replica0", b"nowhere\n")
 _DEEPEST = 4
+_NO_OPERATIONS = ("work", "lay_trap", "rewrite_unseen", "leave")
+"""Methods that are called only by accidents."""
+_FAR_NS = (12 * 10**18, -12 * 10**18, 10**27, -(10**27))
+"""Times that do not fit in 64 bits."""
 
 
 class Application:
-    """Works beneath `roots` (absolute paths), and moves things to and from `outside`, on the same disk."""
+    """Works beneath `roots` (absolute paths), and moves things to and from `outside`, on the same disk. Each public
+    method is one operation that a program may carry out, so there are many."""
 
     def __init__(
         self, kernel: Kernel, roots: list[bytes], outside: bytes, chance: Random, *, keeps_times: bool
     ) -> None:
-        """`keeps_times`: leave out what gives other content an old time."""
+        """`keeps_times`: leaves out operations that give new content an old time."""
         self._kernel = kernel
         self._roots = roots
         self._outside = outside
@@ -40,17 +44,45 @@ class Application:
         self._operations = [
             (method, _OFTEN.get(name, 1))
             for name, method in vars(Application).items()
-            if not name.startswith("_") and name not in ("work", "lay_trap") and name not in left_out
+            if not name.startswith("_")
+            and name not in ("work", "lay_trap", "rewrite_unseen", "leave")
+            and name not in left_out
         ]
 
     def work(self) -> str:
-        """Carries out one operation; says which."""
+        """Carries out one operation; returns its description."""
         methods, weights = zip(*self._operations, strict=True)
         return self._try(self._chance.choices(methods, weights)[0])
 
     def lay_trap(self) -> str:
-        """As `work`, and what it does is to lead elsewhere by a symlink."""
+        """As `work`; the operation replaces something by a symlink that leads elsewhere."""
         return self._try(Application._directory_elsewhere)
+
+    def leave(self, root: bytes) -> str:
+        """Creates a directory with large files there."""
+        path = root + b"/z"
+        if not self._kernel.path.lexists(path):
+            self._kernel.mkdir(path)
+        for number in range(6):
+            self._write(path + b"/left%d" % number, self._bytes(30_000))
+        return "leave"
+
+    def rewrite_unseen(self) -> bytes:
+        """Writes other content into a file with one name, and keeps its size and time. Returns the file; empty: there
+        is none."""
+        files = [path for path in self._all(stat.S_ISREG) if self._fits(self._kernel.find(path, follow=False))]
+        if not files:
+            return b""
+        path = self._chance.choice(files)
+        inode = self._kernel.find(path, follow=False)
+        at = inode.mtime_ns
+        self._write(path, self._bytes(len(inode.data)), 0)
+        self._kernel.utime(path, ns=(at, at))
+        return path
+
+    @staticmethod
+    def _fits(inode: Inode) -> bool:
+        return inode.nlink == 1 and not inode.linked and len(inode.pages) * inode.disk.page_bytes >= len(inode.data) > 0
 
     def _try(self, method: Callable[[Application], None]) -> str:
         self._said = [method.__name__.strip("_")]
@@ -72,8 +104,8 @@ class Application:
             path, inode, depth = waiting.pop()
             for name, child in inode.entries.items():
                 below = path + b"/" + name
-                if name.startswith(RESERVED_PREFIX):
-                    continue  # what is staged on a replica: whoever spoils that is beyond what size and time show
+                if name.startswith(b".i2-staging-"):
+                    continue  # staging files of a replica: size and time do not show changes of these
                 if wanted(child.mode):
                     found.append(below)
                 if child.is_dir:
@@ -117,19 +149,19 @@ class Application:
     # ------------------------------------------------------------------------------------------ content
 
     def create(self) -> None:
-        """A new file."""
+        """Creates a file."""
         path = self._fresh()
         self._say(path)
         self._write(path, self._bytes())
 
     def overwrite(self) -> None:
-        """Truncated, and written anew."""
+        """Truncates a file and writes it again."""
         path = self._file()
         self._say(path)
         self._write(path, self._bytes())
 
     def write_within(self) -> None:
-        """Some bytes in the middle."""
+        """Writes some bytes in the middle."""
         path = self._file()
         self._say(path)
         fd = self._kernel.open(path, os.O_WRONLY)
@@ -143,7 +175,7 @@ class Application:
             self._kernel.close(fd)
 
     def append(self) -> None:
-        """Some bytes at the end."""
+        """Writes some bytes at the end."""
         path = self._file()
         self._say(path)
         fd = self._kernel.open(path, os.O_WRONLY)
@@ -154,7 +186,7 @@ class Application:
             self._kernel.close(fd)
 
     def sparse(self) -> None:
-        """A large file that is mostly hole."""
+        """Creates a large file that is mostly a hole."""
         path = self._fresh()
         self._say(path)
         self._write(path, self._bytes(300))
@@ -166,19 +198,19 @@ class Application:
             self._kernel.close(fd)
 
     def large(self) -> None:
-        """A file that crosses in slices."""
+        """Creates a file that is sent in slices."""
         path = self._fresh()
         self._say(path)
         self._write(path, self._bytes(self._chance.choice((13_000, 20_000, 30_000))))
 
     def cut(self) -> None:
-        """Shorter, or longer by a hole."""
+        """Makes a file shorter, or longer by a hole."""
         path = self._file()
         self._say(path)
         self._kernel.truncate(path, self._chance.choice((0, 1, 700, 3000, 12_000)))
 
     def punch(self) -> None:
-        """A hole."""
+        """Punches a hole."""
         path = self._file()
         self._say(path)
         fd = self._kernel.open(path, os.O_WRONLY)
@@ -192,26 +224,28 @@ class Application:
     # ------------------------------------------------------------------------------------------ attributes
 
     def chmod(self) -> None:
-        """Another mode."""
+        """Sets another mode."""
         path = self._existing(lambda mode: not stat.S_ISLNK(mode))
         self._say(path)
         self._kernel.chmod(path, self._chance.choice((0o600, 0o644, 0o755, 0o4711, 0o2770)))
 
     def chown(self) -> None:
-        """Another owner."""
+        """Sets another owner."""
         path = self._existing()
         self._say(path)
         self._kernel.chown(path, self._chance.choice((0, 1000)), self._chance.choice((0, 100)), follow_symlinks=False)
 
     def utime(self) -> None:
-        """Another time."""
+        """Sets another modification time."""
         path = self._existing()
         self._say(path)
         at = 10**18 + self._chance.getrandbits(50)
+        if self._chance.random() < 0.2:
+            at = self._chance.choice(_FAR_NS) + self._chance.getrandbits(30)
         self._kernel.utime(path, ns=(at, at), follow_symlinks=False)
 
     def xattr(self) -> None:
-        """An extended attribute, set or taken away."""
+        """Sets or removes an extended attribute."""
         path = self._existing(lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode))
         self._say(path)
         name = self._chance.choice(("user.one", "user.two", "trusted.three"))
@@ -223,13 +257,13 @@ class Application:
     # ------------------------------------------------------------------------------------------ names
 
     def link(self) -> None:
-        """One more name."""
-        path, to = self._file(), self._fresh()
+        """Gives a file another name."""
+        path, to = self._existing(lambda mode: not stat.S_ISDIR(mode)), self._fresh()
         self._say(path, to)
         self._kernel.link(path, to)
 
     def link_and_write(self) -> None:
-        """One more name, then bytes by way of the old one, which goes."""
+        """Gives a file another name, writes through the old one, and removes that."""
         path, to = self._file(), self._fresh()
         self._say(path, to)
         self._kernel.link(path, to)
@@ -238,25 +272,25 @@ class Application:
             self._kernel.unlink(path)
 
     def unlink(self) -> None:
-        """A name goes."""
+        """Removes a name."""
         path = self._existing(lambda mode: not stat.S_ISDIR(mode))
         self._say(path)
         self._kernel.unlink(path)
 
     def rename(self) -> None:
-        """To a free name."""
+        """Renames an object to a free name."""
         path, to = self._existing(), self._fresh()
         self._say(path, to)
         self._kernel.rename(path, to)
 
     def rename_over(self) -> None:
-        """To a name that is taken."""
+        """Renames an object to the name of another one."""
         path, to = self._existing(), self._existing()
         self._say(path, to)
         self._kernel.rename(path, to)
 
     def rename_tree(self) -> None:
-        """A directory, with a file in it that is being written."""
+        """Renames a directory that contains a file which is being written."""
         path, to = self._existing(stat.S_ISDIR), self._fresh()
         self._say(path, to)
         fd = self._kernel.open(path + b"/busy", _CREATE, 0o600)
@@ -269,7 +303,7 @@ class Application:
             self._kernel.close(fd)
 
     def swap(self) -> None:
-        """Two objects change names by way of a third."""
+        """Exchanges the names of two objects by way of a third name."""
         one, other = self._existing(), self._existing()
         passing = os.path.dirname(one) + b"/passing"
         self._say(one, other)
@@ -280,7 +314,7 @@ class Application:
         self._kernel.rename(passing, other)
 
     def save(self) -> None:
-        """As an editor saves: a temporary file takes the name."""
+        """Saves like an editor: renames a temporary file over the old one."""
         path = self._file()
         self._say(path)
         passing = os.path.dirname(path) + b"/.save"
@@ -288,7 +322,7 @@ class Application:
         self._kernel.rename(passing, path)
 
     def rotate(self) -> None:
-        """As logrotate."""
+        """Rotates a file like logrotate."""
         log = self._directory() + b"/log"
         self._say(log)
         for old, new in ((log + b".1", log + b".2"), (log, log + b".1")):
@@ -297,13 +331,13 @@ class Application:
         self._write(log, self._bytes(200))
 
     def move_out(self) -> None:
-        """Out of the source."""
+        """Moves an object out of the source."""
         path = self._existing()
         self._say(path)
         self._kernel.rename(path, self._outside + b"/%d" % self._chance.getrandbits(40))
 
     def move_in(self) -> None:
-        """Into the source."""
+        """Moves an object into the source."""
         there = list(self._kernel.find(self._outside).entries)
         if there:
             path, to = self._outside + b"/" + self._chance.choice(there), self._fresh()
@@ -313,13 +347,13 @@ class Application:
     # ------------------------------------------------------------------------------------------ kinds, trees
 
     def mkdir(self) -> None:
-        """A directory."""
+        """Creates a directory."""
         path = self._fresh()
         self._say(path)
         self._kernel.mkdir(path, 0o755)
 
     def nest(self) -> None:
-        """Directories in directories, with a file in each."""
+        """Creates nested directories with a file in each."""
         path = self._fresh()
         self._say(path)
         for _ in range(3):
@@ -328,21 +362,29 @@ class Application:
             path += b"/deeper"
 
     def many(self) -> None:
-        """Many small files at once."""
+        """Creates many small files at once."""
         path = self._fresh()
         self._say(path)
         self._kernel.mkdir(path, 0o755)
         for number in range(self._chance.randrange(5, 14)):
             self._write(path + b"/%d" % number, self._bytes(self._chance.randrange(60)))
 
+    def bulk(self) -> None:
+        """Creates some files at once, two of which fill a message."""
+        path = self._fresh()
+        self._say(path)
+        self._kernel.mkdir(path, 0o755)
+        for number in range(3):
+            self._write(path + b"/%d" % number, self._bytes(self._chance.choice((5000, 7000, 7900))))
+
     def symlink(self) -> None:
-        """A symlink, perhaps to where nothing may be written."""
+        """Creates a symlink, perhaps to a place where nothing may be written."""
         path = self._fresh()
         self._say(path)
         self._kernel.symlink(self._chance.choice(_TARGETS), path)
 
     def symlink_for_directory(self) -> None:
-        """A directory's name becomes a symlink."""
+        """Replaces a directory by a symlink."""
         self._directory_elsewhere(_TARGETS)
 
     def _directory_elsewhere(self, targets: Sequence[bytes] = (_ELSEWHERE,)) -> None:
@@ -352,7 +394,7 @@ class Application:
         self._kernel.symlink(self._chance.choice(targets), path)
 
     def directory_for_other(self) -> None:
-        """Something that is no directory becomes one."""
+        """Replaces a non-directory by a directory."""
         path = self._existing(lambda mode: not stat.S_ISDIR(mode))
         self._say(path)
         self._kernel.unlink(path)
@@ -360,19 +402,19 @@ class Application:
         self._write(path + b"/in", self._bytes(10))
 
     def fifo(self) -> None:
-        """A FIFO."""
+        """Creates a FIFO."""
         path = self._fresh()
         self._say(path)
         self._kernel.mkfifo(path, 0o600)
 
     def device(self) -> None:
-        """A device node."""
+        """Creates a device node."""
         path = self._fresh()
         self._say(path)
         self._kernel.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, self._chance.choice((3, 5, 7))))
 
     def rmtree(self) -> None:
-        """A directory with all that is in it."""
+        """Removes a directory with everything in it."""
         path = self._existing(stat.S_ISDIR)
         self._say(path)
         self._clear(path)
@@ -387,7 +429,7 @@ class Application:
         self._kernel.rmdir(path)
 
     def tree_anew(self) -> None:
-        """A directory goes and comes back under its name, with other things in it."""
+        """Removes a directory and creates another one under its name, with other entries."""
         path = self._existing(stat.S_ISDIR)
         self._say(path)
         self._clear(path)
@@ -395,14 +437,14 @@ class Application:
         self._write(path + b"/" + self._chance.choice(NAMES), self._bytes(30))
 
     def flash(self) -> None:
-        """There, and gone again."""
+        """Creates an object and removes it at once."""
         path = self._fresh()
         self._say(path)
         self._write(path, self._bytes(100))
         self._kernel.unlink(path)
 
     def same_look(self) -> None:
-        """Other content of the same size and time, often in the same inode."""
+        """Writes other content with the same size and time, often into the same inode."""
         path = self._file()
         self._say(path)
         found: Inode = self._kernel.find(path, follow=False)
@@ -414,8 +456,18 @@ class Application:
         self._kernel.utime(path, ns=(at, at))
 
     def sync(self) -> None:
-        """All so far survives a power cut."""
+        """Syncs the disk: all changes so far survive a power cut."""
         self._kernel.find(self._outside).disk.sync()
 
 
-_OFTEN = {"create": 6, "append": 3, "write_within": 3, "mkdir": 3, "rename": 3, "rename_tree": 3, "nest": 2, "save": 2}
+_OFTEN = {
+    "create": 6,
+    "append": 3,
+    "write_within": 3,
+    "mkdir": 3,
+    "rename": 3,
+    "rename_tree": 3,
+    "nest": 2,
+    "save": 2,
+    "bulk": 2,
+}

@@ -1,20 +1,21 @@
-"""Memory stays bounded: what holds the work node's knowledge of changes, and how much of it there may be."""
+"""Checks that memory stays bounded: a dirty set with a limit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 from i2core.api import Change, Lost
 from i2core.rule.live.dirty import DirtySet
 from i2core.testing.sim.machine import Violation
 from i2core.testing.sim.scale import LIMITS
 
-_MOST = 3 * int(LIMITS["FOLD_AT"])
-"""Folding leaves about half of the limit; moves are never folded."""
+_MOST = 3 * cast("int", LIMITS["COALESCE_AT"])
+"""Coalescing leaves about half of the limit; moves are never coalesced."""
 
 
 class BoundedDirtySet(DirtySet):
-    """The real one, held to its limit."""
+    """The real dirty set; a violation when it has more places than its limit allows."""
 
     def add(self, changes: Iterable[Change | Lost]) -> None:
         super().add(changes)

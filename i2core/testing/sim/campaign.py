@@ -1,4 +1,4 @@
-"""Many histories in several processes, and what came of them."""
+"""Plays many histories in several processes, and sums up the results."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _KEPT = 20
 
 @attrs.define
 class Campaign:
-    """The sum of all histories so far."""
+    """The results of all histories so far."""
 
     histories: int = 0
     violations: int = 0
     kept: list[dict[str, Any]] = attrs.field(factory=list)
-    """The first that were told in full, as `worker.as_json` tells them."""
+    """The first violations with plan and trace, as from `worker.as_json`."""
     cpu_s: float = 0.0
     simulated_s: float = 0.0
     steps: int = 0
     begun_s: float = attrs.field(factory=time.monotonic)
 
     def add(self, verdict: dict[str, Any]) -> None:
-        """One more history."""
+        """Adds the verdict of one history."""
         self.histories += 1
         self.cpu_s += verdict["cpu_seconds"]
         self.simulated_s += verdict["simulated_seconds"]
@@ -58,11 +58,11 @@ class Campaign:
 
 
 def run(first: int, count: int, jobs: int, tell: Callable[[Campaign], None], *, in_full: bool = False) -> Campaign:
-    """Plays the seeds from `first` on, `count` of them, in `jobs` processes. `tell` is called behind each history, from
-    one thread at a time. What is kept of the histories are the violations, or all `in_full`.
+    """Plays `count` seeds from `first` on, in `jobs` processes. `tell` is called after each history, by one thread at a
+    time. Plan and trace are kept only for violations; with `in_full` for all histories.
 
     Raises:
-        I2Error: a process ended without playing all.
+        I2Error: a process ended before it had played all of its histories.
     """
     campaign, jobs, one = Campaign(), min(jobs, count), Lock()
     workers = [_start(first + job, len(range(job, count, jobs)), jobs, in_full) for job in range(jobs)]
@@ -88,7 +88,7 @@ def run(first: int, count: int, jobs: int, tell: Callable[[Campaign], None], *, 
 
 
 def _start(first: int, count: int, stride: int, in_full: bool) -> subprocess.Popen[str]:
-    # The same order of sets everywhere, so that a seed is the same history on every host.
+    # With a fixed hash seed, sets have the same order everywhere: a seed is the same history on every host.
     environment = os.environ | {"PYTHONHASHSEED": "0"}
     numbers = [str(number) for number in (first, count, stride, int(in_full))]
     arguments = [sys.executable, "-m", "i2core.testing.sim.worker", *numbers]

@@ -1,8 +1,8 @@
-"""The capture of the simulated kernel: it tells what happens on the work node's disk, as far as a real one would.
+"""The capture of the simulated kernel: it reports the changes of the work node's disk, as far as a real capture would.
 
-It keeps a capture's contract (`i2core.api.Capture`) and uses all the freedom that this leaves: events are merged, names
-are told as they were or as they are by now, what happens in a new directory goes untold until the directory's own
-report is out, a full queue is a `Lost`.
+It keeps the contract (`i2core.api.Capture`) and uses all the freedom that this leaves: events are merged, they have old
+or new names, changes in a new directory are not reported until the directory itself is, and a full queue is reported as
+`Lost`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import attrs
 import trio
 
 from i2core.api import Capture, CaptureContext, Change, DriverKind, DriverSpec, Lost, NoConfig, Op, Place
-from i2core.testing.sim.disk import Inode
+from i2core.testing.sim.inode import Inode
 from i2core.testing.sim.kernel import Kernel
 
 QUEUE = 400
-"""So many events wait; above it they are lost."""
+"""At most so many events wait; more are lost."""
 _OPS = {"create": Op.CREATE, "modify": Op.MODIFY, "attrib": Op.ATTRIB, "remove": Op.REMOVE}
 
 
 @attrs.define(eq=False)
 class _Event:
-    """Something that happened in a directory, and where that directory was then."""
+    """A change in a directory, and the place of that directory at that time."""
 
     op: Op
     parent: Inode
@@ -44,7 +44,7 @@ class SimCapture(Capture):
         self._roots = {inode: number for number, inode in enumerate(roots)}
         self._chance = chance
         self._late = chance.random() < 0.5
-        """Whether names are told as they are when the event is read."""
+        """True: events have the names at the time when they are read, not when they happened."""
         self._events: deque[_Event] = deque()
         self._unwatched: set[Inode] = set()
         self._woken = trio.Event()
@@ -52,13 +52,13 @@ class SimCapture(Capture):
 
     @property
     def is_idle(self) -> bool:
-        """True when all that happened is told."""
+        """True when all changes have been reported."""
         return not self._events and not self._lost
 
     # ------------------------------------------------------------------------------------------ what happens
 
     def _place(self, parent: Inode, name: bytes) -> Place | None:
-        """Where a name in that directory is; None outside of the roots."""
+        """The place of a name in that directory; None outside of the roots."""
         parts = [name]
         here: Inode | None = parent
         while here is not None:
@@ -73,7 +73,7 @@ class SimCapture(Capture):
         return None
 
     def happened(self, what: str, parent: Inode, name: bytes, inode: Inode) -> None:
-        """An event of the kernel."""
+        """Takes an event of the kernel."""
         root = self._roots.get(inode)
         at = Place(root, b"") if root is not None else self._place(parent, name)
         if at is None or self._is_missed(parent):
@@ -87,7 +87,7 @@ class SimCapture(Capture):
         self._add(_Event(op, parent, name, inode, at))
 
     def renamed(self, old_parent: Inode, old: bytes, new_parent: Inode, new: bytes, inode: Inode) -> None:
-        """A move."""
+        """Takes a rename."""
         at, to = self._place(old_parent, old), self._place(new_parent, new)
         if at is not None and self._is_missed(old_parent):
             at = None
@@ -104,7 +104,7 @@ class SimCapture(Capture):
             self._add(_Event(Op.CREATE, new_parent, new, inode, to))
 
     def _unwatch(self, inode: Inode) -> None:
-        """What moves in is not watched anywhere yet."""
+        """A directory that moves in is not watched yet, with everything beneath it."""
         self._unwatched.add(inode)
         for child in inode.entries.values():
             if child.is_dir:
@@ -121,12 +121,12 @@ class SimCapture(Capture):
         self._woken.set()
 
     def overflow(self, reason: str) -> None:
-        """What waits is lost; that is told in its place."""
+        """The waiting events are lost, and the loss is reported instead."""
         self._events.clear()
         self._lost = reason
         self._woken.set()
 
-    # ------------------------------------------------------------------------------------------ what is told
+    # ------------------------------------------------------------------------------------------ reports
 
     async def changes(self) -> AsyncIterator[Sequence[Change | Lost]]:
         while True:
@@ -158,13 +158,13 @@ class SimCapture(Capture):
         if event.op is Op.CREATE and is_dir:
             self._watch(event.inode)
         change = Change(event.op, at, is_dir, to)
-        # The same said twice in one batch says no more.
+        # A report that the batch has already adds nothing.
         if change.op in (Op.MODIFY, Op.ATTRIB) and batch and batch[-1] == change:
             return
         batch.append(change)
 
     def _watch(self, inode: Inode) -> None:
-        """The directory, with all that is in it, is seen from here on."""
+        """Changes of the directory, with all beneath it, are reported from now on."""
         self._unwatched.discard(inode)
         for child in inode.entries.values():
             if child.is_dir:
@@ -172,11 +172,11 @@ class SimCapture(Capture):
 
 
 def capture_spec(opened: list[SimCapture], kernel: Kernel, chance: Random) -> DriverSpec:
-    """The driver; every capture that is opened joins `opened` until it is closed."""
+    """The driver. Each open capture is in `opened` until it is closed."""
 
     @asynccontextmanager
     async def open_capture(config: NoConfig, context: CaptureContext) -> AsyncIterator[Capture]:
-        # Watches on very many directories take their time.
+        # Setting watches on very many directories takes time.
         await trio.sleep(chance.choice((0.0, 0.0, 0.05, 1.0)))
         capture = SimCapture([kernel.find(root) for root in context.roots], chance)
         opened.append(capture)

@@ -1,7 +1,7 @@
-"""Time in the simulation: the wall clocks, which jump, and the monotonic one, which only moves on.
+"""Time in the simulation: wall clocks, which may jump, and the monotonic clock.
 
-trio's MockClock is the one source. Work takes time as well: each look at the clock is a little later than the one
-before, so that what is paced by time is paced here, too.
+trio's MockClock is the only source. Work takes time as well: each reading of the clock is a little later than the
+previous one, so that work which is paced by time is paced here, too.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import trio
 from i2core.testing.sim.machine import running
 
 EPOCH_S = 1_700_000_000
-"""The wall clocks' time when a history begins."""
+"""The time of the wall clocks at the start of a history."""
 _STEPS_S = (0.0, 0.0, 0.0005, 0.003, 0.012)
 
 
 class SimTime:
-    """Stands where a module of the product has ``time``."""
+    """Replaces the module ``time`` in the modules of the product."""
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance

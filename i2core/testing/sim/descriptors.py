@@ -1,4 +1,4 @@
-"""Descriptors: who has what open, on whose behalf, and whether that machine may write there."""
+"""Descriptors: what each machine has open, and whether it may write there."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ import stat
 import uuid
 from typing import Protocol
 
-from i2core.testing.sim.disk import Disk, Inode, fail
+from i2core.testing.sim.disk import Disk
+from i2core.testing.sim.inode import Inode, fail
 from i2core.testing.sim.machine import WRITE, Killed, Machine, Violation, running
 from i2core.testing.sim.namespace import Namespace
+from i2core.testing.sim.unread import Scarce, Unread
 
 Path = bytes | str | os.PathLike[str] | os.PathLike[bytes]
 _FD_DIR = b"/proc/self/fd/"
 _BOOT_ID = b"/proc/sys/kernel/random/boot_id"
 _FIRST_FD = 1 << 20
-"""Above all of the host's."""
+"""Above all descriptors of the host."""
 _PATH_BYTES = 4096
 _WRITES = os.O_WRONLY | os.O_RDWR
 
 
 class Watcher(Protocol):
-    """Who is told of changes, as inotify tells: by the directory and the name in it."""
+    """Receives changes as from inotify: the directory, and the name in it."""
 
     def happened(self, what: str, parent: Inode, name: bytes, inode: Inode) -> None:
         """`what`: create, modify, attrib or remove."""
 
     def renamed(self, old_parent: Inode, old: bytes, new_parent: Inode, new: bytes, inode: Inode) -> None:
-        """A move."""
+        """A rename."""
 
 
 class Open:
     """An open file description."""
 
-    __slots__ = ("inode", "name", "owner", "parent", "path_only", "position", "writable")
+    __slots__ = ("inode", "locked", "name", "owner", "parent", "path_only", "position", "writable")
 
     def __init__(self, inode: Inode, parent: Inode, name: bytes, flags: int, owner: Machine | None) -> None:
         self.inode = inode
@@ -44,27 +46,31 @@ class Open:
         self.writable = bool(flags & _WRITES)
         self.position = 0
         self.owner = owner
+        self.locked = ""
+        """"shared" or "alone", by flock(2)."""
 
 
 class Descriptors(Namespace):
-    """The open descriptors of all machines, and the calls that make and close them."""
+    """The open descriptors of all machines, and the calls that open and close them: a method for each call."""
 
     def __init__(self, root: Disk, *, host: bytes = b"") -> None:
-        """`host`: the one directory of the real host that the product may use, for files that others write there."""
+        """`host`: the only directory of the real host that the product may use, for files that others write there."""
         super().__init__(root)
         self.watchers: list[Watcher] = []
+        self.unread: Unread | None = None
+        self.scarce: Scarce | None = None
         self._host = host
         self._host_fds: set[int] = set()
         self._open: dict[int, Open] = {}
         self._next_fd = _FIRST_FD
 
     def forget(self, machine: Machine) -> None:
-        """The machine is gone: so are its descriptors."""
+        """Closes the descriptors of a machine that is gone."""
         for fd in [fd for fd, each in self._open.items() if each.owner is machine]:
             self._drop(fd)
 
     def open_count(self, machine: Machine) -> int:
-        """How many descriptors the machine holds."""
+        """How many descriptors the machine has open."""
         return sum(each.owner is machine for each in self._open.values())
 
     def find(self, path: Path, *, follow: bool = True) -> Inode:
@@ -107,10 +113,10 @@ class Descriptors(Namespace):
             machine.step()
 
     def _may_write(self, *places: Inode) -> None:
-        """A step that changes something.
+        """Counts a step that changes something.
 
         Raises:
-            Violation: the machine has no business there.
+            Violation: the machine may not write there.
         """
         machine = running.get()
         if machine is None:
@@ -122,6 +128,16 @@ class Descriptors(Namespace):
                 here = here.parent if here.parent is not None else None
             if here is None:
                 raise Violation(f"{machine.name} writes in {self.path_of(place)!r}")
+
+    def _may_read(self, inode: Inode) -> None:
+        """Counts a read of the object's content or attributes; see `Unread.check`."""
+        if self.unread is not None:
+            self.unread.check(inode)
+
+    def _may_open(self) -> None:
+        """Counts an open; see `Scarce.check`."""
+        if self.scarce is not None:
+            self.scarce.check()
 
     def _tell(self, what: str, parent: Inode, name: bytes, inode: Inode) -> None:
         for watcher in self.watchers:
@@ -139,7 +155,7 @@ class Descriptors(Namespace):
         return found
 
     def _magic(self, path: bytes) -> Open | None:
-        """What a link in /proc/self/fd leads to; None for any other path."""
+        """The open file to which a link in /proc/self/fd leads; None for any other path."""
         if path.startswith(_FD_DIR) and b"/" not in path[len(_FD_DIR) :]:
             return self._get(int(path[len(_FD_DIR) :]))
         return None
@@ -160,10 +176,13 @@ class Descriptors(Namespace):
     def open(self, path: Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         """As `os.open`."""
         self._step()
+        self._may_open()
         nofollow = bool(flags & os.O_NOFOLLOW) or flags & (os.O_CREAT | os.O_EXCL) == os.O_CREAT | os.O_EXCL
         raw = os.fsencode(path)
         magic = self._magic(raw)
         if magic is not None:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                return self._unnamed(magic.inode, mode)
             return self._opened(magic.parent, magic.name, magic.inode, flags)
         if self._is_hosts(raw):
             fd = os.open(raw, flags, mode)
@@ -172,6 +191,8 @@ class Descriptors(Namespace):
         if raw == _BOOT_ID:
             return self._opened(self.root, b"boot_id", self._boot_id(), os.O_RDONLY)
         parent, name, inode = self._locate(raw, dir_fd, follow=not nofollow)
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            return self._unnamed(inode, mode)
         if inode is None:
             if not flags & os.O_CREAT:
                 raise fail(errno.ENOENT, raw)
@@ -184,8 +205,16 @@ class Descriptors(Namespace):
             raise fail(errno.EISDIR, raw)
         return self._opened(parent, name, inode, flags)
 
+    def _unnamed(self, directory: Inode | None, mode: int) -> int:
+        """A file without a name. It is gone after a power cut, and takes no space."""
+        if directory is None or not directory.is_dir:
+            raise fail(errno.ENOTDIR)
+        self._may_write(directory)
+        file = Inode(directory.disk, 0, stat.S_IFREG | mode & 0o7777, 0)
+        return self._opened(directory, b"", file, os.O_RDWR)
+
     def _boot_id(self) -> Inode:
-        """A file without a name that tells the machine's boot."""
+        """A file without a name that contains the machine's boot id."""
         machine = running.get()
         known = (machine.name, machine.boot) if machine is not None else ("", 0)
         file = Inode(self.root.disk, 0, stat.S_IFREG | 0o444, 0)
@@ -200,6 +229,7 @@ class Descriptors(Namespace):
         if not path_only:
             if kind == stat.S_IFLNK:
                 raise fail(errno.ELOOP, name)
+            self._may_read(inode)
             if inode.is_dir and flags & _WRITES:
                 raise fail(errno.EISDIR, name)
             if kind == stat.S_IFSOCK or (kind == stat.S_IFIFO and flags & os.O_WRONLY):
@@ -215,8 +245,9 @@ class Descriptors(Namespace):
         return fd
 
     def open_beneath(self, dir_fd: int, path: bytes, flags: int) -> int:
-        """As `i2core.api.syscalls.open_beneath`."""
+        """As `i2core.posix.syscalls.open_beneath`."""
         self._step()
+        self._may_open()
         if b"\0" in path:
             raise ValueError("embedded null byte")
         start = self._get(dir_fd).inode
@@ -243,6 +274,17 @@ class Descriptors(Namespace):
             os.close(fd)
         else:
             self._drop(fd)
+
+    def lock_directory(self, fd: int, *, alone: bool) -> bool:
+        """As `i2_sink_fs.system.lock_directory`."""
+        self._step()
+        held = self._get(fd)
+        held.locked = ""
+        others = [each.locked for each in self._open.values() if each.inode is held.inode and each.locked]
+        if "alone" in others or (alone and others):
+            return False
+        held.locked = "alone" if alone else "shared"
+        return True
 
     def dup(self, fd: int) -> int:
         """As `os.dup`."""

@@ -1,99 +1,33 @@
-"""A disk that forgets: an in-memory file system of inodes, which loses at a power cut what nobody had synced.
+"""An in-memory file system of inodes, which loses at a power cut what was not synced.
 
-What a power cut leaves follows from two promises of real file systems, and from nothing more:
+What a power cut leaves follows from two promises of real file systems, and from nothing else:
 
 - operations on names and attributes are an ordered journal; a prefix of it survives, which reaches at least to the last
-  fsync or syncfs (as ext4's and XFS's logs behave);
-- content that was not synced is old, new, torn within a page, or cut short, file by file and page by page, whatever
-  the journal says of the same file.
+  fsync or syncfs (like the logs of ext4 and XFS);
+- content that was not synced is old, new, torn within a page, or truncated, file by file and page by page, whatever the
+  journal contains about the same file.
 
-A killed process costs nothing: what it had written is the kernel's. The calls here take inodes; paths and descriptors
-are the kernel's (`sim.kernel`). All of them raise OSError with the errno that Linux would give root.
+A killed process loses nothing that it has written: the kernel has it. The calls here take inodes; paths and descriptors
+belong to the kernel (`sim.kernel`). All calls raise OSError with the errno that Linux would return to root.
 """
 
 from __future__ import annotations
 
 import errno
 import heapq
-import os
 import stat
 from collections.abc import Callable, Iterator
-from collections.abc import Set as AbstractSet
 from random import Random
-from typing import Any, NamedTuple
 
-NAME_BYTES = 255
+from i2core.testing.sim.inode import Image, Inode, fail
+from i2core.testing.sim.power import Journal, tear
+
 _GRAIN_NS = 64
 _UMASK = 0o022
 
 
-def fail(code: int, name: bytes = b"") -> OSError:
-    """The error of a system call."""
-    return OSError(code, os.strerror(code), name)
-
-
-class Image(NamedTuple):
-    """Content as it was when it was last synced."""
-
-    data: bytes
-    pages: frozenset[int]
-    mtime_ns: int
-
-
-class Inode:
-    """A file, directory, symlink or node. `entries` of a directory, `data` and `pages` (those that are no hole) of a
-    regular file, `target` of a symlink."""
-
-    __slots__ = (
-        "ctime_ns",
-        "data",
-        "disk",
-        "entries",
-        "gid",
-        "linked",
-        "mode",
-        "mounted",
-        "mtime_ns",
-        "nlink",
-        "number",
-        "opens",
-        "pages",
-        "parent",
-        "rdev",
-        "synced",
-        "target",
-        "uid",
-        "xattrs",
-    )
-
-    def __init__(self, disk: Disk, number: int, mode: int, now_ns: int) -> None:
-        self.disk = disk
-        self.number = number
-        self.mode = mode
-        self.uid = self.gid = self.rdev = 0
-        self.nlink = 0
-        self.opens = 0
-        self.mtime_ns = self.ctime_ns = now_ns
-        self.xattrs: dict[str, bytes] = {}
-        self.entries: dict[bytes, Inode] = {}
-        self.parent: Inode | None = None
-        self.mounted: Inode | None = None
-        self.data = bytearray()
-        self.pages: set[int] = set()
-        self.target = b""
-        self.synced: Image | None = None
-        """Set while there is content that was not synced."""
-        self.linked = False
-        """True once it had several names."""
-
-    @property
-    def is_dir(self) -> bool:
-        """True for a directory."""
-        return stat.S_ISDIR(self.mode)
-
-
 class Disk:
-    """One file system. `capacity_bytes` bounds what it holds; None: nothing does."""
+    """One file system, with a method for each call. `capacity_bytes` limits its content; None: no limit."""
 
     def __init__(
         self,
@@ -110,22 +44,21 @@ class Disk:
         self.umask = umask
         self._now_ns = now_ns
         self._last_ns = 0
-        self._journal: list[list[tuple[Any, Any, Any]]] = []
-        """Per operation, what it replaced: (inode, field, value), or (dict, key, value) with None for absent."""
+        self._journal = Journal()
         self._unsynced: dict[Inode, None] = {}
         self._free: list[int] = []
         self._next_number = 2
         self.used_bytes = 0
         self.changes = 0
-        """Grows with each operation that changes anything."""
+        """A number that grows with each operation that changes something."""
         self.root = self._new(stat.S_IFDIR | 0o755)
         self.root.nlink = 2
 
     # ------------------------------------------------------------------------------------------ time and space
 
     def tick_ns(self) -> int:
-        """The time for a change: never twice the same while the clock goes forward, as on kernels since 6.13, and never
-        that of another disk."""
+        """The time for a change. While the clock moves forward, no time is used twice, as on kernels since 6.13, and
+        none is used by another disk."""
         now = self._now_ns() // _GRAIN_NS * _GRAIN_NS + self.device % _GRAIN_NS
         if 0 <= self._last_ns - now < 1_000_000:
             now = self._last_ns + _GRAIN_NS
@@ -133,7 +66,7 @@ class Disk:
         return now
 
     def free_bytes(self) -> int:
-        """Room for content."""
+        """Free space for content."""
         return 1 << 50 if self.capacity_bytes is None else max(0, self.capacity_bytes - self.used_bytes)
 
     def _new(self, mode: int) -> Inode:
@@ -145,39 +78,28 @@ class Disk:
         return Inode(self, number, mode, self.tick_ns())
 
     def release(self, inode: Inode) -> None:
-        """An inode without a name that nobody has open is gone; its number is free for the next one, as on ext4."""
+        """Removes an inode that has no name and is not open. The next inode may get its number, as on ext4."""
         if not inode.nlink and not inode.opens and inode.number:
             heapq.heappush(self._free, inode.number)
             self.used_bytes -= self.page_bytes * (1 + len(inode.pages))
-            inode.opens = -1  # whatever comes back after a power cut is counted anew
+            inode.opens = -1  # after a power cut, inodes that come back are counted again
 
     # ------------------------------------------------------------------------------------------ the journal
 
     def _begin(self) -> None:
-        self._journal.append([])
+        self._journal.begin()
         self.changes += 1
-
-    def _set(self, inode: Inode, field: str, value: object) -> None:
-        self._journal[-1].append((inode, field, getattr(inode, field)))
-        setattr(inode, field, value)
-
-    def _put(self, where: dict[Any, Any], key: object, value: object) -> None:
-        self._journal[-1].append((where, key, where.get(key)))
-        if value is None:
-            where.pop(key, None)
-        else:
-            where[key] = value
 
     def _touch(self, inode: Inode, *, content: bool) -> None:
         now = self.tick_ns()
         if content:
-            self._set(inode, "mtime_ns", now)
-        self._set(inode, "ctime_ns", now)
+            self._journal.set(inode, "mtime_ns", now)
+        self._journal.set(inode, "ctime_ns", now)
 
     # ------------------------------------------------------------------------------------------ names
 
     def make(self, parent: Inode, name: bytes, mode: int, *, rdev: int = 0, target: bytes = b"") -> Inode:
-        """A new object of the type in `mode` under a free name."""
+        """Creates an object of the type in `mode` under a free name."""
         self._check_free(parent, name)
         inode = self._new(mode if stat.S_ISLNK(mode) else mode & ~self.umask)
         self._begin()
@@ -202,20 +124,20 @@ class Disk:
             raise fail(errno.ENOENT, name)
 
     def _enter(self, parent: Inode, name: bytes, inode: Inode) -> None:
-        self._put(parent.entries, name, inode)
+        self._journal.put(parent.entries, name, inode)
         if inode.is_dir:
-            self._set(inode, "parent", parent)
-            self._set(parent, "nlink", parent.nlink + 1)
+            self._journal.set(inode, "parent", parent)
+            self._journal.set(parent, "nlink", parent.nlink + 1)
         self._touch(parent, content=True)
 
     def _leave(self, parent: Inode, name: bytes, inode: Inode) -> None:
-        self._put(parent.entries, name, None)
+        self._journal.put(parent.entries, name, None)
         if inode.is_dir:
-            self._set(parent, "nlink", parent.nlink - 1)
+            self._journal.set(parent, "nlink", parent.nlink - 1)
         self._touch(parent, content=True)
 
     def link(self, inode: Inode, parent: Inode, name: bytes) -> None:
-        """One more name."""
+        """Adds a name."""
         if inode.is_dir:
             raise fail(errno.EPERM, name)
         if inode.disk is not parent.disk:
@@ -224,13 +146,13 @@ class Disk:
         if not inode.nlink:
             raise fail(errno.ENOENT, name)
         self._begin()
-        self._set(inode, "nlink", inode.nlink + 1)
+        self._journal.set(inode, "nlink", inode.nlink + 1)
         inode.linked = True
         self._enter(parent, name, inode)
         self._touch(inode, content=False)
 
     def unlink(self, parent: Inode, name: bytes) -> None:
-        """Takes a name from a non-directory."""
+        """Removes a name of a non-directory."""
         inode = self._there(parent, name)
         if inode.is_dir:
             raise fail(errno.EISDIR, name)
@@ -239,7 +161,7 @@ class Disk:
 
     def _drop(self, parent: Inode, name: bytes, inode: Inode) -> None:
         self._leave(parent, name, inode)
-        self._set(inode, "nlink", 0 if inode.is_dir else inode.nlink - 1)
+        self._journal.set(inode, "nlink", 0 if inode.is_dir else inode.nlink - 1)
         self._touch(inode, content=False)
         self.release(inode)
 
@@ -303,27 +225,27 @@ class Disk:
     def set_mode(self, inode: Inode, mode: int) -> None:
         """chmod(2)."""
         self._begin()
-        self._set(inode, "mode", stat.S_IFMT(inode.mode) | mode & 0o7777)
+        self._journal.set(inode, "mode", stat.S_IFMT(inode.mode) | mode & 0o7777)
         self._touch(inode, content=False)
 
     def set_owner(self, inode: Inode, uid: int, gid: int) -> None:
-        """chown(2): takes setuid and setgid away."""
+        """chown(2): clears setuid and setgid."""
         self._begin()
         if uid >= 0:
-            self._set(inode, "uid", uid)
+            self._journal.set(inode, "uid", uid)
         if gid >= 0:
-            self._set(inode, "gid", gid)
+            self._journal.set(inode, "gid", gid)
         if not inode.is_dir:
             mode = inode.mode & ~stat.S_ISUID
             if mode & stat.S_IXGRP:
                 mode &= ~stat.S_ISGID
-            self._set(inode, "mode", mode)
+            self._journal.set(inode, "mode", mode)
         self._touch(inode, content=False)
 
     def set_mtime(self, inode: Inode, mtime_ns: int) -> None:
         """utimensat(2)."""
         self._begin()
-        self._set(inode, "mtime_ns", mtime_ns)
+        self._journal.set(inode, "mtime_ns", mtime_ns)
         self._touch(inode, content=False)
 
     def set_xattr(self, inode: Inode, name: str, value: bytes | None) -> None:
@@ -336,7 +258,7 @@ class Disk:
         if value is None and name not in inode.xattrs:
             raise fail(errno.ENODATA)
         self._begin()
-        self._put(inode.xattrs, name, value)
+        self._journal.put(inode.xattrs, name, value)
         self._touch(inode, content=False)
 
     # ------------------------------------------------------------------------------------------ content
@@ -351,7 +273,7 @@ class Disk:
         inode.mtime_ns = inode.ctime_ns = self.tick_ns()
 
     def write(self, inode: Inode, data: bytes | bytearray | memoryview, offset: int) -> int:
-        """Returns how many bytes found room."""
+        """Returns how many bytes were written before the disk was full."""
         if not len(data):
             return 0
         end, size = offset + len(data), self.page_bytes
@@ -372,7 +294,7 @@ class Disk:
         return end - offset
 
     def truncate(self, inode: Inode, length: int) -> None:
-        """Cuts, or grows by a hole."""
+        """Makes the file shorter, or longer by a hole."""
         self._before_content(inode)
         if length < len(inode.data):
             del inode.data[length:]
@@ -382,7 +304,7 @@ class Disk:
         self._after_content(inode)
 
     def punch(self, inode: Inode, offset: int, length: int) -> None:
-        """Makes a hole; the length stays."""
+        """Makes a hole; the size stays."""
         self._before_content(inode)
         end = min(offset + length, len(inode.data))
         if end > offset:
@@ -412,20 +334,20 @@ class Disk:
     # ------------------------------------------------------------------------------------------ durability
 
     def sync(self) -> None:
-        """syncfs(2): all that is here survives a power cut."""
-        self._journal.clear()
+        """syncfs(2): everything here survives a power cut."""
+        self._journal.sync()
         for inode in self._unsynced:
             inode.synced = None
         self._unsynced.clear()
 
     def sync_file(self, inode: Inode) -> None:
-        """fsync(2): this file's content, and the journal up to now."""
-        self._journal.clear()
+        """fsync(2): the content of this file, and the journal up to now."""
+        self._journal.sync()
         inode.synced = None
         self._unsynced.pop(inode, None)
 
     def sync_content(self) -> None:
-        """Write-back of content alone: names and attributes may still be lost."""
+        """Writes back content only: names and attributes may still be lost."""
         for inode in self._unsynced:
             inode.synced = None
         self._unsynced.clear()
@@ -436,57 +358,17 @@ class Disk:
         return not self._journal and not self._unsynced
 
     def power_cut(self, chance: Random) -> None:
-        """Leaves what a power cut leaves; nothing is open any more."""
-        kept = chance.randint(0, len(self._journal))
-        for operation in reversed(self._journal[kept:]):
-            for where, key, before in reversed(operation):
-                if isinstance(where, Inode):
-                    setattr(where, key, before)
-                elif before is None:
-                    where.pop(key, None)
-                else:
-                    where[key] = before
-        self._journal.clear()
+        """Cuts the power: removes what is lost, and closes everything."""
+        self._journal.cut(chance)
         for inode in self._unsynced:
-            self._decide(inode, chance)
+            tear(inode, self.page_bytes, chance)
             inode.synced = None
         self._unsynced.clear()
         self.changes += 1
         self._count()
 
-    def _decide(self, inode: Inode, chance: Random) -> None:
-        """What became of content that was not synced."""
-        assert inode.synced is not None
-        old, size = inode.synced, self.page_bytes
-        fate = chance.random()
-        if fate < 0.25:
-            return
-        if fate < 0.5:
-            inode.data, inode.pages = bytearray(old.data), set(old.pages)
-            if chance.random() < 0.5:
-                inode.mtime_ns = old.mtime_ns
-            return
-        length = chance.choice((len(old.data), len(inode.data)))
-        mixed, pages = bytearray(length), set[int]()
-        for page in range(-(-length // size)):
-            start, stop = page * size, min((page + 1) * size, length)
-            take = chance.random()
-            before, now = (old.data, old.pages), (inode.data, inode.pages)
-            sides: list[tuple[bytes | bytearray, AbstractSet[int]]] = [before] if take < 0.45 else [now]
-            if take > 0.9:
-                sides = [now, before]  # torn: the second half is the old one
-            part = start
-            for index, (data, held) in enumerate(sides):
-                until = stop if index == len(sides) - 1 else (start + stop) // 2
-                piece = data[part:until]
-                mixed[part : part + len(piece)] = piece
-                part = until
-                if page in held:
-                    pages.add(page)
-        inode.data, inode.pages = mixed, pages
-
     def _count(self) -> None:
-        """Numbers and space in use, counted anew."""
+        """Counts inode numbers and used space again."""
         seen: dict[int, Inode] = {}
         for inode in self.inodes():
             seen[inode.number] = inode
@@ -496,7 +378,7 @@ class Disk:
         self.used_bytes = sum(self.page_bytes * (1 + len(inode.pages)) for inode in seen.values())
 
     def inodes(self) -> Iterator[Inode]:
-        """All that has a name; what has several comes several times."""
+        """All inodes with a name; one with several names is yielded for each."""
         waiting = [self.root]
         while waiting:
             inode = waiting.pop()
@@ -505,7 +387,7 @@ class Disk:
 
 
 def _is_beneath(directory: Inode, top: Inode) -> bool:
-    """True when `directory` is `top`, or lies in it."""
+    """True when `directory` is `top` or beneath it."""
     above: Inode | None = directory
     while above is not None:
         if above is top:

@@ -1,4 +1,4 @@
-"""The drivers of a simulated node: the installed ones, with the simulated capture, and with the sink watched."""
+"""The drivers of a simulated node: the installed ones, with the simulated capture and a watched sink."""
 
 from __future__ import annotations
 
@@ -20,19 +20,23 @@ from i2core.api import (
     DriverSpec,
     Failure,
     Kind,
+    NamePages,
     Place,
+    Record,
     Seen,
     Sink,
     SinkContext,
 )
-from i2core.pipeline.scan import SCAN
+from i2core.api.blockmap import BlockMap
+from i2core.drivers.scan import SCAN
 from i2core.testing.sim.capture import SimCapture, capture_spec
 from i2core.testing.sim.kernel import Kernel
+from i2core.testing.sim.machine import Violation
 from i2core.testing.sim.seam import registry
 
 
 class _Drivers:
-    """A registry in which some are others."""
+    """The real registry with some drivers replaced."""
 
     def __init__(self, *others: DriverSpec) -> None:
         self._others = {(spec.kind, spec.name): spec for spec in others}
@@ -42,17 +46,17 @@ class _Drivers:
         return self._others.get((kind, name)) or registry().driver(kind, name)
 
     def drivers(self, kind: DriverKind, /) -> Mapping[str, DriverSpec]:
-        """All of a kind."""
+        """All drivers of a kind."""
         return registry().drivers(kind)
 
 
 def work_drivers(kernel: Kernel, captures: list[SimCapture], chance: Random) -> _Drivers:
-    """A work node's: each capture that is open is in `captures`."""
+    """The drivers of a work node. Each open capture is in `captures`."""
     return _Drivers(capture_spec(captures, kernel, chance), SCAN)
 
 
 class Watch:
-    """Who hears what a sink is given; and a fault that it is to have."""
+    """Callbacks for what is passed to a sink, and the faults that the sink is to have."""
 
     def __init__(
         self,
@@ -61,53 +65,105 @@ class Watch:
         applies: Callable[[Batch], None],
         applied: Callable[[Batch], None],
         cut: Callable[[], None],
+        exchanged: Callable[[], None],
+        lacks_a_root: Callable[[], bool],
     ) -> None:
         self.enters = enters
         self.applies = applies
         self.applied = applied
         self.cut = cut
+        self.exchanged = exchanged
+        self.lacks_a_root = lacks_a_root
+        """True while the path of a sink's root leads to another directory than the one that it has open."""
         self.fails = 0
-        """So many batches from now, one record is not applied, and its failure told."""
+        """After so many batches, one record is not applied, and its failure is reported."""
         self.unheard = False
-        """The link breaks before that was heard."""
+        """The link breaks before this failure is reported."""
+        self.denies = 0.0
+        """This share of all records is refused, as by an immutable flag, which a compare of the directory does not
+        show."""
 
     def failing(self, batch: Batch, chance: Random) -> int | None:
-        """The index of the record that fails; None: none does."""
-        if not self.fails or batch.first_seq < 1:  # orphans have no seq, and nobody to tell
+        """The index of the record that fails; None: no record fails."""
+        if not self.fails or batch.first_seq < 1:  # orphans have no seq, and their failures are not reported
             return None
         self.fails -= 1
         return None if self.fails or not batch.records else chance.randrange(len(batch.records))
 
+    def permit(self) -> None:
+        """No record is refused any more."""
+        self.denies = 0.0
+
+    def denied(self, batch: Batch, chance: Random) -> list[int]:
+        """The indexes of the records that are refused."""
+        if not self.denies or batch.first_seq < 1:
+            return []
+        return [index for index in range(len(batch.records)) if chance.random() < self.denies]
+
 
 def backup_drivers(watch: Watch, chance: Random) -> _Drivers:
-    """A backup node's: its sink is the real one, and watched."""
+    """The drivers of a backup node: the real sink, watched."""
     real = registry().driver(DriverKind.SINK, "fs")
 
     @asynccontextmanager
     async def open_sink(config: Any, context: SinkContext) -> AsyncIterator[Sink]:
         async with real.open(config, context) as sink:
+            if sink.exchanged:
+                watch.exchanged()
             watch.enters()
-            yield _WatchedSink(sink, watch, partial(watch.failing, chance=chance))
+            yield _WatchedSink(sink, watch, partial(watch.failing, chance=chance), partial(watch.denied, chance=chance))
 
     return _Drivers(attrs.evolve(real, open=open_sink))
 
 
 class _WatchedSink(Sink):
-    """The real sink, with somebody who knows what it is given."""
+    """The real sink, with callbacks for what is passed to it."""
 
-    def __init__(self, inner: Sink, watch: Watch, failing: Callable[[Batch], int | None]) -> None:
+    def __init__(
+        self,
+        inner: Sink,
+        watch: Watch,
+        failing: Callable[[Batch], int | None],
+        denied: Callable[[Batch], list[int]],
+    ) -> None:
         self._inner = inner
         self._watch = watch
         self._failing = failing
+        self._denied = denied
         self.owns = inner.owns
+        self.identities = inner.identities
+        self.exchanged = inner.exchanged
 
     async def apply(self, batch: Batch) -> Applied:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._watch.applies(batch)
-        index = self._failing(batch)
-        applied = await (self._inner.apply(batch) if index is None else self._apply_without(batch, index))
+        index, denied = self._failing(batch), self._denied(batch)
+        if denied:
+            applied = await self._apply_but(batch, denied)
+        else:
+            applied = await (self._inner.apply(batch) if index is None else self._apply_without(batch, index))
         self._watch.applied(batch)
         return applied
+
+    async def _apply_but(self, batch: Batch, denied: list[int]) -> Applied:
+        failures: list[Failure] = []
+        at = 0
+        for index in [*denied, len(batch.records)]:
+            part = Batch(batch.first_seq + at, batch.records[at:index])
+            if part.records:
+                failures += (await self._inner.apply(part)).failures
+            if index < len(batch.records):
+                record, seq = batch.records[index], batch.first_seq + index
+                await self._fail(seq, record)
+                place = Place(record.root, record.path)
+                failures.append(Failure(seq, place, Code.OPEN_REPLICA, "denied on purpose"))
+            at = index + 1
+        return Applied(batch.last_seq, tuple(failures))
+
+    async def _fail(self, seq: int, record: Record) -> None:
+        """Has the sink meet the failure if it is to remember it."""
+        if record.kind in (Kind.WRITE, Kind.PUNCH, Kind.TRUNCATE):
+            await self._inner.apply(Batch(seq, [record._replace(offset=-1, size=-1)]))
 
     async def _apply_without(self, batch: Batch, index: int) -> Applied:
         before = await self._inner.apply(Batch(batch.first_seq, batch.records[:index]))
@@ -117,28 +173,44 @@ class _WatchedSink(Sink):
             Failure(seq, Place(record.root, path), Code.OPEN_REPLICA, "failed on purpose", repair=True)
             for path in paths
         )
+        await self._fail(seq, record)
         behind = await self._inner.apply(Batch(seq + 1, batch.records[index + 1 :]))
         if self._watch.unheard:
             self._watch.cut()
         return Applied(batch.last_seq, (*before.failures, *failures, *behind.failures))
 
     async def flush(self) -> None:
+        lacked = self._watch.lacks_a_root()
         await self._inner.flush()
+        if lacked:
+            raise Violation("records are reported as durable in a directory that is not the replica")
 
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
         return await self._inner.look(asks)
 
+    async def names(self, place: Place) -> NamePages:
+        return await self._inner.names(place)
+
     async def tidy(self, place: Place, staged: Collection[bytes]) -> bool:
         return await self._inner.tidy(place, staged)
 
+    async def unstage(self, places: Sequence[Place]) -> None:
+        await self._inner.unstage(places)
+
     async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
         return await self._inner.hashes(place, first, count, staged=staged)
+
+    async def block_map(self, place: Place, first: int, count: int, *, staged: bool = False) -> BlockMap:
+        return await self._inner.block_map(place, first, count, staged=staged)
 
     async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
         return await self._inner.hashes_of(places, most)
 
     async def count(self, place: Place, limit: int) -> int:
         return await self._inner.count(place, limit)
+
+    async def losses(self, places: Sequence[Place], limit: int) -> list[int]:
+        return await self._inner.losses(places, limit)
 
     async def set_aside(self, place: Place, destination: bytes) -> None:
         await self._inner.set_aside(place, destination)

@@ -1,4 +1,4 @@
-"""One history: a seed, what happened, and the verdict."""
+"""Plays one history: a seed, a plan, a trace, and the verdict."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from i2core.tasks import leaf
+from i2core.testing.sim.course import Course
 from i2core.testing.sim.machine import Killed, Violation, running
 from i2core.testing.sim.plan import Plan, plan
 from i2core.testing.sim.seam import installed
@@ -21,7 +22,7 @@ from i2core.testing.sim.world import World
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """How a history ended. `violation` is empty when all promises were kept."""
+    """The result of a history. `violation` is empty when all promises were kept."""
 
     plan: Plan
     violation: str
@@ -32,12 +33,12 @@ class Verdict:
 
     @property
     def seed(self) -> int:
-        """The history's seed."""
+        """The seed of the history."""
         return self.plan.seed
 
 
 class _Steps(trio.abc.Instrument):
-    """Counts the turns of each machine's tasks, so that it can die at any of them."""
+    """Counts the steps of each machine's tasks, so that the machine can die at any of them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -51,17 +52,17 @@ class _Steps(trio.abc.Instrument):
 
 
 def play(seed: int) -> Verdict:
-    """Plays the history of a seed. The process must run nothing else of the product meanwhile."""
+    """Plays the history of a seed. Meanwhile the process must not run anything else of the product."""
     begun = time.process_time()
-    # Abandoned generators are finalized when they are found; when that is must not depend on what ran before. What is
-    # there already is left alone, so that looking for them is cheap.
+    # Abandoned generators are finalized when the collector finds them, and the moment must not depend on what ran
+    # before. Objects that exist already are frozen, so that collecting is cheap.
     gc.disable()
     gc.freeze()
     sys.unraisablehook = lambda _: None  # a dead machine's generators cannot even close
     try:
         verdict = _play(seed)
     finally:
-        gc.collect()  # when nobody holds the world any more
+        gc.collect()  # after the last reference to the world is gone
         gc.unfreeze()
         gc.enable()
         sys.unraisablehook = sys.__unraisablehook__
@@ -74,7 +75,7 @@ def _play(seed: int) -> Verdict:
     violation = ""
     try:
         with installed(world.seam, order=seed):
-            trio.run(world.run, clock=clock, instruments=[steps])
+            trio.run(Course(world).run, clock=clock, instruments=[steps])
     except BaseException as error:
         found = leaf(error) if isinstance(error, BaseExceptionGroup) else error
         if isinstance(found, KeyboardInterrupt):

@@ -1,8 +1,8 @@
 """The kernel of the simulated machines: the calls of `os` on simulated disks.
 
-A `Kernel` stands where a module of the product has ``os`` (see `sim.seam`). What it does not know it does not pass on
-to the host: a call that is missing here is an AttributeError, never a write to a real disk. One kernel serves all
-machines of a world, as their disks are mounted at places of their own.
+A `Kernel` replaces ``os`` in the modules of the product (see `sim.seam`). Unknown calls are not passed on to the host:
+a call that is missing here is an AttributeError, never a write to a real disk. One kernel serves all machines of a
+world, since their disks are mounted at different places.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from contextlib import contextmanager
 
 from i2core.testing.sim.answers import DirEntry, Room, Scan, Status
 from i2core.testing.sim.descriptors import Descriptors, Open, Path
-from i2core.testing.sim.disk import Disk, Inode, fail
+from i2core.testing.sim.disk import Disk
+from i2core.testing.sim.inode import Inode, fail
 from i2core.testing.sim.machine import SYNC, running
 
 _HARMLESS = frozenset(
@@ -25,7 +26,7 @@ _HARMLESS = frozenset(
 
 @contextmanager
 def _syncing() -> Iterator[None]:
-    """A machine may die before a sync, and behind it, when nobody has heard of it yet."""
+    """A machine may die before a sync, and after it, before the sync is reported."""
     machine = running.get()
     if machine is not None:
         machine.step(SYNC)
@@ -35,7 +36,7 @@ def _syncing() -> Iterator[None]:
 
 
 class _Paths:
-    """What stands for ``os.path``."""
+    """Replaces ``os.path``."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -85,7 +86,7 @@ class _Paths:
 
 
 class Kernel(Descriptors):
-    """What stands for ``os``."""
+    """Replaces ``os``, with a method for each call that the product makes."""
 
     def __init__(self, root: Disk, *, host: bytes = b"") -> None:
         """`host` as in `Descriptors`."""
@@ -110,6 +111,7 @@ class Kernel(Descriptors):
             self._may_write(held.parent)
         else:
             self._step()
+            self._may_read(held.inode)
         return held
 
     # ------------------------------------------------------------------------------------------ content
@@ -137,6 +139,8 @@ class Kernel(Descriptors):
 
     def pwrite(self, fd: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         """As `os.pwrite`."""
+        if offset < 0:
+            raise fail(errno.EINVAL)
         held = self._content(fd, writing=True)
         done = held.inode.disk.write(held.inode, data, offset)
         self._tell("modify", held.parent, held.name, held.inode)
@@ -155,6 +159,8 @@ class Kernel(Descriptors):
 
     def ftruncate(self, fd: int, length: int) -> None:
         """As `os.ftruncate`."""
+        if length < 0:
+            raise fail(errno.EINVAL)
         held = self._content(fd, writing=True)
         held.inode.disk.truncate(held.inode, length)
         self._tell("modify", held.parent, held.name, held.inode)
@@ -174,6 +180,10 @@ class Kernel(Descriptors):
         held.inode.disk.punch(held.inode, offset, size)
         self._tell("modify", held.parent, held.name, held.inode)
 
+    def posix_fallocate(self, fd: int, offset: int, length: int) -> None:
+        """As `os.posix_fallocate` behind the end of a file: the new blocks have zeros."""
+        self.pwrite(fd, bytes(length), offset)
+
     def lseek(self, fd: int, offset: int, whence: int) -> int:
         """As `os.lseek`."""
         held = self._content(fd, writing=False)
@@ -188,7 +198,10 @@ class Kernel(Descriptors):
     def stat(self, target: int | Path, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> Status:
         """As `os.stat`."""
         self._step()
-        return Status(self._inode(target, follow=follow_symlinks, dir_fd=dir_fd)[2])
+        inode = self._inode(target, follow=follow_symlinks, dir_fd=dir_fd)[2]
+        if dir_fd is not None:
+            self._may_read(inode)
+        return Status(inode)
 
     def lstat(self, path: Path, *, dir_fd: int | None = None) -> Status:
         """As `os.lstat`."""
@@ -213,9 +226,11 @@ class Kernel(Descriptors):
 
     def _listed(self, target: int | Path) -> Inode:
         self._step()
+        self._may_open()
         inode = self._inode(target)[2]
         if not inode.is_dir:
             raise fail(errno.ENOTDIR)
+        self._may_read(inode)
         return inode
 
     def listdir(self, target: int | Path) -> list[bytes] | list[str]:
@@ -228,11 +243,11 @@ class Kernel(Descriptors):
         return Scan([DirEntry(name, inode) for name, inode in self._listed(target).entries.items()])
 
     def access(self, path: Path, mode: int) -> bool:
-        """As `os.access`: root may."""
+        """As `os.access` for root, who may do everything."""
         return self.path.exists(path)
 
     def statvfs(self, target: int | Path) -> Room:
-        """What the product reads of `os.statvfs`."""
+        """As `os.statvfs`, with the fields that the product reads."""
         self._step()
         if not isinstance(target, int) and self._is_hosts(os.fsencode(target)):
             return Room(self.root.disk)
@@ -248,9 +263,24 @@ class Kernel(Descriptors):
     getuid = getegid = getgid = geteuid
 
     @staticmethod
+    def urandom(size: int) -> bytes:
+        """As `os.urandom`, but the same in each history."""
+        return bytes(range(size))
+
+    @staticmethod
     def getpid() -> int:
-        """Always the same."""
+        """As `os.getpid`, but always the same."""
         return 4242
+
+    def born_ns(self, fd: int) -> int:
+        """As `i2core.posix.syscalls.born_ns`."""
+        self._step()
+        return self._get(fd).inode.born_ns
+
+    def inode_flags(self, fd: int) -> int:
+        """As `i2core.posix.syscalls.inode_flags`; no flags are ever set."""
+        self._get(fd)
+        return 0
 
     # ------------------------------------------------------------------------------------------ names
 
@@ -361,7 +391,7 @@ class Kernel(Descriptors):
         self, target: int | Path, *, follow: bool = True, dir_fd: int | None = None
     ) -> tuple[Inode, bytes, Inode]:
         found = self._inode(target, follow=follow, dir_fd=dir_fd)
-        # A root's own attributes belong to who may write in it.
+        # A machine that may write in a root may change the root's own attributes.
         self._may_write(found[2] if found[2].is_dir else found[0])
         return found
 
@@ -396,12 +426,16 @@ class Kernel(Descriptors):
     def listxattr(self, target: int | Path, *, follow_symlinks: bool = True) -> list[str]:
         """As `os.listxattr`."""
         self._step()
-        return list(self._inode(target, follow=follow_symlinks)[2].xattrs)
+        inode = self._inode(target, follow=follow_symlinks)[2]
+        self._may_read(inode)
+        return list(inode.xattrs)
 
     def getxattr(self, target: int | Path, name: str, *, follow_symlinks: bool = True) -> bytes:
         """As `os.getxattr`."""
         self._step()
-        value = self._inode(target, follow=follow_symlinks)[2].xattrs.get(name)
+        inode = self._inode(target, follow=follow_symlinks)[2]
+        self._may_read(inode)
+        value = inode.xattrs.get(name)
         if value is None:
             raise fail(errno.ENODATA)
         return value
@@ -419,12 +453,14 @@ class Kernel(Descriptors):
         self._tell("attrib", parent, at, inode)
 
     def has_xattrs(self, dir_fd: int, name: bytes) -> bool:
-        """As `i2core.api.syscalls.has_xattrs`."""
+        """As `i2core.posix.syscalls.has_xattrs`."""
         self._step()
         try:
-            return bool(self._existing(name, dir_fd, follow=False)[2].xattrs)
+            inode = self._existing(name, dir_fd, follow=False)[2]
         except OSError:
             return False
+        self._may_read(inode)
+        return bool(inode.xattrs)
 
     # ------------------------------------------------------------------------------------------ durability
 

@@ -1,7 +1,7 @@
-"""A machine that can die: who is running, what it may write, and the moment at which it is killed.
+"""A machine that can die: which code runs on it, where it may write, and when it is killed.
 
-Tasks know their machine by a context variable, which trio hands to every task that they start. Whatever a dead
-machine's tasks still try to do on their way out (flush in a `finally`, close a socket) meets `Killed`.
+Tasks find their machine by a context variable, which trio passes on to every task that they start. Whatever the tasks
+of a dead machine still try to do at their end (flush in a `finally`, close a socket) raises `Killed`.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from i2core.testing.sim.disk import Inode
+from i2core.testing.sim.inode import Inode
 
 ANY, WRITE, SYNC, PROMISE = "any", "write", "sync", "promise"
-"""Kinds of steps: `WRITE` changes a disk, `SYNC` is the beginning, or the end, of a sync, `PROMISE` the moment at which
-the other end hears that something is durable."""
+"""Kinds of steps: `WRITE` changes a disk, `SYNC` is the beginning or the end of a sync, `PROMISE` the moment at which
+the other end receives the report that something is durable."""
 
 
 class Killed(BaseException):
-    """The machine is dead: its code does not run any further. Not an Exception, so that nothing handles it."""
+    """The machine is dead: its code does not run any further. Not an Exception, so that no code handles it."""
 
 
 class Violation(BaseException):
-    """The product broke a promise. Not an Exception either: no code under test may get over it."""
+    """The product broke a promise. Not an Exception either: no code under test may handle it."""
 
 
 class Machine:
-    """One life of a node, from its start until it is stopped or dies. `boot` is a number that changes when its power
-    was cut, `realms` are the directories it may write in."""
+    """One life of a node, from its start until it is stopped or dies. `boot` changes with each power cut, `realms` are
+    the directories in which it may write."""
 
     def __init__(self, name: str, *, boot: int = 1, wall_offset_s: float = 0.0) -> None:
         self.name = name
@@ -34,18 +34,18 @@ class Machine:
         self.realms: list[Inode] = []
         self.wall_offset_s = wall_offset_s
         self.epoch = 0
-        """Of a work node: its right to write."""
+        """For a work node: its epoch, the right to write."""
         self.dead = False
         self.left = 0
-        """So many steps of the kind `dies_on` it has yet to live; 0: for ever."""
+        """Number of steps of the kind `dies_on` until it dies; 0: it does not die."""
         self.dies_on = ANY
         self.on_death: Callable[[], None] = lambda: None
 
     def step(self, kind: str = ANY) -> None:
-        """One more step: a system call, or a turn of a task.
+        """Counts a step: a system call, or a switch to a task.
 
         Raises:
-            Killed: it was its last.
+            Killed: it was the last one.
         """
         if self.dead:
             raise Killed
@@ -56,18 +56,19 @@ class Machine:
                 raise Killed
 
     def promised(self) -> None:
-        """Its promise was heard: no step of its own, but it may be the moment of its death."""
+        """The other end received its report that something is durable. This is not a step of this machine, but it may
+        die at this moment."""
         if self.left and self.dies_on == PROMISE:
             self.left -= 1
             if not self.left:
                 self.die()
 
     def die(self) -> None:
-        """Nothing that it does from here on has any effect."""
+        """From now on, nothing that its code does has any effect."""
         if not self.dead:
             self.dead = True
             self.on_death()
 
 
 running: ContextVar[Machine | None] = ContextVar("running", default=None)
-"""Whose code runs; None: the world's, for example an application's."""
+"""The machine whose code runs; None: code of the world, an application for example."""

@@ -1,11 +1,12 @@
-"""Names: mounted disks beneath one root, and how a path leads to an inode, as path_resolution(7) has it."""
+"""Mounted disks beneath one root, and how a path leads to an inode, as in path_resolution(7)."""
 
 from __future__ import annotations
 
 import errno
 import stat
 
-from i2core.testing.sim.disk import NAME_BYTES, Disk, Inode, fail
+from i2core.testing.sim.disk import Disk
+from i2core.testing.sim.inode import NAME_BYTES, Inode, fail
 
 _LINKS = 40
 
@@ -19,17 +20,22 @@ class Namespace:
         """The directory that each mounted root covers."""
 
     def mount(self, path: bytes, disk: Disk) -> None:
-        """The disk's root is at `path` from here on; the directory is there already."""
+        """Mounts the disk at `path`, an existing directory."""
         at = self.walk(self.root, path, follow=False)[2]
         assert at is not None
         at.mounted = disk.root
         self._above[disk.root] = at
 
+    def unmount(self, disk: Disk) -> None:
+        """Unmounts the disk, so that the directory beneath is visible again. Open files of the disk stay usable."""
+        at = self._above.pop(disk.root)
+        at.mounted = None
+
     def walk(
         self, start: Inode, path: bytes, *, follow: bool, beneath: Inode | None = None, links: int = 0
     ) -> tuple[Inode, bytes, Inode | None]:
-        """The directory, the name in it, and what has that name. With `beneath` no symlink is followed, and no way
-        leads out of that directory."""
+        """The directory, the name in it, and the inode with that name. With `beneath`, no symlink is followed, and no
+        path leads out of that directory."""
         parts = [part for part in path.split(b"/") if part and part != b"."]
         parent, here, name = start, start, b"."
         if not parts and path and not here.is_dir:

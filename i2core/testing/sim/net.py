@@ -1,7 +1,7 @@
-"""The network between the simulated machines: connections that are slow, break, fall silent, or lose one end.
+"""The network between the simulated machines: connections that are slow, break, become silent, or lose one end.
 
-Within a connection bytes keep their order; between two there is none. What a sender has handed over may never arrive:
-a cut loses it, a half-open connection swallows it, a stalled one brings it late.
+Within a connection bytes keep their order; between two connections there is no order. Data that were sent may never
+arrive: a cut or a half-open connection loses them, a stalled one delays them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from i2core.testing.sim.machine import Killed, Machine, running
 
 Handler = Callable[[trio.abc.Stream, Channel, str | None], Awaitable[None]]
 BUFFER_BYTES = 16 * 1024
-"""So much waits in one direction before the sender does."""
+"""So many bytes are in flight in one direction before the sender must wait."""
 
 origin: contextvars.ContextVar[Machine | None] = contextvars.ContextVar("origin", default=None)
 """Within a served connection: the machine that opened it."""
@@ -38,7 +38,7 @@ class _Wire:
         self.lot = trio.lowlevel.ParkingLot()
 
     def put(self, data: bytes) -> None:
-        """On its way; arrives in order."""
+        """Sends data, which arrive in order."""
         arrives = trio.current_time() + self._delay_s * self._chance.uniform(0.5, 2.0)
         self._last_s = max(self._last_s, arrives)
         self.queue.append((self._last_s, data))
@@ -46,7 +46,7 @@ class _Wire:
         self.lot.unpark_all()
 
     def take(self, most: int) -> bytes:
-        """What has arrived, up to `most` bytes; empty when nothing has."""
+        """Removes and returns data that have arrived, up to `most` bytes; empty when there are none."""
         if self.stalled or not self.queue or self.queue[0][0] > trio.current_time():
             return b""
         arrives, data = self.queue.popleft()
@@ -70,11 +70,11 @@ class Connection:
 
     @property
     def ends(self) -> tuple[_End, _End]:
-        """The client's and the server's."""
+        """The client's end and the server's end."""
         return self.near, self.far
 
     def cut(self) -> None:
-        """Both ends learn at once that it broke."""
+        """Breaks the connection; both ends learn it at once."""
         for end in self.ends:
             end.break_()
 
@@ -84,7 +84,7 @@ class Connection:
         self.far.out.stalled |= back
 
     def resume(self) -> None:
-        """What waited arrives."""
+        """The delayed data arrive."""
         for end in self.ends:
             end.out.stalled = False
             end.out.lot.unpark_all()
@@ -165,7 +165,7 @@ class _End(trio.abc.Stream):
 
 
 class _Listener:
-    """Who serves connections."""
+    """A machine that serves connections."""
 
     def __init__(self, machine: Machine, handler: Handler, nursery: trio.Nursery) -> None:
         self.machine = machine
@@ -190,7 +190,7 @@ class SimNet:
     """All connections between the machines of a world."""
 
     def __init__(self, chance: Random, *, named: bool) -> None:
-        """`named`: the server knows its clients by their names."""
+        """`named`: the server gets the names of its clients."""
         self._chance = chance
         self._named = named
         self.up = True
@@ -202,15 +202,15 @@ class SimNet:
 
     @property
     def connections(self) -> list[Connection]:
-        """Those that one end at least believes in, the oldest first."""
+        """Connections that are open at one end at least, the oldest first."""
         return list(self._connections)
 
     def listen(self, machine: Machine, handler: Handler, nursery: trio.Nursery) -> None:
-        """The machine serves connections from here on; the caller's context is that of the handlers."""
+        """The machine serves connections from now on; the handlers run in the caller's context."""
         self._listener = _Listener(machine, handler, nursery)
 
     def client(self) -> ClientTransport:
-        """What the machine whose task asks connects with."""
+        """The client transport of the machine whose task calls this."""
         return _Client(self)
 
     async def connect(self, peer: Peer, channel: Channel) -> _End:
@@ -230,17 +230,21 @@ class SimNet:
         return connection.near
 
     def ended(self, connection: Connection) -> None:
-        """Forgets it when neither end believes in it."""
+        """Removes the connection when both ends are closed."""
         if all(end.closed or end.broken for end in connection.ends):
             self._connections.pop(connection, None)
 
     def cut(self) -> None:
-        """Every connection breaks, and what was on its way is lost."""
+        """Breaks every connection; data in flight are lost."""
         for connection in self.connections:
             connection.cut()
 
+    def come_up(self) -> None:
+        """Every machine that is not cut off can connect."""
+        self.up = True
+
     def died(self, machine: Machine, *, silently: bool) -> None:
-        """The machine is gone. Its kernel resets the connections, unless the power went: then the peers hear
+        """The machine died. Its kernel resets the connections; after a power cut (`silently`) the peers receive
         nothing."""
         if self._listener is not None and self._listener.machine is machine:
             self._listener = None
@@ -254,14 +258,14 @@ class SimNet:
                         other.break_()
 
     def rebooted(self, name: str) -> None:
-        """A machine that died silently is back: it resets whatever it is still sent."""
+        """A machine that died silently is back: it resets old connections when it receives data of them."""
         for connection in self.connections:
             for end, other in (connection.ends, connection.ends[::-1]):
                 if end.machine.name == name and end.machine.dead:
                     other.break_()
 
     def closed(self, machine: Machine) -> None:
-        """The machine has ended in peace; nobody listens."""
+        """The machine came to an orderly end: it does not listen any more."""
         if self._listener is not None and self._listener.machine is machine:
             self._listener = None
 

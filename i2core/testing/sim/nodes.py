@@ -1,4 +1,4 @@
-"""The hosts of a world: what of them outlives one life."""
+"""The hosts of a world: the state that outlives one life."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import attrs
 import trio
 
 from i2core.config.model import Rule
+from i2core.rule.life.status import RuleStatus
 from i2core.rule.outgoing.spool import Quota
-from i2core.rule.status import RuleStatus
 from i2core.testing.sim.capture import SimCapture
-from i2core.testing.sim.disk import Disk, Inode
+from i2core.testing.sim.disk import Disk
+from i2core.testing.sim.inode import Inode
 from i2core.testing.sim.machine import Machine
 
 MEMORY_BYTES = 48 * 1024
 """A work node's memory limit."""
 
 
-class HeardStatus(RuleStatus):
-    """Calls `heard` whenever the node was told that more is durable."""
+class WatchedStatus(RuleStatus):
+    """Calls `heard` whenever the node learned that more is durable."""
 
     def __init__(self, name: str, heard: Callable[[], None]) -> None:
         self._heard = heard
@@ -34,21 +35,23 @@ class HeardStatus(RuleStatus):
 
 @attrs.define(eq=False)
 class Node:
-    """A host that is started again whenever its life ends, until the history does."""
+    """A host that is started again after each life, until the history ends."""
 
     name: str
     disks: list[Disk]
     machine: Machine | None = None
-    """The life that it lives; None while it is down."""
+    """Its present life; None while it is down."""
     scope: trio.CancelScope | None = None
     boots: int = 1
     wall_offset_s: float = 0.0
     down_s: float = 0.0
-    """How long it stays down when its life ends."""
+    """How long it stays down after a life."""
     loses: bool = False
-    """It dies by a power cut."""
+    """The end of its life is a power cut."""
+    meanwhile: list[Callable[[], None]] = attrs.field(factory=list)
+    """Called as soon as it is down: what somebody changes on it then."""
     up_now: trio.Event = attrs.field(factory=trio.Event)
-    """Set: it need not stay down any longer."""
+    """Set when it may start again."""
 
 
 @attrs.define(eq=False)
@@ -61,7 +64,9 @@ class WorkNode(Node):
     status: RuleStatus | None = None
     memory: Quota = attrs.field(factory=lambda: Quota(MEMORY_BYTES))
     captures: list[SimCapture] = attrs.field(factory=list)
+    flips: bool = False
+    """Bits of its files flip before its next life."""
     forgets: bool = False
     """Its next life finds no state."""
     refused: bool = False
-    """Another node owns the replica, and this one was told."""
+    """Another node owns the replica, and this one knows it."""

@@ -1,6 +1,6 @@
-"""What must be true: two trees of simulated disks are the same; what was told to be durable is there after a power cut.
+"""The oracle: compares two trees of simulated disks, and finds durable objects that a power cut has lost.
 
-It reads inodes, not by way of the kernel, and shares no code with what it judges.
+It reads inodes directly, without the kernel, and shares no code with the product.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from i2core.api import RESERVED_PREFIX, Kind, Record
-from i2core.testing.sim.disk import Inode
+from i2core.api import Kind, Record
+from i2core.testing.sim.inode import Inode
 
+_STAGING = b".i2-staging-"
+"""Prefix of the names that a sink uses for itself."""
 _SLACK_PAGES = 32
-"""So many pages more than the source's may a file of the replica have: blocks are larger than pages."""
+"""A file of the replica may have so many more pages than that of the source, since blocks are larger than pages."""
 
 
 class Picture(NamedTuple):
-    """All of an object that counts."""
+    """The state of an object that must be equal on both sides."""
 
     mode: int
     uid: int
@@ -66,14 +68,14 @@ def _walk(root: Inode) -> Iterator[tuple[bytes, Inode]]:
 
 
 def differences(source: Inode, replica: Inode, *, extra_allowed: bool) -> list[str]:
-    """How a replica differs from its source, one line each. `extra_allowed`: orphans are kept, with all that is in
-    them: nobody looks there."""
+    """How a replica differs from its source, one line for each difference. `extra_allowed`: orphans are kept, and are
+    not compared."""
     return [f"{path!r:.80}: {line}" for path, _, line in _differing(source, replica, extra_allowed)]
 
 
 def only_linked_differ(source: Inode, replica: Inode, *, extra_allowed: bool) -> bool:
-    """True when they differ only in what is in files that once had several names. A capture that tells names does not
-    tell what was changed by one that was gone before anyone looked: a scan finds it."""
+    """True when they differ only in the content of files that had several names. A capture that reports names cannot
+    report a change under a name that is gone by the time it is checked: a scan finds that change."""
     found = list(_differing(source, replica, extra_allowed))
     return all(inode is not None and inode.linked and not line.startswith("names") for _, inode, line in found)
 
@@ -84,7 +86,7 @@ def _differing(source: Inode, replica: Inode, extra_allowed: bool) -> Iterator[t
     for path in sorted(one.keys() | two.keys()):
         above, _, name = path.rpartition(b"/")
         inode = one[path].inode if path in one else None
-        if name.startswith(RESERVED_PREFIX) and (above in one or not extra_allowed):
+        if name.startswith(_STAGING) and (above in one or not extra_allowed):
             yield path, inode, "left over"
         elif path not in two:
             yield path, inode, "missing"
@@ -92,7 +94,7 @@ def _differing(source: Inode, replica: Inode, extra_allowed: bool) -> Iterator[t
             for line in unlike(one[path], two[path], links=not extra_allowed):
                 yield path, inode, line
         elif not extra_allowed:
-            yield path, inode, "too much"
+            yield path, inode, "extra"
 
 
 def unlike(one: Picture, two: Picture, *, links: bool = True, times: bool = True) -> Iterator[str]:
@@ -118,11 +120,11 @@ def _first_difference(one: bytes, two: bytes) -> str:
 
 
 _REPLACING = frozenset({Kind.CREATE, Kind.PUBLISH, Kind.SYMLINK, Kind.MKNOD, Kind.LINK, Kind.RENAME, Kind.REMOVE})
-"""Records that may take away a directory with all beneath it, or move one."""
+"""Records that may remove or move a directory with everything beneath it."""
 
 
 class Touched:
-    """What records speak of: the places and files that may be anything until the records are durable."""
+    """The places and files of records: they may be in any state until the records are durable."""
 
     def __init__(self) -> None:
         self._deep: set[bytes] = set()
@@ -131,7 +133,7 @@ class Touched:
         self._files: set[Inode] = set()
 
     def add(self, record: Record, files: Iterable[Inode]) -> None:
-        """A record, and the files that had the names in it."""
+        """Adds a record, and the files that had the names in it."""
         self._files.update(files)
         for path in named(record):
             self._places.add(path)
@@ -140,7 +142,7 @@ class Touched:
                 self._deep.add(path + b"/" if path else b"")
 
     def covers(self, path: bytes, picture: Picture) -> bool:
-        """True when the object at `path` is spoken of."""
+        """True when a record is about the object at `path`."""
         if path in self._places or picture.inode in self._files or b"" in self._deep:
             return True
         end = path.find(b"/")
@@ -151,7 +153,7 @@ class Touched:
         return False
 
     def changes_times(self, path: bytes) -> bool:
-        """True when something in the directory `path` is spoken of."""
+        """True when a record is about something in the directory `path`."""
         return path in self._directories
 
 
@@ -160,17 +162,25 @@ def named(record: Record) -> tuple[bytes, ...]:
     return (record.path, record.other) if record.kind in (Kind.RENAME, Kind.LINK) else (record.path,)
 
 
+def _is_private(path: bytes) -> bool:
+    """True for a file of the sink itself: in the top directory, or briefly in a directory for which a file is staged,
+    where the sink tests whether rename(2) works."""
+    return any(part.startswith(_STAGING) for part in path.split(b"/"))
+
+
 def lost(before: dict[bytes, Picture], after: dict[bytes, Picture], touched: Touched) -> list[str]:
-    """What a power cut took, or spoiled, that no record spoke of which was not durable yet."""
+    """Objects that a power cut has removed or damaged, although all records about them were durable."""
     lines = []
     for path, picture in before.items():
-        if touched.covers(path, picture) or path.rpartition(b"/")[2].startswith(RESERVED_PREFIX):
+        if touched.covers(path, picture) or _is_private(path):
             continue
         shown = repr(path)[:80]
         if path not in after:
             lines.append(f"{shown}: was durable, and is gone")
         else:
-            times = not touched.changes_times(path)
+            # A sink creates and removes its private directory in the top directory, and then restores the times of
+            # that.
+            times = bool(path) and not touched.changes_times(path)
             now = after[path]
             lines += [f"{shown}: was durable; {line}" for line in unlike(picture, now, links=False, times=times)]
     return lines

@@ -1,4 +1,4 @@
-"""What is to happen in a history: drawn from its seed alone, before anything runs, so that it can be read."""
+"""The plan of a history: drawn from the seed alone, before anything runs, so that a person can read it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ ACCIDENTS = {
     "stall": 2,
     "refuse": 2,
     "fill backup": 2,
+    "fill work": 3,
     "clock": 2,
     "overflow": 3,
     "takeover": 4,
@@ -28,22 +29,30 @@ ACCIDENTS = {
     "trap": 2,
     "fail": 6,
     "fail unheard": 4,
+    "deny records": 4,
+    "unread": 4,
+    "scarce backup": 3,
+    "exchange source": 3,
+    "unmount replica": 3,
+    "move replica": 3,
+    "flip catalog": 2,
+    "spoil catalog": 2,
 }
-"""What can go wrong, and how often it does, compared with the others."""
+"""The accidents, with their weights: how often each occurs compared with the others."""
 
 
 @attrs.frozen
 class Step:
-    """At `at_s` seconds (of the monotonic clock) `what` happens: operations, or an accident with its numbers."""
+    """At `at_s` seconds `what` happens: operations, or an accident with its parameters."""
 
     at_s: float
     what: str
     steps: int = 0
-    """A node dies at its so-many-th step from then on, counting those of the kind `on`; `work`: the number of
+    """For the death of a node: the number of steps of the kind `on` until it dies. For `work`: the number of
     operations."""
     on: str = ANY
     lasts_s: float = 0.0
-    """Until it is back; for a clock: by how much it jumps."""
+    """Time until the accident is over; for a clock: how far it jumps."""
 
     def __str__(self) -> str:
         return f"{self.at_s:.3f} {self.what} steps={self.steps} on={self.on} lasts={self.lasts_s:.3f}"
@@ -51,26 +60,36 @@ class Step:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """One history."""
+    """One history: an attribute for each choice that the seed makes."""
 
     seed: int
     roots: int
     strict: bool
-    """The mirror compares content, not size and time."""
+    """The mirror compares contents, not sizes and times."""
     keeps_orphans: bool
     capture: str
     rescan_s: float
     spool_bytes: int
-    """How much may wait on the work node's disk; 0: nothing."""
+    """How many bytes may wait on the work node's disk; 0: none."""
     slowness: float
-    """The share of work in threads that takes its time."""
+    """The share of work in threads that is slow."""
     named: bool
-    """The backup node knows its work nodes by names of their own; else all are one."""
+    """The backup node distinguishes its work nodes by name; otherwise all are one."""
     before: int
     """Operations on the sources before the rule starts."""
     foreign: int
-    """Operations on the targets before the rule starts: what lies there already."""
+    """Operations on the targets before the rule starts, which leave objects there."""
     work_first_s: float
+    allows_above: bool
+    """The backup node may write in the directories that contain the targets; otherwise only in the targets."""
+    stops: bool
+    """An object that cannot be read stops the rule."""
+    from_rest: bool
+    """The times of the steps begin when the rule has mirrored and rests: all of them happen during live replication."""
+    narrow: bool
+    """Somebody has left much on the targets. Their disks have room for the content of the sources, but not for both."""
+    healed_s: float
+    """Time between the last step and the end of all accidents, in which the last one may take its full effect."""
     steps: tuple[Step, ...]
 
     def lines(self) -> list[str]:
@@ -89,16 +108,17 @@ def plan(seed: int) -> Plan:
         until = chance.choice((0.05, 0.5, 3.0, 12.0, 40.0))
         if what == "clock":
             until = chance.choice((-86_400.0, -60.0, -0.5, 3600.0))
-        # Deaths come soon after something happened: that is when there is something to lose.
+        # Nodes die soon after some work, when there is something to lose.
         near = chance.choice(steps).at_s + chance.choice((0.0, 0.003, 0.01, 0.03, 0.1, 0.21, 0.5))
         on = chance.choice((ANY, WRITE, SYNC, PROMISE, PROMISE) if what.endswith("backup") else (ANY, WRITE, SYNC))
         count = 1 + chance.randrange({ANY: chance.choice((10, 60, 300, 1000)), WRITE: 40, SYNC: 12, PROMISE: 3}[on])
         steps.append(Step(near, what, count, on, until))
+    keeps_orphans = chance.random() < 0.1
     return Plan(
         seed=seed,
         roots=chance.choice((1, 1, 2)),
         strict=chance.random() < 0.5,
-        keeps_orphans=chance.random() < 0.1,
+        keeps_orphans=keeps_orphans,
         capture=chance.choice(("sim",) * 9 + ("scan",)),
         rescan_s=chance.choice((0.0, 0.0, 7.0)),
         spool_bytes=chance.choice((0, 40_000, 400_000)),
@@ -107,5 +127,10 @@ def plan(seed: int) -> Plan:
         before=chance.choice((0, 5, 15, 25)),
         foreign=chance.choice((0, 0, 0, 6)),
         work_first_s=chance.choice((0.0, 0.0, 1.0)),
+        allows_above=chance.random() < 0.5,
+        stops=chance.random() < 0.25,
+        from_rest=chance.random() < 0.5,
+        narrow=not keeps_orphans and chance.random() < 0.15,
+        healed_s=chance.choice((0.0, 0.5, 2.0)),
         steps=tuple(sorted(steps, key=lambda step: step.at_s)),
     )

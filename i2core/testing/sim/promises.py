@@ -1,7 +1,8 @@
-"""What the product has promised in a history, held against what it does.
+"""The promises of the product in a history, compared with what it does.
 
-A work node is told that records are durable: from then on no power cut may take them. Who has the right to write is
-told by epochs: an older one writes nothing any more. Both are followed node by node, as each has its own row of seqs.
+When a work node receives an ack that records are durable, no power cut may lose them any more. Epochs decide who may
+write: a node with an older epoch writes nothing any more. Both are checked for each work node by itself, since each has
+its own sequence of seqs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import attrs
 
 from i2core.api import Batch, Record
 from i2core.rule.backup.service import BackupRuleStatus
-from i2core.testing.sim.disk import Inode
+from i2core.testing.sim.inode import Inode
 from i2core.testing.sim.kernel import Kernel
 from i2core.testing.sim.machine import Machine, Violation
 from i2core.testing.sim.oracle import Picture, Touched, lost, named, pictures
@@ -20,14 +21,16 @@ from i2core.testing.sim.oracle import Picture, Touched, lost, named, pictures
 
 @attrs.define
 class _Row:
-    """One node's row of seqs."""
+    """The seqs of one work node."""
 
     told: int = 0
-    """The highest durable seq that it was told."""
+    """The highest durable seq that it has received."""
+    void: int = 0
+    """Durable seqs up to this one belong to a replica that somebody has moved away since."""
     last: int = 0
-    """The highest that the sink was given."""
+    """The highest seq that was passed to the sink."""
     open: list[tuple[int, Record, list[Inode]]] = attrs.field(factory=list)
-    """What the sink was given and is not told durable: seq, record, the files it names."""
+    """Records that were passed to the sink and not reported as durable: seq, record, the files that it names."""
 
 
 class Promises:
@@ -38,27 +41,35 @@ class Promises:
         self._targets = targets
         self._rows: dict[str, _Row] = {}
         self._owner = 0
-        """The epoch of who writes."""
+        """The epoch of the present owner."""
+
+    def forget(self) -> None:
+        """Somebody moved a replica away, with everything that was durable there. Records that were not durable stay so,
+        since the other roots of the rule have not moved."""
+        for row in self._rows.values():
+            row.void, row.told = max(row.void, row.told), 0
 
     def _row(self, peer: str) -> _Row:
         return self._rows.setdefault(peer, _Row())
 
     def told(self, peer: str, durable_seq: int) -> None:
-        """The work node of that name heard an ack."""
+        """The work node of that name received an ack."""
         row = self._row(peer)
+        if durable_seq <= row.void:
+            return
         row.told = max(row.told, durable_seq)
         row.open = [entry for entry in row.open if entry[0] > row.told]
 
     def enters(self, known: Iterable[BackupRuleStatus]) -> None:
-        """A session begins. `known`: what the backup node says of itself.
+        """A session begins. `known`: the status of the backup node.
 
         Raises:
-            Violation: it has forgotten something.
+            Violation: the backup node has forgotten something.
         """
         for status in known:
             told = self._row(status.peer).told
             if status.durable_seq < told:
-                raise Violation(f"durable up to {told} was told to {status.peer}, and {status.durable_seq} was kept")
+                raise Violation(f"{told} was reported as durable to {status.peer}, and {status.durable_seq} was kept")
 
     def applies(self, client: Machine, peer: str, batch: Batch) -> None:
         """The sink is about to apply records that came from `client`.
@@ -67,17 +78,17 @@ class Promises:
             Violation: another node owns the replica.
         """
         if client.epoch < self._owner:
-            raise Violation(f"{client.name} with epoch {client.epoch} writes, and {self._owner} is the owner's")
+            raise Violation(f"{client.name} with epoch {client.epoch} writes, and the owner has epoch {self._owner}")
         self._owner = client.epoch
         row = self._row(peer)
         for seq, record in enumerate(batch.records, batch.first_seq):
-            # Orphans are removed without a seq: they count as part of what comes next.
+            # Orphans are removed without a seq: they count as part of the next records.
             number = seq if batch.first_seq > row.last else row.last + 1
             row.open.append((number, record, self._files(record)))
         row.last = max(row.last, batch.last_seq)
 
     def applied(self, peer: str, batch: Batch) -> None:
-        """It has: what the records name may be other files than before."""
+        """The sink has applied the records: their names may belong to other files now."""
         row = self._row(peer)
         row.open += [(row.last, record, self._files(record)) for record in batch.records]
 
@@ -91,17 +102,26 @@ class Promises:
         return [inode for inode in found if not inode.is_dir]
 
     def look(self) -> list[dict[bytes, Picture]]:
-        """The replicas as they are."""
-        return [pictures(self._kernel.find(target)) for target in self._targets]
+        """The present state of the replicas."""
+        return [self._pictures(target) for target in self._targets]
+
+    def _pictures(self, target: bytes) -> dict[bytes, Picture]:
+        """The objects of a replica; none if it was moved away, or its disk is not mounted."""
+        try:
+            return pictures(self._kernel.find(target))
+        except FileNotFoundError:
+            return {}
 
     def check(self, before: list[dict[bytes, Picture]]) -> None:
-        """The power was cut; `before` is what `look` gave then.
+        """The power was cut; `before` is the result of `look` at that time.
 
         Raises:
-            Violation: something is gone that was told to be durable.
+            Violation: something is lost that was reported as durable.
         """
         found = []
         for root, (was, now) in enumerate(zip(before, self.look(), strict=True)):
+            if not any(row.told for row in self._rows.values()):
+                was.pop(b"", None)  # created by the backup node a moment ago, and not reported as durable
             touched = Touched()
             for row in self._rows.values():
                 for _, record, files in row.open:
@@ -110,4 +130,4 @@ class Promises:
             found += [f"root {root}: {line}" for line in lost(was, now, touched)]
         if found:
             told = {peer: row.told for peer, row in self._rows.items()}
-            raise Violation(f"told durable up to {told}: " + "; ".join(found))
+            raise Violation(f"reported as durable up to {told}: " + "; ".join(found))

@@ -1,6 +1,6 @@
-"""Small numbers for a small world: the product's limits, scaled down so that a file of some kilobytes is a large one.
+"""The product's limits scaled down for a small world: a file of some kilobytes is a large file there.
 
-Each limit keeps its relation to the others. A limit is set wherever a module under test has it, by its name.
+Each limit keeps its relation to the others. A limit is set, by its name, in each module under test that has it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import xxhash
 BLOCK = 1024
 _ZEROS = xxhash.xxh3_128_digest(bytes(BLOCK))
 
-LIMITS: dict[str, int | bytes] = {
+LIMITS: dict[str, int | bytes | tuple[float, float]] = {
     # content
     "BLOCK_BYTES": BLOCK,
     "READ_BYTES": 4 * BLOCK,
@@ -18,7 +18,6 @@ LIMITS: dict[str, int | bytes] = {
     "PIECE_BYTES": 2 * BLOCK,
     "WHOLE_BYTES": 8 * BLOCK,
     "ZERO_DIGEST": _ZEROS,
-    "_ZERO_DIGEST": _ZEROS,
     "SLICE_BLOCKS": 6,
     "SLICE_BYTES": 6 * BLOCK,
     "SEND_BYTES": 3 * BLOCK,
@@ -26,22 +25,27 @@ LIMITS: dict[str, int | bytes] = {
     "CHUNK_BLOCKS": 4,
     "INLINE_BLOCKS": 4,
     # batches and listings
-    "JOB_BYTES": 8 * BLOCK,
-    "JOB_RECORDS": 12,
     "BATCH_BYTES": 8 * BLOCK,
     "BATCH_RECORDS": 9,
+    "NAMES_BYTES": 12 * 70,
+    "PAGE_BYTES": 3 * 70,
+    "ANSWER_BYTES": 5 * 70,
+    "MESSAGE_BYTES": 9 * BLOCK,
+    "FRAME_LIMIT": 10 * BLOCK,
     "CHUNK_ENTRIES": 5,
     "FIRST_FRAME_ENTRIES": 3,
     "FRAME_ENTRIES": 9,
     "WINDOW_BYTES": 24 * BLOCK,
-    # what waits
+    "LEAST_BYTES": 8 * BLOCK,
+    # waiting data
+    "RETRY_S": (0.5, 8.0),
     "MARKS": 8,
     "REMEMBERED": 8,
-    "FOLD_AT": 12,
+    "COALESCE_AT": 12,
     "RANGES": 4,
     "ROOM_BYTES": 16 * BLOCK,
     "SEGMENT_BYTES": 8 * BLOCK,
     "FREE_BYTES": 4 * BLOCK,
     "_CACHED_DIRS": 4,
 }
-"""By name. A name that no module has is a mistake of this table (a test holds it to that)."""
+"""The limits by name. A name that no module has is a mistake in this table, which a test finds."""

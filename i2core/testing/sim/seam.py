@@ -1,9 +1,9 @@
 """Puts the simulated kernel, clock and network beneath the product, for the time of one history.
 
-The product does not know of it. Wherever one of its modules holds ``os``, ``time``, ``random`` or one of
-the few functions that make system calls of their own, it holds the simulation's instead: found by what it is, not by a
-list of places, so that a new module is within from its first day. trio runs its tasks in an order that the seed
-decides, and what goes to a worker thread runs at once, somewhere within a delay.
+The product does not know the simulation. Each of its modules that has ``os``, ``time``, ``random`` or one of the few
+functions with system calls of their own gets the simulation's instead. They are found by identity, not by a list of
+places, so a new module is included from the start. trio runs its tasks in an order that the seed decides. Work for a
+thread is done in one step, at some moment within a delay.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import importlib
 import os
 import random
+import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -23,7 +24,8 @@ from typing import Any, NamedTuple, TypeVar
 import attrs
 import trio
 
-from i2core.api import DriverKind, syscalls
+from i2core.api import DriverKind
+from i2core.posix import syscalls
 from i2core.registry import Registry
 from i2core.rule.live.dirty import DirtySet
 from i2core.testing.sim.bounds import BoundedDirtySet
@@ -33,20 +35,30 @@ from i2core.testing.sim.machine import running
 from i2core.testing.sim.scale import LIMITS
 
 T = TypeVar("T")
-_WITHIN = ("i2core.api", "i2core.pipeline", "i2core.rule", "i2core.wire", "i2_sink_fs")
+_WITHIN = (
+    "i2core.api",
+    "i2core.posix",
+    "i2core.drivers",
+    "i2core.limits",
+    "i2core.rule",
+    "i2core.wire",
+    "i2_sink_fs",
+    "i2_store_cdp",
+)
 """The packages under test."""
 _MODULES = (
     "i2core.rule.work.runner",
     "i2core.rule.backup.service",
-    "i2core.pipeline.scan",
+    "i2core.drivers.scan",
     "i2_sink_fs.sink",
     "i2_sink_fs.system",
+    "i2_store_cdp.journal",
 )
-"""Importing these imports all of them."""
+"""Importing these modules imports all others."""
 
 
 class _Slot(NamedTuple):
-    """A place where a module holds something real."""
+    """A module attribute that is to be replaced."""
 
     module: ModuleType
     name: str
@@ -70,16 +82,21 @@ def _modules() -> list[ModuleType]:
 
 
 def _real() -> dict[str, object]:
-    """What is replaced, by the word that `installed` knows it by."""
+    """The real objects to be replaced, by the name that `installed` uses."""
     sink = "i2_sink_fs"
     return {
         "os": os,
         "time": time,
         "random": random,
+        "sqlite3": sqlite3,
         "open_beneath": syscalls.open_beneath,
         "has_xattrs": syscalls.has_xattrs,
+        "born_ns": syscalls.born_ns,
+        "inode_flags": syscalls.inode_flags,
         "sync_filesystem": importlib.import_module(f"{sink}.system").sync_filesystem,
         "punch_hole": importlib.import_module(f"{sink}.system").punch_hole,
+        "lock_directory": importlib.import_module(f"{sink}.system").lock_directory,
+        "lock_journal": importlib.import_module("i2_store_cdp.system").lock,
         "DirtySet": DirtySet,
         "can_chown": importlib.import_module(f"{sink}.attributes").can_chown,
     }
@@ -87,7 +104,7 @@ def _real() -> dict[str, object]:
 
 @cache
 def slots() -> dict[str, list[_Slot]]:
-    """Every place of the product that holds something to be replaced."""
+    """All module attributes of the product that are to be replaced."""
     modules = _modules()
     real = {id(thing): word for word, thing in _real().items()}
     found: dict[str, list[_Slot]] = {word: [] for word in real.values()}
@@ -101,7 +118,7 @@ def slots() -> dict[str, list[_Slot]]:
 
 @cache
 def limits() -> list[tuple[_Slot, object]]:
-    """Every place that holds a limit, and the limit for a small world."""
+    """All module attributes that are limits, with their values in a small world."""
     return [
         (_Slot(module, name, vars(module)[name]), small)
         for module in _modules()
@@ -112,31 +129,38 @@ def limits() -> list[tuple[_Slot, object]]:
 
 @attrs.frozen(kw_only=True)
 class Seam:
-    """What stands in for the real things."""
+    """The replacements for the real objects."""
 
     kernel: Kernel
     clock: SimTime
+    sqlite: object
+    """Replaces the module `sqlite3`."""
     chance: Random
-    """Of the product's own jitter."""
+    """For the product's own jitter."""
     threads: Random
-    """When what is handed to a worker thread runs."""
+    """Decides when work for a thread is done."""
     slowness: float
-    """The share of such work that takes its time."""
+    """The share of such work that is slow."""
 
 
 @contextmanager
 def installed(seam: Seam, *, order: int) -> Iterator[None]:
-    """The product runs on `seam` until the block ends. `order` seeds the order in which trio runs tasks that are
+    """The product uses `seam` during the body. `order` is the seed of the order in which trio runs tasks that are
     ready."""
     kernel = seam.kernel
     stand_ins: dict[str, object] = {
         "os": kernel,
         "time": seam.clock,
         "random": seam.chance,
+        "sqlite3": seam.sqlite,
         "open_beneath": kernel.open_beneath,
         "has_xattrs": kernel.has_xattrs,
+        "born_ns": kernel.born_ns,
+        "inode_flags": kernel.inode_flags,
         "sync_filesystem": kernel.sync_filesystem,
         "punch_hole": kernel.punch_hole,
+        "lock_directory": kernel.lock_directory,
+        "lock_journal": partial(kernel.lock_directory, alone=True),
         "DirtySet": BoundedDirtySet,
         "can_chown": lambda: True,
     }
@@ -158,7 +182,7 @@ def installed(seam: Seam, *, order: int) -> Iterator[None]:
 
 
 def _inline(chance: Random, slowness: float) -> Callable[..., Awaitable[Any]]:
-    """What stands for ``trio.to_thread.run_sync``: the work is done at one moment between the call and its end."""
+    """Replaces ``trio.to_thread.run_sync``: the work is done at one moment between the call and its return."""
 
     async def pause() -> None:
         if chance.random() < slowness:

@@ -1,7 +1,7 @@
-"""A process that plays histories and nothing else: a simulated kernel beneath the product bears no company.
+"""A process that only plays histories: while the kernel is simulated, nothing else of the product may run.
 
 ``python -m i2core.testing.sim.worker FIRST COUNT STRIDE FULL`` plays every STRIDE-th seed from FIRST on, COUNT in all,
-and prints a JSON line for each. Only what went wrong is told in full, or all when FULL is 1.
+and prints a JSON line for each. Plan and trace are printed for violations; for all histories if FULL is 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from i2core.testing.sim.history import Verdict, play
 
 
 def as_json(verdict: Verdict, *, in_full: bool) -> dict[str, Any]:
-    """A verdict for programs. Plan and trace are there when something went wrong, or `in_full`."""
+    """A verdict for programs, with plan and trace after a violation, or `in_full`."""
     found: dict[str, Any] = {
         "seed": verdict.seed,
         "violation": verdict.violation,
@@ -28,7 +28,7 @@ def as_json(verdict: Verdict, *, in_full: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Plays what the arguments say; ends early when nobody reads."""
+    """Plays the seeds of the arguments; ends early when its output is closed."""
     first, count, stride, in_full = map(int, sys.argv[1:])
     for seed in range(first, first + count * stride, stride):
         print(json.dumps(as_json(play(seed), in_full=bool(in_full))), flush=True)

@@ -89,19 +89,31 @@ class Ears:
 
     def __init__(self, capture: Capture, context: CaptureContext, said: list[str], *, looks: bool) -> None:
         self.said = said
+        self.inodes: list[tuple[bytes, int]] = []
+        self.outside: list[int] = []
         self.tree = HintedTree(context.roots if looks else (), context.wants_dir)
         self._looks = looks
+        self.unread = capture.unread
         self._batches = capture.changes()
         self._top = Path(os.fsdecode(context.roots[0]))
         self._drains = 0
 
     async def hear(self) -> Sequence[Change | Lost]:
-        """The next batch."""
+        """The next batch. Inode numbers are kept in `inodes`, and what is only known by one in `outside`."""
         with trio.fail_after(10):
             batch = await anext(self._batches)
         for item in batch if self._looks else ():
             self.tree.apply(item)
-        return batch
+        named: list[Change | Lost] = []
+        for item in batch:
+            if isinstance(item, Change) and item.inode and not item.place.path:
+                self.outside.append(item.inode)
+                continue
+            if isinstance(item, Change) and item.inode:
+                self.inodes.append((item.place.path, item.inode))
+                item = item._replace(inode=0)  # noqa: PLW2901
+            named.append(item)
+        return named
 
     async def drain(self, within: Path | None = None) -> list[Change | Lost]:
         """All that is told up to now: up to the report of a mark, made in the first root or in a directory of it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from i2_capture_fanotify import roots as roots_module
+from i2_capture_fanotify import marks
 from i2_capture_fanotify.mounts import Mount, parse_mountinfo
 from i2_capture_fanotify.plugin import probe_fanotify
 
@@ -183,7 +183,7 @@ async def test_a_root_that_is_moved_away_and_replaced(watch: Watch, root: Path, 
         (tmp_path / "old/not-ours").touch()
         root.mkdir()
         (root / "early").touch()
-        assert await ears.until_lost(Place(0, b"")) == "the root is there again"
+        assert await ears.until_lost(Place(0, b"")) == "the root exists again"
         assert ears.tree.differences() == []
         (root / "file").touch()
         assert {item.place.path for item in await ears.drain()} == {b"file"}
@@ -194,7 +194,7 @@ async def test_a_root_that_is_removed_and_made_again_at_once(watch: Watch, root:
         root.rmdir()
         root.mkdir()
         (root / "early").touch()
-        assert await ears.until_lost(Place(0, b"")) == "another directory stands here now"
+        assert await ears.until_lost(Place(0, b"")) == "another directory is here now"
         assert ears.tree.differences() == []
 
 
@@ -205,7 +205,7 @@ async def test_a_directory_above_the_root_is_moved_away_and_comes_back(watch: Wa
         assert "gone" in await ears.until_lost(Place(0, b""))
         (above.with_name("aside") / "root/while-away").touch()
         above.with_name("aside").rename(above)
-        assert await ears.until_lost(Place(0, b"")) == "the root is there again"
+        assert await ears.until_lost(Place(0, b"")) == "the root exists again"
         assert ears.tree.differences() == []
 
 
@@ -220,7 +220,7 @@ async def test_a_symlink_in_the_place_of_the_root_is_no_root(watch: Watch, root:
         root.unlink()
         (tmp_path / "old").rename(root)
         heard: list[Change | Lost] = []
-        while Lost(Place(0, b""), "the root is there again") not in heard:
+        while Lost(Place(0, b""), "the root exists again") not in heard:
             heard += await ears.hear()
         assert not any(b"not-ours" in item.place.path for item in heard)
 
@@ -231,7 +231,7 @@ async def test_a_root_whose_file_system_is_unmounted(
     mount("-t", "tmpfs", "none", root)
     async with watch(root) as ears:
         run("umount", root)
-        assert await ears.until_lost(Place(0, b"")) == "another directory stands here now"
+        assert await ears.until_lost(Place(0, b"")) == "another directory is here now"
         (root / "beneath the mount").touch()
         assert {item.place.path for item in await ears.drain()} == {b"beneath the mount"}
         mount("-t", "tmpfs", "none", root)
@@ -270,7 +270,7 @@ async def test_a_file_system_without_handles_is_refused(watch: Watch) -> None:
 def test_network_file_systems_are_refused_loudly(root: Path, mount: Mounter, monkeypatch: pytest.MonkeyPatch) -> None:
     mount("-t", "tmpfs", "none", root)
     assert probe(root).works
-    monkeypatch.setattr(roots_module, "NETWORK", {b"tmpfs"})
+    monkeypatch.setattr(marks, "NETWORK", {b"tmpfs"})
     found = probe(root)
     assert not found.works and "network file system" in found.why
 

@@ -126,23 +126,16 @@ async def test_a_file_that_comes_and_goes_in_one_event_is_told_in_a_harmless_ord
         assert await ears.drain() == [Change(Op.REMOVE, Place(0, b"file")), Change(Op.CREATE, Place(0, b"file"))]
 
 
-async def test_excluded_and_reserved_names(watch: Watch, root: Path) -> None:
+async def test_excluded_names(watch: Watch, root: Path) -> None:
     (root / "no/deep").mkdir(parents=True)
     async with watch(root, wants_dir=lambda at, path: not path.startswith(b"no")) as ears:
         (root / "no/deep/file").touch()
         (root / "no").chmod(0o700)
         (root / "nothing").mkdir()
         (root / "nothing").rmdir()
-        (root / ".i2-dir").mkdir()
-        (root / ".i2-dir/file").touch()
-        (root / ".i2-file").touch()
         assert await ears.drain() == []
-        (root / ".i2-file").rename(root / "file")
         (root / "no").rename(root / "yes")
-        assert await ears.drain() == [
-            Change(Op.CREATE, Place(0, b"file")),
-            Change(Op.CREATE, Place(0, b"yes"), True),
-        ]
+        assert await ears.drain() == [Change(Op.CREATE, Place(0, b"yes"), True)]
         (root / "yes").rename(root / "no")
         assert await ears.drain() == [Change(Op.REMOVE, Place(0, b"yes"), True)]
 
@@ -209,7 +202,7 @@ async def test_a_queue_that_overflows_is_a_lost(watch: Watch, root: Path, mount:
         assert places(await ears.drain()) == {b"renamed/file"}
 
 
-async def test_a_file_written_by_its_handle_alone_is_a_lost(
+async def test_a_file_written_by_its_handle_alone(
     watch: Watch,
     root: Path,
     mount_image: Callable[[str, Path], Path],
@@ -232,4 +225,5 @@ async def test_a_file_written_by_its_handle_alone_is_a_lost(
         os.write(fd, b"content")
         os.close(fd)
         os.close(top)
-        assert "handle" in await ears.until_lost(Place(0, b""))
+        await ears.drain()
+        assert ears.outside == [(root / "dir/file").stat().st_ino]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from i2_capture_inotify import capture as module
-from i2_capture_inotify import kernel, mounts, plugin
+from i2_capture_inotify import kernel, mounts, plugin, unwatched
 from i2_capture_inotify import probe as probe_module
 from i2_capture_inotify.config import InotifyConfig
 from i2_capture_inotify.kernel import Inotify
@@ -46,7 +46,7 @@ async def test_what_exceeds_the_limit_is_compared_at_an_interval_and_watched_whe
     tmp_path: Path, listening: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "Inotify", FewWatches)
-    monkeypatch.setattr(module, "limit", lambda name: FewWatches.allowed)
+    monkeypatch.setattr(unwatched, "limit", lambda name: FewWatches.allowed)
     monkeypatch.setattr(FewWatches, "allowed", 4)
     file_ops.carry_out([("makedirs", bytes(tmp_path) + b"/%d/sub" % i) for i in range(4)])
     async with listening(tmp_path, config=SOON) as ear:
@@ -78,7 +78,7 @@ async def test_many_unwatched_trees_are_one_loss(
 ) -> None:
     monkeypatch.setattr(module, "Inotify", FewWatches)
     monkeypatch.setattr(FewWatches, "allowed", 4)
-    monkeypatch.setattr(module, "MANY_UNWATCHED", 5)
+    monkeypatch.setattr(unwatched, "MANY_UNWATCHED", 5)
     file_ops.carry_out([("mkdir", bytes(tmp_path) + b"/%d" % i) for i in range(20)])
     async with listening(tmp_path, config=SOON) as ear:
         await ear.until_lost(b"")
@@ -283,7 +283,7 @@ async def test_remote_file_systems_beneath_a_root_are_compared_at_an_interval(
 ) -> None:
     point = bytes(tmp_path) + b"/share"
     os.mkdir(point)
-    monkeypatch.setattr(module, "read_mounts", lambda: {point: mounts.Mount(9, point, b"cifs")})
+    monkeypatch.setattr(unwatched, "read_mounts", lambda: {point: mounts.Mount(9, point, b"cifs")})
     async with listening(tmp_path, config=SOON) as ear:
         for _ in range(2):
             ear.forget()

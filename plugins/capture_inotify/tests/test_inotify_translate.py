@@ -61,6 +61,11 @@ def test_both_halves_side_by_side_are_a_rename(translator: Translator) -> None:
     assert told(translator) == [(Op.RENAME, b"a/x", b"b/y")]
 
 
+def test_what_changes_content_and_mode_at_once_is_one_event(translator: Translator) -> None:
+    assert translator.translate(event(2, IN_MODIFY | IN_ATTRIB, b"setuid"), 0) == b""
+    assert told(translator) == [(Op.MODIFY, b"a/setuid", None)]
+
+
 def test_halves_with_other_events_and_other_halves_between_them_find_each_other(translator: Translator) -> None:
     raw = b"".join(
         (
@@ -142,9 +147,9 @@ def test_a_hundred_thousand_events_a_second_is_the_least(translator: Translator)
     raw = b"".join(event(2 + i % 2, mask, b"file%d" % i) for i in range(4000) for mask in (IN_CREATE, IN_MODIFY))
     rates = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.process_time()
         translator.translate(raw, 0)
-        rates.append(8000 / (time.perf_counter() - began))
+        rates.append(8000 / (time.process_time() - began))
         assert len(told(translator)) == 8000
     assert max(rates) > 100_000
 
@@ -155,7 +160,7 @@ def moved(names: Callable[[int], bytes]) -> bytes:
 
 def test_many_halves_that_stay_alone_cost_no_more_than_their_number(translator: Translator) -> None:
     raw = moved(lambda i: b"f%d" % i) + event(1, IN_CREATE, b"end") * 20_000
-    began = time.perf_counter()
+    began = time.process_time()
     assert translator.translate(raw, len(raw)) == b""
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert len(told(translator)) == 21_000

@@ -18,6 +18,8 @@ from i2core.testing.trees import compare_trees
 if TYPE_CHECKING:
     from conftest import Replica
 
+ODD_MODES = (0o000, 0o200) if os.geteuid() == 0 else ()
+"""An ordinary user could not look at its own objects (`test_attributes_of_what_its_owner_cannot_read`)."""
 ACL_ACCESS, ACL_DEFAULT = b"system.posix_acl_access", b"system.posix_acl_default"
 
 
@@ -52,7 +54,7 @@ def source(tmp_path: Path) -> Iterator[Path]:
     """A directory with one object of each kind, all with odd metadata."""
     top = tmp_path / "source"
     top.mkdir()
-    for mode in (0o000, 0o4755, 0o2711, 0o1777, 0o666, 0o444):
+    for mode in (*ODD_MODES, 0o4755, 0o2711, 0o1777, 0o666, 0o444):
         (top / f"file{mode:o}").write_bytes(os.urandom(5000))
         (top / f"dir{mode:o}").mkdir()
         for kind in ("file", "dir"):
@@ -96,6 +98,7 @@ async def test_tree_arrives_exactly(replica: Replica, source: Path, directory: s
     try:
         for _ in range(2):  # made, then put in the place of what is there
             assert await replica.apply(top, *records, top) == ()
+            await replica.at_rest()
             assert compare_trees(source, replica.root) == []
     finally:
         os.umask(before)
@@ -103,7 +106,8 @@ async def test_tree_arrives_exactly(replica: Replica, source: Path, directory: s
     for name, record in zip(names, records, strict=True):
         assert record.meta is not None
         place = os.fsencode(name)
-        await replica.apply(Record(Kind.SETATTR, 0, place, meta=record.meta._replace(xattrs=(), mtime_ns=1, uid=0)))
+        other = record.meta._replace(xattrs=(), mtime_ns=1, uid=0 if os.geteuid() == 0 else record.meta.uid)
+        await replica.apply(Record(Kind.SETATTR, 0, place, meta=other))
         if record.kind is Kind.CREATE:
             staged = Record(Kind.WRITE, 0, place, data=record.data, staged=True)
             publish = Record(Kind.PUBLISH, 0, place, size=len(record.data), meta=record.meta)
@@ -111,7 +115,25 @@ async def test_tree_arrives_exactly(replica: Replica, source: Path, directory: s
         else:
             assert await replica.apply(record._replace(kind=Kind.SETATTR)) == ()
     assert await replica.apply(top) == ()
+    await replica.at_rest()
     assert compare_trees(source, replica.root) == []
+    assert replica.said == []
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o200, 0o400, 0o077])
+@pytest.mark.parametrize("kind", [Kind.CREATE, Kind.MKDIR])
+async def test_attributes_of_what_its_owner_cannot_read(replica: Replica, kind: Kind, mode: int) -> None:
+    path, file_type = replica.root / "x", stat.S_IFREG if kind is Kind.CREATE else stat.S_IFDIR
+    notes = ((b"user.a", b"1"),), ((b"user.a", b"2"), (b"user.b", b"3")), ()
+    for step in (kind, Kind.SETATTR):
+        for note in notes:
+            what = Meta(file_type | mode, os.geteuid(), os.getegid(), 5, note)
+            assert await replica.apply(Record(step, 0, b"x", meta=what)) == ()
+            assert os.lstat(path).st_mode == what.mode
+            path.chmod(0o700)
+            assert meta(path).xattrs == note
+            path.chmod(mode)
+    path.chmod(0o700)
     assert replica.said == []
 
 
@@ -166,7 +188,8 @@ async def test_immutable_file_is_one_failure(replica: Replica) -> None:
         set_flags(replica.root / "f", 0)
     assert [(f.seq, f.repair) for f in failures] == [(2, False), (3, False), (4, False)]
     assert all("immutable" in f.message for f in failures)
-    assert sorted(os.listdir(replica.root)) == ["f", "g"]
+    assert all(f"replica {replica.root}/f: " in f.message for f in failures), "said where it is"
+    assert await replica.at_rest() == ["f", "g"]
     assert (replica.root / "f").read_bytes() == b"old"
 
 
@@ -198,6 +221,7 @@ async def test_holes_stay_holes(replica: Replica, tmp_path: Path) -> None:
         Record(Kind.SETATTR, 0, b"", meta=meta(source)),
     ]
     assert await replica.apply(*records) == ()
+    await replica.at_rest()
     assert compare_trees(source, replica.root) == []
     got = await replica.sink.hashes(Place(0, b"sparse"), 0, size // BLOCK_BYTES)
     (replica.root / "sparse").write_bytes((source / "sparse").read_bytes())

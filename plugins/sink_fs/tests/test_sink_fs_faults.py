@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from i2_sink_fs import system, volumes
+import trio.testing
+from i2_sink_fs import content, system, volumes
 from i2_sink_fs.attributes import Attributes
+from i2_sink_fs.plugin import open_fs
 
-from i2core.api import Batch, Code, Kind, Meta, Record, StopRule
+from i2core.api import BLOCK_BYTES, Ask, Batch, Code, Kind, Meta, NoConfig, Place, Record, SinkContext, StopRule
 
 if TYPE_CHECKING:
     from conftest import OpenAt, Replica
 
 FILE = Meta(stat.S_IFREG | 0o644, os.geteuid(), os.getegid(), 1, ())
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """An ext4 of 8 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: mounts a small disk")
-    image, mount = tmp_path / "image", tmp_path / "mount"
-    mount.mkdir()
-    with image.open("wb") as file:
-        file.truncate(8 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)  # noqa: S603, S607
-    tried = subprocess.run(["mount", "-o", "loop", image, mount], check=False)  # noqa: S603, S607
-    if tried.returncode:
-        pytest.skip("this host cannot mount loop devices")
-    yield mount
-    subprocess.run(["umount", mount], check=True)  # noqa: S603, S607
 
 
 async def test_full_disk_stops_the_rule_and_harms_nothing(small_disk: Path, open_at: OpenAt) -> None:
@@ -127,6 +112,42 @@ async def test_flush_during_a_batch_leaves_it_to_the_next(replica: Replica, monk
     assert len(synced) == 1
 
 
+@pytest.mark.parametrize("kind", [Kind.CREATE, Kind.REMOVE])
+async def test_a_flush_that_is_cancelled_leaves_nothing_to_no_flush(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    """The next one calls durable what was applied before: so one of both must sync it."""
+    synced: list[int] = []
+    await replica.apply(Record(Kind.CREATE, 0, b"f", meta=FILE))
+    await replica.sink.flush()
+    monkeypatch.setattr(volumes, "sync_filesystem", synced.append)
+    await replica.apply(Record(kind, 0, b"f", meta=FILE if kind is Kind.CREATE else None))
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await replica.sink.flush()
+    assert scope.cancelled_caught
+    await replica.sink.flush()
+    assert len(synced) == 1
+
+
+async def test_what_a_sink_removes_as_it_closes_another_ones_flush_makes_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The private directory that a power cut would bring back: its sink is closed, and nothing else has changed."""
+    root, synced, shared = tmp_path / "data", list[int](), dict[str, object]()
+    context = SinkContext(roots=(os.fsencode(root),), allowed=(os.fsencode(tmp_path),), secret=bytes(32), shared=shared)
+    async with open_fs(NoConfig(), context) as lasting:
+        await lasting.flush()
+        async with open_fs(NoConfig(), context) as closing:
+            await closing.apply(Batch(1, [Record(Kind.CREATE, 0, b"f", meta=FILE)] * 2))
+            assert len(os.listdir(root)) == 2, "the file, and the private directory"
+        assert os.listdir(root) == ["f"]
+        monkeypatch.setattr(volumes, "sync_filesystem", synced.append)
+        await lasting.flush()
+        await lasting.flush()
+        assert len(synced) == 1
+
+
 async def test_read_only_replica_stops_the_rule(small_disk: Path, open_at: OpenAt) -> None:
     async with open_at(small_disk, small_disk / "data", said=[]) as sink:
         await trio.run_process(["mount", "-o", "remount,ro", str(small_disk)])
@@ -135,10 +156,56 @@ async def test_read_only_replica_stops_the_rule(small_disk: Path, open_at: OpenA
         assert stopped.value.code is Code.REPLICATE_FILE
 
 
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("full", [False, True])
+async def test_no_room_for_one_object_is_its_own_failure(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, error: int, full: bool
+) -> None:
+    """A quota is used up, or a directory can hold no more names, on a disk that has room."""
+
+    def failing(path: Any, *arguments: Any, **options: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", failing)
+        patch.setattr("i2_sink_fs.apply.has_room", lambda fd: not full)
+        batch = Batch(1, [Record(Kind.MKDIR, 0, b"d", meta=FILE._replace(mode=stat.S_IFDIR | 0o755))])
+        if full:
+            with pytest.raises(StopRule) as stopped:
+                await replica.sink.apply(batch)
+            assert stopped.value.code is Code.REPLICA_FULL
+        else:
+            (failure,) = (await replica.sink.apply(batch)).failures
+            assert (failure.repair, failure.code) == (False, Code.REPLICATE_FILE)
+
+
+async def test_what_the_attributes_of_a_record_met_is_not_the_next_ones(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A staged file whose attributes cannot be set, and which then cannot take its name: one failure, of its own."""
+    place = Place(0, b"big")
+    staged = [
+        Record(Kind.STAGE, 0, b"big", size=1),
+        Record(Kind.WRITE, 0, b"big", data=b"x", staged=True),
+    ]
+    assert await replica.apply(*staged) == ()
+
+    def refuse(*_args: Any, **_options: Any) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Attributes, "settle", refuse)
+        patch.setattr(os, "rename", refuse)
+        publish = Record(Kind.PUBLISH, 0, b"big", meta=FILE, size=1)
+        failed = await replica.apply(publish, Record(Kind.CREATE, 0, b"other"))
+    assert [failure.place for failure in failed] == [place]
+
+
 AS_NOBODY = """
 import os, stat, sys
 from pathlib import Path
 import trio
+import trio.testing
 top = Path(sys.argv[1])
 from i2core.api import Batch, Kind, Meta, NoConfig, Record, SinkContext
 from i2core.testing.sink import check_sink
@@ -219,3 +286,127 @@ def test_without_root(tmp_path: Path) -> None:
         for parent, mode in zip(above, modes, strict=True):
             parent.chmod(stat.S_IMODE(mode))
     assert run.returncode == 0, run.stderr
+
+
+def test_a_file_that_somebody_cuts_while_it_is_hashed_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seek = os.lseek
+
+    def lseek(fd: int, at: int, whence: int) -> int:
+        if whence == os.SEEK_HOLE:
+            os.truncate(tmp_path / "file", 0)
+        return seek(fd, at, whence)
+
+    with (tmp_path / "file").open("wb") as file:
+        file.seek(2 * BLOCK_BYTES)
+        file.write(b"a" * BLOCK_BYTES)
+        file.truncate(8 * BLOCK_BYTES)
+    monkeypatch.setattr(os, "lseek", lseek)
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        assert len(content.digests(fd, 0, 8)) <= 8 * 16
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_is_hashed_where_the_file_system_cannot_tell_of_holes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.seek(2 * BLOCK_BYTES)
+        file.write(b"a" * BLOCK_BYTES)
+        file.truncate(8 * BLOCK_BYTES)
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        expected = content.digests(fd, 0, 8)
+
+        def lseek(fd: int, at: int, whence: int) -> int:
+            raise OSError(error, os.strerror(error))
+
+        monkeypatch.setattr(os, "lseek", lseek)
+        assert content.digests(fd, 0, 8) == expected
+    finally:
+        os.close(fd)
+
+
+PASSING = ("EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR", "ESTALE")
+
+
+class Refusing:
+    """Stands for a call of `os`, and refuses the first so many times."""
+
+    def __init__(self, call: str, error: str, times: int) -> None:
+        self._real = getattr(os, call)
+        self._error = getattr(errno, error)
+        self.left = times
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        if self.left:
+            self.left -= 1
+            raise OSError(self._error, os.strerror(self._error))
+        return self._real(*args, **more)
+
+
+@pytest.mark.parametrize("name", PASSING)
+@pytest.mark.parametrize("call", ["open", "mkdir", "rename", "utime", "stat", "link", "unlink"])
+async def test_what_passes_is_waited_for(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, call: str, name: str
+) -> None:
+    """Whichever call it hits, and however often: no record is left out, and no rule stops."""
+    refuse = Refusing(call, name, 40)
+
+    records = [
+        Record(Kind.MKDIR, 0, b"d", meta=FILE._replace(mode=stat.S_IFDIR | 0o755)),
+        Record(Kind.CREATE, 0, b"d/f", meta=FILE, data=b"old"),
+        Record(Kind.CREATE, 0, b"d/f", meta=FILE, data=b"new"),
+        Record(Kind.LINK, 0, b"d/g", other=b"d/f"),
+        Record(Kind.STAGE, 0, b"d/s"),
+        Record(Kind.WRITE, 0, b"d/s", data=b"staged", staged=True),
+        Record(Kind.PUBLISH, 0, b"d/s", size=6, meta=FILE),
+        Record(Kind.RENAME, 0, b"d/s", other=b"d/t"),
+        Record(Kind.WRITE, 0, b"d/t", data=b"S"),
+        Record(Kind.REMOVE, 0, b"d/g"),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        assert await replica.apply(*records) == ()
+        (seen,) = await replica.sink.look([Ask(Place(0, b"d"), [b"f", b"t"], every=True)])
+        await replica.sink.flush()
+    assert refuse.left == 0
+    assert sorted(seen.names or ()) == [b"f", b"t"]
+    assert None not in seen.entries
+    assert (replica.root / "d/f").read_bytes() == b"new"
+    assert (replica.root / "d/t").read_bytes() == b"Staged"
+    assert sorted(os.listdir(replica.root)) == ["d"]
+    told = [line for line in replica.said if "3626" in line]
+    assert len(told) == 1
+    assert os.strerror(getattr(errno, name)) in told[0]
+    assert any(line.endswith("continues") for line in replica.said)
+
+
+@pytest.mark.parametrize("name", PASSING)
+@pytest.mark.parametrize("call", ["open", "scandir"])
+async def test_names_are_read_page_by_page_when_there_are_descriptors_again(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, call: str, name: str
+) -> None:
+    refuse = Refusing(call, name, 20)
+
+    await replica.apply(Record(Kind.CREATE, 0, b"f", meta=FILE))
+    await replica.sink.flush()
+    monkeypatch.setattr(os, call, refuse)
+    pages = await replica.sink.names(Place(0, b""))
+    assert (await pages.next(), await pages.next(), refuse.left) == ([b"f"], [], 0)
+    pages.close()
+
+
+async def test_a_sink_is_opened_when_there_are_descriptors_again(
+    tmp_path: Path, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    refuse = Refusing("open", "EMFILE", 20)
+
+    monkeypatch.setattr(os, "open", refuse)
+    async with open_at(tmp_path / "backup", tmp_path / "backup" / "data", said=[]) as sink:
+        assert (await sink.apply(Batch(1, [Record(Kind.CREATE, 0, b"f", meta=FILE)]))).failures == ()
+    assert refuse.left == 0

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from i2_sink_fs import paths
+from i2_sink_fs import directories, paths, roots
 
-from i2core.api import Code, Kind, Meta, Place, Record, StopRule, UsageError, syscalls
+from i2core.api import Code, Kind, Meta, Place, Record, StopRule, UsageError
 from i2core.api.drivers import Ask, Seen
+from i2core.posix import syscalls
 
 if TYPE_CHECKING:
     from conftest import OpenAt, Replica
@@ -65,7 +66,8 @@ async def test_directory_becomes_a_symlink_between_batches(replica: Replica) -> 
 @pytest.mark.parametrize("walk", [False, True], ids=["openat2", "component walk"])
 async def test_symlink_made_in_the_same_batch(replica: Replica, monkeypatch: pytest.MonkeyPatch, walk: bool) -> None:
     if walk:
-        monkeypatch.setattr(paths, "open_beneath", syscalls.walk_beneath)
+        for module in (paths, roots, directories):
+            monkeypatch.setattr(module, "open_beneath", syscalls.walk_beneath)
     outside = os.fsencode(replica.outside)
     failures = await replica.apply(
         Record(Kind.MKDIR, 0, b"d", meta=DIR),
@@ -97,35 +99,14 @@ async def test_final_component_is_never_followed(replica: Replica) -> None:
         assert stat.S_IMODE((replica.outside / "kept").stat().st_mode) != 0, record
 
 
-async def test_staging_name_taken_by_traps(replica: Replica) -> None:
-    name = os.fsdecode(paths.staging_name(b"f"))
-    traps: list[Callable[[Path], object]] = [
-        lambda trap: trap.symlink_to(replica.outside / "kept"),
-        lambda trap: trap.mkdir(),
-        os.mkfifo,
-    ]
-    for trap in traps:
-        trap(replica.root / name)
-        with trio.fail_after(10):
-            failures = await replica.apply(
-                Record(Kind.STAGE, 0, b"f"),
-                Record(Kind.WRITE, 0, b"f", data=b"data", staged=True),
-                Record(Kind.PUBLISH, 0, b"f", size=4, meta=FILE),
-            )
-        assert failures == ()
-        assert (replica.root / "f").read_bytes() == b"data"
-        assert os.listdir(replica.root) == ["f"]
+async def test_root_that_cannot_be_opened_stops_the_rule(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-
-async def test_leftover_that_is_a_second_name_of_a_good_file(replica: Replica) -> None:
-    """A crash between link(2) and rename(2) leaves one; the next CREATE must not write into the good file."""
-    await replica.apply(
-        Record(Kind.CREATE, 0, b"good", meta=FILE, data=b"good"), Record(Kind.CREATE, 0, b"x", meta=FILE, data=b"old")
-    )
-    os.link(replica.root / "good", replica.root / os.fsdecode(paths.passing_name(b"x")))
-    assert await replica.apply(Record(Kind.CREATE, 0, b"x", meta=FILE, data=b"new")) == ()
-    assert (replica.root / "good").read_bytes() == b"good"
-    assert sorted(os.listdir(replica.root)) == ["good", "x"]
+    monkeypatch.setattr(roots, "open_beneath", refuse)
+    with pytest.raises(StopRule) as stopped:
+        await replica.apply(Record(Kind.CREATE, 0, b"x", meta=FILE, data=b"x"))
+    assert (stopped.value.code, stopped.value.obj) == (Code.OPEN_REPLICA, str(replica.root))
 
 
 async def test_root_taken_away_stops_the_rule(replica: Replica) -> None:
@@ -133,7 +114,7 @@ async def test_root_taken_away_stops_the_rule(replica: Replica) -> None:
     replica.root.rename(replica.root.parent / "was")
     with pytest.raises(StopRule) as stopped:
         await replica.apply(record)
-    assert (stopped.value.code, stopped.value.obj) == (Code.OPEN_REPLICA, str(replica.root))
+    assert (stopped.value.code, stopped.value.obj) == (Code.REPLICA_GONE, str(replica.root))
     replica.root.symlink_to(replica.outside)
     with pytest.raises(StopRule):
         await replica.apply(record)
@@ -208,3 +189,88 @@ async def test_fifo_and_device_in_the_way_of_a_write(replica: Replica) -> None:
         )
     assert [(f.seq, f.repair) for f in failures] == [(1, True), (2, True)]
     assert (replica.root / "p").read_bytes() == b"y"
+
+
+IN_PLACE = [
+    Record(Kind.WRITE, 0, b"f", data=b"SECRET"),
+    Record(Kind.PUNCH, 0, b"f", size=3),
+    Record(Kind.TRUNCATE, 0, b"f"),
+]
+KEPT = b"of somebody else"
+
+
+async def swapped(replica: Replica, records: list[Record]) -> None:
+    """Each is refused, and the file that was put there is as it was."""
+    for record in records:
+        (failure,) = await replica.apply(record)
+        assert (failure.repair, failure.code) == (True, Code.OPEN_REPLICA)
+        assert (replica.root / "f").read_bytes() == KEPT
+
+
+@pytest.mark.parametrize("known_by", ["a write", "a compare", "a rename"])
+async def test_a_file_that_was_swapped_is_not_written_into(replica: Replica, known_by: str) -> None:
+    """Another file of the same owner, mode and size."""
+    name = b"before" if known_by == "a rename" else b"f"
+    create = Record(Kind.CREATE, 0, name, meta=FILE, data=KEPT)
+    assert await replica.apply(create) == ()
+    if known_by == "a compare":
+        await replica.sink.hashes_of([Place(0, name)], 1)
+    else:
+        assert await replica.apply(Record(Kind.WRITE, 0, name, data=b"of", meta=FILE)) == ()
+    if known_by == "a rename":
+        assert await replica.apply(Record(Kind.RENAME, 0, name, other=b"f")) == ()
+    for record in IN_PLACE:
+        (replica.root / "swap").write_bytes(KEPT)
+        (replica.root / "swap").rename(replica.root / "f")
+        await swapped(replica, [record])
+        await replica.sink.hashes(Place(0, b"f"), 0, 1)  # what is compared is the right one from then on
+    assert await replica.apply(IN_PLACE[0]) == ()
+
+
+@pytest.fixture
+def shared(replica: Replica) -> Path:
+    """The top directory is one in which others may give names."""
+    replica.root.chmod(0o777)
+    return replica.root
+
+
+@pytest.mark.root
+async def test_a_file_of_another_user_is_not_written_into(replica: Replica, shared: Path) -> None:
+    """Nothing is known of it but what the source says. Refused once it is not taken for the right one by what follows:
+    it would belong to the file's owner then, and the user would have it open."""
+    (shared / "f").write_bytes(KEPT)
+    os.chown(shared / "f", 65534, 65534)
+    first = IN_PLACE[0]._replace(meta=FILE)
+    failures = await replica.apply(first, *IN_PLACE, Record(Kind.SETATTR, 0, b"f", meta=FILE))
+    assert [failure.repair for failure in failures] == [True] * 5
+    assert ((shared / "f").read_bytes(), (shared / "f").stat().st_uid) == (KEPT, 65534)
+    await replica.sink.hashes(Place(0, b"f"), 0, 1)
+    theirs = FILE._replace(uid=65534, gid=65534)
+    assert await replica.apply(IN_PLACE[0]._replace(meta=theirs)) == ()
+
+
+async def test_a_file_that_more_people_may_read_is_not_written_into(replica: Replica, shared: Path) -> None:
+    """A user may give one file of another the name of another one of his, where the directory is the user's own."""
+    private = FILE._replace(mode=stat.S_IFREG | 0o600)
+    for record in IN_PLACE:
+        await replica.apply(Record(Kind.CREATE, 0, b"f", meta=FILE, data=KEPT))
+        await swapped(replica, [record._replace(meta=private)])
+    await replica.apply(Record(Kind.CREATE, 0, b"f", meta=private._replace(mode=stat.S_IFREG | 0o400), data=KEPT))
+    assert await replica.apply(IN_PLACE[0]._replace(meta=private)) == ()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_a_file_of_another_user_becomes_nobodys_else_by_its_attributes(replica: Replica, guarded: bool) -> None:
+    """Set-user-ID and all: unless the source knows whose it was, or no user can have put it there."""
+    (replica.root / "f").write_bytes(KEPT)
+    os.chown(replica.root / "f", 65534, 65534)
+    replica.root.chmod(0o755 if guarded else 0o1777)
+    meta = FILE._replace(mode=stat.S_IFREG | 0o4755)
+    record = Record(Kind.SETATTR, 0, b"f", meta=meta)
+    if not guarded:
+        await swapped(replica, [record, record._replace(offset=5)])
+        assert (replica.root / "f").stat().st_uid == 65534
+        record = record._replace(offset=65535)
+    assert await replica.apply(record) == ()
+    assert (replica.root / "f").stat().st_mode == stat.S_IFREG | 0o4755

@@ -1,4 +1,4 @@
-"""`i2 plugins`: what it prints, what it tells programs, and its exit codes."""
+"""`i2 plugins`: its output for people and for programs, and its exit codes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_list_shows_drivers_on_stdout_and_problems_on_stderr(site: Site, capsys:
     assert "i2: plugin bad (dist-bad 1.0): cannot be imported: ModuleNotFoundError" in err
 
 
-def test_list_for_programs(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_as_json(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.add("good", version="7.8")
     site.add("bad", "import no_such_library")
     assert run(["plugins", "list", "--json"]) == 0
@@ -106,7 +106,7 @@ def test_check_names_each_driver_and_what_is_wrong(site: Site, capsys: pytest.Ca
     checked = json.loads(capsys.readouterr().out)
     assert checked["good"] is False
     assert [(driver["name"], driver["good"]) for driver in checked["drivers"]] == [("forgetful", False), ("xor", True)]
-    assert "gave other bytes than went in" in checked["drivers"][0]["cause"]
+    assert "returned other bytes than were encoded" in checked["drivers"][0]["cause"]
 
 
 def test_check_of_a_plugin_that_cannot_be_imported(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +135,7 @@ def test_check_takes_options_as_a_config_file_does(site: Site, capsys: pytest.Ca
 
 
 def test_help_loads_neither_plugins_nor_the_event_loop() -> None:
-    """`i2 --help` must answer at once; these imports are what takes the time."""
+    """`i2 --help` must answer at once; these imports take most of the time."""
     code = (
         "import sys; from i2core.cli.main import run; assert run(['--help']) == 0;"
         "heavy = {'stevedore', 'pluggy', 'trio', 'cattrs', 'rich'} & set(sys.modules); assert not heavy, heavy"

@@ -1,4 +1,4 @@
-"""A name that two offer belongs to neither: which of them a rule gets must not depend on chance."""
+"""A name that two plugins offer belongs to neither: which one a rule gets must not depend on chance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from i2core.api import DriverKind, UsageError
+from i2core.api import Code, DriverKind, UsageError
+from i2core.config.load import load
+from i2core.config.mistakes import ConfigErrors
+from i2core.drivers.select import check_drivers
 from i2core.registry import PluginProblem, Registry
 from i2core.testing.site import CODEC_PLUGIN, Site
 
@@ -37,6 +40,55 @@ def test_two_plugins_with_a_driver_of_one_kind_and_name(site: Site) -> None:
     )
     with pytest.raises(UsageError, match="plugin two offers the same codec"):
         registry.driver(DriverKind.CODEC, "same")
+
+
+RULES = """
+[node]
+name = "n"
+[work]
+[[work.peer]]
+name = "bak"
+address = "192.0.2.1"
+fingerprint = "sha256:9b74c9897bac770ffc029102a200c5de2f1e0d3c4b5a69788796a5b4c3d2e1f0"
+[[rule]]
+name = "needs it"
+backup = "bak"
+paths = [{ source = "/etc", target = "/b/1" }]
+compress = { driver = "same" }
+[[rule]]
+name = "does not"
+backup = "bak"
+paths = [{ source = "/usr", target = "/b/2" }]
+"""
+
+
+@pytest.mark.parametrize("second", [CODEC_PLUGIN.format(name="same"), "raise RuntimeError('no library')"])
+def test_rules_that_do_not_need_it_run(second: str, site: Site, tmp_path: Path) -> None:
+    """There is a second offer, and a plugin that does not load: the config is valid, and the rule that needs the driver
+    reports why it cannot run."""
+    broken = "raise" in second
+    if not broken:
+        site.add("one", CODEC_PLUGIN.format(name="same"))
+    site.add("same", second, distribution="dist-two")
+    path = tmp_path / "n.toml"
+    path.write_text(RULES)
+    registry = Registry.load({"builtin", "transport_tcp", "same"} | (set() if broken else {"one"}))
+    needs, does_not = load(path, registry).rules
+    check_drivers(does_not, registry)
+    with pytest.raises(UsageError) as refused:
+        check_drivers(needs, registry)
+    assert refused.value.code is Code.PLUGIN_BROKEN
+    for named in ["plugin same (dist-two 1.0)", *([] if broken else ["plugin one (dist-one 1.0)"])]:
+        assert named in refused.value.cause
+
+
+def test_a_plugin_that_might_offer_it_is_named(site: Site, tmp_path: Path) -> None:
+    site.add("whatever", "raise RuntimeError('no library')")
+    path = tmp_path / "n.toml"
+    path.write_text(RULES)
+    with pytest.raises(ConfigErrors) as refused:
+        load(path, Registry.load({"builtin", "transport_tcp", "whatever"}))
+    assert "plugin whatever (dist-whatever 1.0): cannot be imported: RuntimeError: no library" in str(refused.value)
 
 
 def test_enabling_one_of_them_settles_it(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""A plugin whose hooks do not keep their contract is reported as a whole, and stops nobody else."""
+"""A plugin whose hooks break their contract is reported as a whole, and does not affect others."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_it_is_reported_and_the_others_load(site: Site, source: str, what: str) 
 
 
 def test_one_bad_hook_takes_the_whole_plugin_out(site: Site) -> None:
-    """Half a plugin would be a surprise that shows itself in the night."""
+    """Half a plugin would cause a surprise at a bad time."""
     site.add("half", _HEAD + "@hookimpl\ndef i2_codecs(): return [XOR]\n@hookimpl\ndef i2_sinks(): raise OSError")
     registry = Registry.load({"half"})
     assert registry.names(DriverKind.CODEC) == ()

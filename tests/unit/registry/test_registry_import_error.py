@@ -1,4 +1,4 @@
-"""A plugin that cannot be imported is reported, and stops nobody else."""
+"""A plugin that cannot be imported is reported, and does not affect others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plugin that is enabled and not installed is reported, and stops nobody else."""
+"""A plugin that is enabled and not installed is reported, and does not affect others."""
 
 from __future__ import annotations
 

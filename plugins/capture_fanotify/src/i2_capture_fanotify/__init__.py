@@ -1,5 +1,7 @@
-"""The capture of choice for root: fanotify(7) with one mark per file system, whatever the number of directories.
+"""The best capture for root: fanotify(7) with one mark for each file system, for any number of directories, and one
+group for all rules of a process.
 
-`fanotify`, `handle` and `mounts` speak with the kernel, `event` reads what it says; `directories` finds the place of
-a directory's handle, `roots` knows where the rule's roots are; `capture` puts them together.
-"""
+`fanotify`, `handle` and `mounts` call the kernel, `event` parses its events; `directories` finds the place of a
+directory's handle, `links` tracks files with several names, `roots` locates the rules' roots and `marks` has the
+kernel report them; `translate` makes hints of events, `station` reads for all rules, and `capture` is the interface for
+one rule."""

@@ -1,27 +1,28 @@
-"""From a directory's key to its places beneath the rule's roots: `Directories`, the cache that makes it quick.
+"""Finds a directory's places beneath the rules' roots by its key: `Directories`, a cache.
 
-Kept is not the path of a directory but its *link*, the parent's key and its name there. So the rename of a directory
-changes one link, however much lies beneath it, and what is known of the rest stays true.
+The cache does not hold the path of a directory but its *link*: the parent's key and the name there. So the rename of a
+directory changes one link, independently of the number of directories beneath it, and all other links stay valid.
 
-How true is a link? It was read from the file system at some moment (or told by the event that made the directory), and
-every rename after that moment still stands in the queue, so that it will drop the link. A place is thus never older
-than the queue: it is the place of this moment of the queue, or one of the present already, when later renames are
-still to be read. Both are right for hints: whoever follows them looks at the present, and the renames follow. A
-rename's own names are not taken over as the new link: identical renames merge in the queue, so of "a to b, b to a, a
-to b" only the first two are told. The link is dropped and read again.
-"""
+How current is a link? It was read from the file system at some moment, or comes from the event that created the
+directory. Every rename after that moment is still in the queue, and will drop the link. So a place is never older than
+the queue: it is the place at the current position of the queue, or a newer one if later renames are still to be read.
+Both are right for hints: the reader of a hint looks at the present state, and the renames follow.
+
+The names in a rename event are not used as the new link, because identical renames are merged in the queue: of "a to b,
+b to a, a to b" only the first two are reported, and the last name would be wrong. So the link is dropped and read
+again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from i2_capture_fanotify.event import FSID_BYTES
 from i2_capture_fanotify.filesystem import TOP, FileSystem, Unsettled
-from i2core.api import RESERVED_PREFIX
+from i2_capture_fanotify.listener import Slot
 
-Prefixes = tuple[tuple[int, bytes], ...]
-"""Where a directory is to be found: root, and path beneath it that a name can be put behind (``b""`` or ``b"a/b/"``).
-More than one when roots or mounts show it more than once; empty outside the roots and in excluded directories."""
+Prefixes = tuple[tuple[Slot, bytes], ...]
+"""The places of a directory: root, and path beneath it to which a name can be appended (``b""`` or ``b"a/b/"``). More
+than one if roots or mounts show it more than once; empty outside the roots and in excluded directories."""
 
 _TRIES = 16
 
@@ -33,77 +34,111 @@ class _Directory:
         self.parent = parent
         self.name = name
         self.checked = -1
-        """Renames that were known when `prefixes` was last found right."""
+        """The number of renames when `prefixes` was last validated."""
         self.above: Prefixes = ()
-        """The parent's prefixes that `prefixes` were made from."""
+        """The parent's prefixes from which `prefixes` were made."""
         self.prefixes: Prefixes = ()
 
 
 class Directories:
-    """Places of directories; bounded, the longest unused are forgotten."""
+    """Places of directories; bounded, the least recently used are dropped."""
 
-    def __init__(self, limit: int, wants_dir: Callable[[int, bytes], bool]) -> None:
+    def __init__(self, limit: int) -> None:
         self._half = max(1, limit // 2)
-        self._wants_dir = wants_dir
-        # Two halves make a cheap least-recently-used order: what is used moves to the young half; when that is full
-        # it becomes the old one, and what the old one still held is forgotten.
+        # Two halves make a cheap least-recently-used order: a used entry moves to the young half. When that is
+        # full, it becomes the old half, and the entries left in the previous old half are dropped.
         self._young: dict[bytes, _Directory] = {}
         self._old: dict[bytes, _Directory] = {}
         self._renames = 0
+        self.outside: set[bytes] = set()
+        """The requested directories that are outside the roots, since the last rename: always the same set object."""
         self._anchors: Mapping[bytes, Prefixes] = {}
         self._filesystems: Mapping[bytes, FileSystem] = {}
 
     def anchor(self, anchors: Mapping[bytes, Prefixes], filesystems: Mapping[bytes, FileSystem]) -> None:
-        """Sets the directories whose places are given (roots, mounts beneath them), and file systems by fsid."""
+        """Sets the directories with known places (roots, mounts beneath them), and the file systems by fsid."""
         self.close()
         self._anchors = anchors
         self._filesystems = filesystems
         self.clear()
 
+    def allow(self, limit: int) -> None:
+        """Keeps up to `limit` directories, or more where that was allowed already."""
+        self._half = max(self._half, limit // 2)
+
     def close(self) -> None:
-        """Lets go of all mounts until the next question."""
+        """Closes the descriptors of all mounts until the next request."""
         for filesystem in self._filesystems.values():
             filesystem.close()
 
     def clear(self) -> None:
-        """Forgets all links: renames may have gone unseen."""
+        """Drops all links: renames may have been missed."""
         self._young.clear()
         self._old.clear()
+        self.outside.clear()
 
     def forget(self, key: bytes) -> None:
-        """Forgets the link of one directory that was removed."""
+        """Drops the link of a removed directory."""
         self._young.pop(key, None)
         self._old.pop(key, None)
 
     def moved(self, key: bytes | None) -> None:
-        """A directory got another name; None: it is not known which."""
+        """Drops the link of a renamed directory; None: it is not known which one."""
         self._renames += 1
+        self.outside.clear()
         if key is None:
             self.clear()
         else:
             self.forget(key)
 
     def made(self, key: bytes, parent: bytes, name: bytes) -> None:
-        """A directory was made: its link need not be read."""
+        """Stores the link of a new directory, so that it need not be read."""
         if self._find(key) is None:
             self._young[key] = _Directory(parent, name)
 
     def prefixes(self, key: bytes) -> Prefixes:
-        """The places of the directory with this key; none when it is outside, excluded or gone. What is gone needs
-        no report: its removal was an event of its parent, or of a directory above that.
+        """The places of the directory with this key; none when it is outside, excluded or gone. A removed
+        directory needs no report: its removal was an event of its parent, or of a directory above.
 
         Raises:
-            Unsettled: the place cannot be told at the moment.
+            Unsettled: the place cannot be determined now.
             StopRule: CAP_DAC_READ_SEARCH is missing.
         """
         directory = self._young.get(key)
         if directory is not None and directory.checked == self._renames:
-            return directory.prefixes
+            prefixes = directory.prefixes
+        else:
+            prefixes = self._find_out(key)
+        if not prefixes:
+            if len(self.outside) >= self._half:
+                self.outside.clear()
+            self.outside.add(key)
+        return prefixes
+
+    def _find_out(self, key: bytes) -> Prefixes:
         for _ in range(_TRIES):
             chain = self._climb(key)
             if chain is not None:
                 return self._descend(chain)
         raise Unsettled
+
+    def links(self, key: bytes) -> int:
+        """How many names the file with this key has; 0 when it is gone.
+
+        Raises:
+            Unsettled: it cannot be determined now.
+        """
+        filesystem = self._filesystems.get(key[:FSID_BYTES])
+        return 0 if filesystem is None else filesystem.links(key[FSID_BYTES:])
+
+    def leads(self, key: bytes, name: bytes, target: bytes) -> bool:
+        """True if the name in the directory with this key leads to the object with the key `target`.
+
+        Raises:
+            Unsettled: it cannot be determined now.
+        """
+        filesystem = self._filesystems.get(key[:FSID_BYTES])
+        return filesystem is not None and filesystem.leads(key[FSID_BYTES:], name, target[FSID_BYTES:])
 
     def _find(self, key: bytes) -> _Directory | None:
         directory = self._young.get(key)
@@ -116,7 +151,7 @@ class Directories:
         return directory
 
     def _load(self, key: bytes) -> _Directory:
-        """What is gone is kept as a directory without parent: a generation of an inode never comes back."""
+        """A removed directory is kept as one without parent: a generation of an inode is never reused."""
         filesystem = self._filesystems.get(key[:FSID_BYTES])
         parent, name = TOP if filesystem is None else filesystem.link(key[FSID_BYTES:]) or TOP
         directory = _Directory(None if parent is None else key[:FSID_BYTES] + parent, name)
@@ -124,8 +159,8 @@ class Directories:
         return directory
 
     def _climb(self, key: bytes) -> dict[bytes, _Directory] | None:
-        """The directory and those above it, up to one whose prefixes are known or to the top. None when links of
-        different moments close a circle: those are forgotten."""
+        """The directory and those above it, up to one whose prefixes are known or to the top. None if links
+        from different moments form a circle; these are dropped."""
         chain: dict[bytes, _Directory] = {}
         above: bytes | None = key
         while above is not None:
@@ -151,7 +186,6 @@ class Directories:
             prefixes = directory.prefixes
         return prefixes
 
-    def _beneath(self, above: Prefixes, name: bytes) -> Prefixes:
-        if not above or name.startswith(RESERVED_PREFIX):
-            return ()
-        return tuple((root, path + name + b"/") for root, path in above if self._wants_dir(root, path + name))
+    @staticmethod
+    def _beneath(above: Prefixes, name: bytes) -> Prefixes:
+        return tuple([(slot, path + name + b"/") for slot, path in above if slot.wants_dir(path + name)])

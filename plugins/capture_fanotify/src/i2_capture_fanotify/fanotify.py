@@ -1,6 +1,6 @@
 """The kernel's interface, fanotify(7), as far as this capture uses it: one `Group` with its marks.
 
-Constants are those of <linux/fanotify.h>. Features are found by trying; no kernel version is looked at.
+Constants are those of <linux/fanotify.h>. Features are detected by trying them, not by the kernel version.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 from types import TracebackType
 from typing import Self
 
@@ -32,7 +33,7 @@ DFID_NAME_TARGET = DFID_NAME | _REPORT_TARGET_FID
 
 _MARK_ADD, _MARK_REMOVE, _MARK_FLUSH, _MARK_FILESYSTEM = 0x1, 0x2, 0x80, 0x100
 _NEVER_ASKED = 0x1
-"""FAN_ACCESS: no mark of ours has it, so that removing it changes nothing and only tells whether there is a mark."""
+"""FAN_ACCESS: no mark of this group has it, so removing it changes nothing and only shows whether there is a mark."""
 
 _BASE = MODIFY | ATTRIB | CREATE | DELETE | ONDIR
 _WITH_RENAME = _BASE | RENAME
@@ -66,14 +67,14 @@ def _unfit(number: int, known: dict[int, tuple[str, str]], call: str) -> StopRul
 
 
 class Group:
-    """A notification group: a queue of events about what is marked. Closing it removes all marks.
+    """A notification group: a queue of events about marked objects. Closing it removes all marks.
 
-    `reports_targets`: events tell the handle of the object itself beside that of its directory.
+    `reports_targets`: events contain the handle of the object itself as well as that of its directory.
     """
 
     def __init__(self, *, reports: tuple[int, ...] = (DFID_NAME_TARGET, DFID_NAME), limited: bool = False) -> None:
         """Takes the first of `reports` that this kernel knows. `limited` keeps the queue at the system's limit
-        (fs.fanotify.max_queued_events) instead of letting it grow as long as nobody reads.
+        (fs.fanotify.max_queued_events) instead of letting it grow until it is read.
 
         Raises:
             StopRule: not permitted, or not supported here.
@@ -88,7 +89,7 @@ class Group:
                 break
         if self.fd < 0:
             raise _unfit(ctypes.get_errno(), _NO_GROUP, "fanotify_init")
-        # FAN_RENAME came with the target handles, and is of little use without them.
+        # FAN_RENAME came with the target handles, and is not useful without them.
         self._events = _WITH_RENAME if self.reports_targets else _WITHOUT_RENAME
 
     def __enter__(self) -> Self:
@@ -98,12 +99,13 @@ class Group:
         os.close(self.fd)
 
     def _mark(self, flags: int, events: int, dir_fd: int, path: bytes = b".") -> int:
-        """The errno, 0 for done. The path is ``"."`` because a null one needs a descriptor that is open for reading."""
+        """The errno, 0 for success. The path is ``"."`` because a null one needs a descriptor that is open for
+        reading."""
         done = _libc.fanotify_mark(self.fd, flags, events, dir_fd, path)
         return ctypes.get_errno() if done < 0 else 0
 
     def mark_filesystem(self, dir_fd: int) -> bool:
-        """Watches the whole file system that holds `dir_fd`; True when it was not watched before.
+        """Watches the whole file system that contains `dir_fd`; True if it was not watched before.
 
         Raises:
             StopRule: this file system cannot be watched.
@@ -117,17 +119,28 @@ class Group:
             raise _unfit(number, _NO_MARK, "fanotify_mark")
         return fresh
 
+    def unmark_filesystem(self, dir_fd: int) -> None:
+        """Stops watching the file system that contains `dir_fd`."""
+        self._mark(_MARK_REMOVE | _MARK_FILESYSTEM, self._events, dir_fd)
+
     def mark_directory(self, dir_fd: int, events: int) -> None:
-        """Watches one directory for `events`, where that is possible: a directory above a root may well lie on a
-        file system that knows no marks."""
+        """Watches one directory for `events`, if possible: a directory above a root may be on a file system that does
+        not support marks."""
         self._mark(_MARK_ADD, events | ONDIR, dir_fd)
 
     def flush_directories(self) -> None:
         """Removes the marks of `mark_directory`; file systems stay marked."""
         self._mark(_MARK_FLUSH, 0, _AT_FDCWD)
 
+    @property
+    def has_events(self) -> bool:
+        """True when events wait. FIONREAD would count them, one by one."""
+        asked = select.poll()
+        asked.register(self.fd, select.POLLIN)
+        return bool(asked.poll(0))
+
     def read(self) -> bytes:
-        """Events that wait, as many as fit into one read; empty when there are none."""
+        """The waiting events, as many as fit into one read; empty when there are none."""
         try:
             return os.read(self.fd, _READ_BYTES)
         except BlockingIOError:

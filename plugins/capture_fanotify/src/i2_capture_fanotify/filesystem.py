@@ -1,6 +1,6 @@
-"""One watched file system: from a directory's handle to its parent and name, as they are now.
+"""One watched file system: finds a directory's current parent and name by its handle.
 
-No descriptor is held from one batch to the next, so that the file system can be unmounted at any time.
+No descriptor is kept between batches, so that the file system can be unmounted at any time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _TRIES = 16
 
 
 class Link(NamedTuple):
-    """Where a directory hangs: the handle of its parent, and its name there. At the top of what can be seen of the
-    file system `parent` is None."""
+    """The link of a directory: the handle of its parent, and its name there. At the top of the visible part of the file
+    system `parent` is None."""
 
     parent: bytes | None
     name: bytes
@@ -29,15 +29,15 @@ TOP = Link(None, b"")
 
 
 class Unsettled(Exception):
-    """A directory's place cannot be told at the moment."""
+    """A directory's place cannot be determined now."""
 
 
 class FileSystem:
     """Finds directories of one file system by handle, through its mounts."""
 
     def __init__(self, mounts: Sequence[Mount]) -> None:
-        """A mount of the whole file system shows every directory. Without one, a directory is looked for in all of
-        `mounts`, those that show most first."""
+        """A mount of the whole file system shows every directory. Without one, a directory is searched in all of
+        `mounts`, those with the largest part first."""
         widest_first = sorted(mounts, key=lambda mount: len(mount.root))
         self._mounts = widest_first[:1] if widest_first[0].root == b"/" else widest_first
         self._open: dict[int, int] = {}
@@ -61,15 +61,55 @@ class FileSystem:
             yield mount.id, self._open[mount.id]
 
     def link(self, handle: bytes) -> Link | None:
-        """Where the directory with this handle hangs; None when it is gone.
+        """The link of the directory with this handle; None if it is gone.
 
         Raises:
-            Unsettled: it cannot be told now: it is being renamed all the time, or the mounts change.
+            Unsettled: it cannot be determined now: it is renamed all the time, or the mounts change.
             StopRule: CAP_DAC_READ_SEARCH is missing.
         """
         try:
             return self._link(handle)
         except OSError as error:
+            raise Unsettled from error
+
+    def links(self, handle: bytes) -> int:
+        """How many names the file with this handle has; 0 when it is gone.
+
+        Raises:
+            Unsettled: it cannot be determined now.
+        """
+        fd = self._open_any(handle, os.O_NOFOLLOW)
+        if fd < 0:
+            return 0
+        try:
+            return os.fstat(fd).st_nlink
+        finally:
+            os.close(fd)
+
+    def leads(self, directory: bytes, name: bytes, target: bytes) -> bool:
+        """True when `name` in the directory with this handle is the object with the handle `target`.
+
+        Raises:
+            Unsettled: it cannot be determined now.
+        """
+        fd = self._open_any(directory, os.O_DIRECTORY)
+        if fd < 0:
+            return False
+        try:
+            return handle_of(fd, name)[0] == target
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+
+    def _open_any(self, handle: bytes, flags: int) -> int:
+        """The object with this handle, through any mount; -1 if it is gone."""
+        try:
+            _, mount_fd = next(self._entries())
+            return open_handle(mount_fd, handle, flags)
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                return -1
             raise Unsettled from error
 
     def _link(self, handle: bytes) -> Link | None:
@@ -86,7 +126,7 @@ class FileSystem:
                 raise
             try:
                 return _link_of(fd, handle, mount_id)
-            except FileNotFoundError:  # beside the part of the file system that this mount shows
+            except FileNotFoundError:  # outside of the part of the file system that this mount shows
                 continue
             finally:
                 os.close(fd)
@@ -94,11 +134,11 @@ class FileSystem:
 
 
 def _link_of(fd: int, handle: bytes, mount_id: int) -> Link | None:
-    """Parent and name of the open directory `fd`. Both are read one after the other, so they are believed only when
-    the name leads from the parent to the same handle.
+    """Parent and name of the open directory `fd`. Both are read one after the other, so they are accepted only
+    if the name in the parent leads to the same handle.
 
     Raises:
-        FileNotFoundError: the directory does not lie beneath the root of its mount.
+        FileNotFoundError: the directory is not beneath the root of its mount.
     """
     for _ in range(_TRIES):
         if os.fstat(fd).st_nlink == 0:
@@ -132,18 +172,18 @@ def _leads(parent_fd: int, name: bytes, handle: bytes, mount_id: int) -> bool:
         found, found_mount_id = handle_of(parent_fd, name)
     except OSError:
         return False
-    # A mount that covers the directory hides its handle: then the name has to be taken on trust.
+    # A mount over the directory hides its handle: then the name cannot be verified, and is accepted.
     return found == handle or found_mount_id != mount_id
 
 
 def _name_of(fd: int, handle: bytes, parent_fd: int) -> bytes:
-    """The last component of the open directory's path; empty when it was renamed meanwhile."""
+    """The last component of the open directory's path; empty if it was renamed in between."""
     try:
         return os.path.basename(os.readlink(b"/proc/self/fd/%d" % fd))
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-    # proc cannot tell a path of more than a page, so the parent is searched.
+    # /proc cannot show a path longer than a page, so the parent is searched.
     listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent_fd)
     try:
         for name in map(os.fsencode, os.listdir(listing)):

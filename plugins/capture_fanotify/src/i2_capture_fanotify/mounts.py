@@ -1,4 +1,4 @@
-"""What is mounted where, as /proc/self/mountinfo tells (proc_pid_mountinfo(5))."""
+"""The mounts, from /proc/self/mountinfo (proc_pid_mountinfo(5))."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ NETWORK = frozenset(
     b"9p afs beegfs ceph cifs coda fuse.glusterfs fuse.sshfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs"
     b" smb3 smbfs virtiofs".split()
 )
-"""Other hosts change these, and no event tells."""
+"""Other hosts can change these without an event here."""
 
 
 class Mount(NamedTuple):
-    """One mount. `device` is the file system's own number, not what stat(2) says (btrfs gives one to each subvolume).
+    """One mount. `device` is the file system's own number, not st_dev of stat(2) (btrfs has one for each subvolume).
     `root` is the directory of the file system that is mounted, `point` where it is mounted."""
 
     id: int

@@ -1,4 +1,4 @@
-"""What this plugin offers to core. Imports light: the driver itself is loaded when it is probed or opened."""
+"""The drivers of this plugin. Keeps imports small: the driver itself is loaded when it is probed or opened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def open_fanotify(config: FanotifyConfig, context: CaptureContext) -> Asyn
 
 
 def probe_fanotify(context: CaptureContext) -> Probe:
-    """Whether fanotify can watch these roots, here and now; if not, what is missing."""
+    """Whether fanotify can watch these roots now; if not, the missing requirement."""
     from i2_capture_fanotify.probe import probe
 
     return probe(context)

@@ -1,4 +1,4 @@
-"""Can fanotify watch these roots? Answered by doing it for a moment."""
+"""Checks whether fanotify can watch these roots, by doing it for a moment."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import attrs
 
 from i2_capture_fanotify.directories import Directories
 from i2_capture_fanotify.fanotify import Group
+from i2_capture_fanotify.listener import Listener
 from i2_capture_fanotify.roots import Roots
 from i2core.api import CaptureContext, Probe, StopRule
 
 
 def probe(context: CaptureContext) -> Probe:
-    """Marks the roots' file systems, finds the roots by handle, and lets go again."""
+    """Marks the roots' file systems, finds the roots by handle, and removes the marks."""
     try:
         with Group() as group:
-            silent = attrs.evolve(context, say=lambda line: None)
-            roots = Roots(group, silent, Directories(16, context.wants_dir))
-            roots.start()
+            roots = Roots(group, Directories(16))
+            roots.add(Listener(attrs.evolve(context, say=lambda line: None)).slots)
             kinds = b", ".join(roots.filesystems).decode()
-            unwatched = "; ".join(f"not {os.fsdecode(place.path)}: {why}" for place, why in roots.unwatched)
-            merged = "" if group.reports_targets else "; renames are told as removal and creation by this kernel"
+            unwatched = "; ".join(f"not {os.fsdecode(path)}: {why}" for path, why in roots.unwatched)
+            merged = "" if group.reports_targets else "; this kernel reports renames as removal and creation"
             return Probe(True, f"watches {kinds}{merged}" + (f"; {unwatched}" if unwatched else ""))
     except StopRule as error:
         where = f"{error.obj}: " if error.obj else ""

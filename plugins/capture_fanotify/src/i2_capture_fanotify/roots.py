@@ -1,65 +1,60 @@
-"""Where the rule's roots are: `Roots` marks their file systems, and those mounted beneath them, and notices when a
-root or such a mount goes, comes or is replaced.
+"""Locates the roots of all rules: `Roots` has their file systems marked, and those mounted beneath them, and detects
+when a root or such a mount is removed, added or replaced.
 
-Each root, and each mount beneath it, is a *view*: a directory, by key, whose place is given. All else is found from
-there by `Directories`. `survey` looks at everything anew and tells what differs from the time before.
+Each root, and each mount beneath it, is a *view*: a directory, by key, whose place is known. `Directories` finds all
+other places from these. `survey` checks all views again, and reports to each rule the differences from the last time.
 """
 
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from i2_capture_fanotify import fanotify
 from i2_capture_fanotify.directories import Directories, Prefixes
 from i2_capture_fanotify.fanotify import Group
 from i2_capture_fanotify.filesystem import FileSystem, Unsettled
-from i2_capture_fanotify.handle import BTRFS_TOP, handle_of, open_handle
-from i2_capture_fanotify.mounts import NETWORK, Mount, read_mounts
-from i2core.api import RESERVED_PREFIX, CaptureContext, Code, Lost, Place, StopRule
+from i2_capture_fanotify.handle import handle_of
+from i2_capture_fanotify.listener import Slot
+from i2_capture_fanotify.marks import DIRECTORY, SCARCE, Marks, SameId
+from i2_capture_fanotify.mounts import Mount, read_mounts
+from i2core.api import Code, StopRule
 
-_ROAD = fanotify.MOVE_SELF | fanotify.DELETE_SELF
-_ROAD_END = _ROAD | fanotify.CREATE | fanotify.MOVED_TO
-_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+class Spot(NamedTuple):
+    """A root (with an empty path), or the place of a mount beneath it."""
+
+    slot: Slot
+    path: bytes
 
 
 class _View(NamedTuple):
-    """A root, or a mount beneath one, as it was found. `fsid` is that of the marked file system, as events tell it."""
+    """The state of a root, or of a mount beneath one. `fsid` is that of the marked file system, as in events; `mark` is
+    the serial of its mark: a file system that is mounted again gets another."""
 
     fsid: bytes
     handle: bytes
     mount: Mount
+    mark: int
 
 
 class Roots:
     """The roots and the mounts beneath them."""
 
-    def __init__(self, group: Group, context: CaptureContext, directories: Directories) -> None:
-        self._group = group
-        self._context = context
+    def __init__(self, group: Group, directories: Directories) -> None:
+        self._marks = Marks(group)
         self._directories = directories
-        self._paths = tuple(os.path.realpath(root) for root in context.roots)
-        self._views: dict[Place, _View] = {}
+        self._slots: dict[Slot, None] = {}
+        self._views: dict[Spot, _View] = {}
         self._keys: frozenset[bytes] = frozenset()
-        self._missing: dict[Place, str] = {}
-        """What should be watched and is not, and why."""
-        self._marked: dict[bytes, bytes] = {}
-        """fsid by device, of the file systems met in this survey."""
-        self._fresh: set[bytes] = set()
-        """Devices of those that had no mark before."""
-
-    @property
-    def has_mounts(self) -> bool:
-        """True when something is mounted beneath a root."""
-        return any(place.path for place in self._views)
-
-    @property
-    def awaits_root(self) -> bool:
+        self._missing: dict[Spot, str] = {}
+        """Views that should be watched and are not, with the reason."""
+        self._mounts: list[Mount] = []
+        self._joins_others = False
+        self.has_mounts = False
+        """True if something is mounted beneath a root."""
+        self.awaits_root = False
         """True when a root is missing and may come back."""
-        return any(not place.path for place in self._missing)
 
     @property
     def filesystems(self) -> list[bytes]:
@@ -67,9 +62,9 @@ class Roots:
         return sorted({view.mount.fstype for view in self._views.values()})
 
     @property
-    def unwatched(self) -> list[tuple[Place, str]]:
-        """Mounts beneath the roots that cannot be watched, and why."""
-        return [(place, why) for place, why in self._missing.items() if place.path]
+    def unwatched(self) -> list[tuple[bytes, str]]:
+        """Paths of mounts beneath the roots that cannot be watched, with the reason."""
+        return [(spot.path, why) for spot, why in self._missing.items() if spot.path]
 
     def is_view(self, key: bytes) -> bool:
         """True for the directory of a root or of a mount beneath one."""
@@ -80,200 +75,203 @@ class Roots:
         """The watched file systems."""
         return {view.fsid for view in self._views.values()}
 
-    def on(self, fsid: bytes) -> list[Place]:
-        """The views that lie on this file system."""
-        return [place for place, view in self._views.items() if view.fsid == fsid]
+    def on(self, fsid: bytes) -> list[Spot]:
+        """The views on this file system."""
+        return [spot for spot, view in self._views.items() if view.fsid == fsid]
 
-    def start(self) -> None:
-        """The first survey.
+    def add(self, slots: Sequence[Slot]) -> None:
+        """Watches the roots of one more rule.
 
         Raises:
+            SameId: not possible together with the present rules.
             StopRule: a root is missing, cannot be watched, or a capability is missing.
+            OSError: the system lacks memory or descriptors.
         """
-        self.survey()
-        for place, why in self._missing.items():
-            if not place.path:
-                raise StopRule(
-                    why,
-                    code=Code.SOURCE_GONE,
-                    obj=os.fsdecode(self._paths[place.root]),
-                    next_step="mount or restore it, then start the rule",
-                )
+        self._joins_others = bool(self._slots)
         try:
-            for key in self._keys:
-                self._directories.prefixes(key)  # tells whether handles may be opened
+            self._marks.mark_ancestors(slot.path for slot in slots)
+            self._mounts = read_mounts()
+            for slot in slots:
+                self._slots[slot] = None
+                self._look_at_root(slot)
+                self._log_unwatched(slot, {})
+                self._demand_root(slot)
+            self._anchor()
+            for spot in self._spots_of(slots):
+                view = self._views[spot]
+                self._directories.prefixes(view.fsid + view.handle)  # shows whether handles may be opened
         except Unsettled:
-            pass  # what happens to it will be told
+            pass  # its later changes will be reported
+        except BaseException:
+            self.remove(slots)
+            raise
         finally:
+            self._joins_others = False
             self._directories.close()
 
-    def survey(self) -> list[Lost]:
-        """Looks at roots and mounts anew, marks what has no mark yet, and tells where changes may have been missed.
+    def _demand_root(self, slot: Slot) -> None:
+        why = self._missing.get(Spot(slot, b""))
+        if why is not None:
+            raise StopRule(
+                why,
+                code=Code.SOURCE_GONE,
+                obj=os.fsdecode(slot.path),
+                next_step="mount or restore it, then start the rule",
+            )
+
+    def remove(self, slots: Iterable[Slot]) -> None:
+        """Stops watching these roots. Marks on directories above them stay until the next survey."""
+        for slot in slots:
+            self._slots.pop(slot, None)
+        gone = [self._views.pop(spot) for spot in self._spots_of(slots)]
+        self._missing = {spot: why for spot, why in self._missing.items() if spot.slot in self._slots}
+        used = {view.mount.device for view in self._views.values()}
+        for view in gone:
+            if view.mount.device not in used and self._marks.found.pop(view.mount.device, None) is not None:
+                self._marks.remove(view.mount)
+        self._anchor()
+
+    def survey(self) -> None:
+        """Checks all roots and mounts again, adds missing marks, and reports to the rules where changes may have been
+        missed, or that a root cannot be watched any more.
 
         Raises:
-            StopRule: a root cannot be watched any more.
+            Unsettled: the system lacks memory or descriptors; retry later.
         """
-        # The roads first: what changes after that makes an event, what changed before is seen below.
-        self._guard_roads()
-        before, missed_before = self._views, self._missing
-        self._views, self._missing, self._marked, self._fresh = {}, {}, {}, set()
-        mounts = read_mounts()
-        for root, path in enumerate(self._paths):
-            self._look_at_root(root, path, mounts)
-        self._anchor(mounts)
-        return [Lost(place, why) for place, why in self._differences(before, missed_before)]
-
-    def _differences(self, before: dict[Place, _View], missed_before: dict[Place, str]) -> Iterator[tuple[Place, str]]:
-        for place, view in self._views.items():
-            if place not in before:
-                yield place, "the directory was mounted" if place.path else "the root is there again"
-            elif (view.handle, view.mount.device) != (before[place].handle, before[place].mount.device):
-                yield place, "another directory stands here now"
-            elif view.mount.device in self._fresh:
-                yield place, "the file system was mounted anew"
-        for place in before.keys() - self._views.keys():
-            yield place, self._missing.get(place, "the directory was unmounted or moved")
-        for place, why in self._missing.items():
-            if place.path and place not in missed_before:
-                path = os.path.join(self._paths[place.root], place.path)
-                self._context.say(f"{os.fsdecode(path)} is not watched: {why}")
-                if place not in before:
-                    yield place, why
-
-    def _guard_roads(self) -> None:
-        """Marks every directory on the way to a root, so that its renaming or removal is noticed; and where the way
-        ends too early, the coming of the next."""
-        self._group.flush_directories()
-        for path in self._paths:
-            above = b"/"
-            parts = [part for part in path.split(b"/") if part]
-            for part in [*parts, b""]:
-                below = os.path.join(above, part)
-                is_end = bool(part) and not os.path.isdir(below)
-                try:
-                    fd = os.open(above, _DIRECTORY)
-                except OSError:
-                    break
-                try:
-                    self._group.mark_directory(fd, _ROAD_END if is_end else _ROAD)
-                finally:
-                    os.close(fd)
-                above = below
-
-    def _look_at_root(self, root: int, path: bytes, mounts: list[Mount]) -> None:
-        place = Place(root, b"")
-        if os.path.realpath(path) != path:
-            self._missing[place] = "a symlink stands where the root or a directory above it was"
-            return
+        before = self._views, self._missing, self._marks.found
+        self._views, self._missing, self._marks.found = {}, {}, {}
         try:
-            view = self._look(path, mounts)
+            # Directories above the roots first: later changes there make an event, earlier ones are found below.
+            self._marks.renew_ancestors(slot.path for slot in self._slots)
+            self._mounts = read_mounts()
+            for slot in self._slots:
+                try:
+                    self._look_at_root(slot)
+                except StopRule as error:
+                    slot.listener.failure = error
+            self._anchor()
         except OSError as error:
-            self._missing[place] = f"the root is gone: {error.strerror}"
-            return
-        except StopRule as error:
-            raise StopRule(error.cause, code=error.code, obj=os.fsdecode(path), next_step=error.next_step) from error
-        if view is None:
-            self._missing[place] = "the root is being mounted over"
-            return
-        self._views[place] = view
-        for mount in mounts:
-            self._look_at_mount(root, path, mount, mounts)
+            self._views, self._missing, self._marks.found = before
+            raise Unsettled from error
+        for slot in self._slots:
+            self._log_unwatched(slot, before[1])
+        self._report_differences(before[0], before[1])
 
-    def _look_at_mount(self, root: int, path: bytes, mount: Mount, mounts: list[Mount]) -> None:
-        top = path.rstrip(b"/") + b"/"
-        if not mount.point.startswith(top) or mount.point == path:
-            return
-        place = Place(root, mount.point[len(top) :])
-        if not self._wants(place):
+    def _report_differences(self, before: dict[Spot, _View], missed_before: dict[Spot, str]) -> None:
+        for spot, view in self._views.items():
+            known = before.get(spot)
+            if known is None:
+                spot.slot.lost(spot.path, "the directory was mounted" if spot.path else "the root exists again")
+            elif (view.handle, view.mount.device) != (known.handle, known.mount.device):
+                spot.slot.lost(spot.path, "another directory is here now")
+            elif view.mark != known.mark:
+                spot.slot.lost(spot.path, "the file system was mounted again")
+        for spot in before.keys() - self._views.keys():
+            spot.slot.lost(spot.path, self._missing.get(spot, "the directory was unmounted or moved"))
+        for spot, why in self._missing.items():
+            if spot.path and spot not in missed_before and spot not in before:
+                spot.slot.lost(spot.path, why)
+
+    def _log_unwatched(self, slot: Slot, missed_before: dict[Spot, str]) -> None:
+        for spot, why in self._missing.items():
+            if spot.slot is slot and spot.path and spot not in missed_before:
+                slot.listener.context.say(f"{os.fsdecode(os.path.join(slot.path, spot.path))} is not watched: {why}")
+
+    def _spots_of(self, slots: Iterable[Slot]) -> list[Spot]:
+        wanted = set(slots)
+        return [spot for spot in self._views if spot.slot in wanted]
+
+    def _look_at_root(self, slot: Slot) -> None:
+        spot = Spot(slot, b"")
+        if os.path.realpath(slot.path) != slot.path:
+            self._missing[spot] = "the root or a directory above it was replaced by a symlink"
             return
         try:
-            view = self._look(mount.point, mounts)
-        except NotADirectoryError:
-            self._missing[place] = "a single file is mounted here: its changes are found by the periodic scan alone"
-        except OSError:
-            return  # gone already, or hidden by a mount above it
+            view = self._look(slot.path)
+        except OSError as error:
+            if error.errno in SCARCE:
+                raise
+            self._missing[spot] = f"the root is gone: {error.strerror}"
+            return
         except StopRule as error:
-            self._missing[place] = f"{error.cause}: changes are found by the periodic scan alone"
+            if self._joins_others and isinstance(error, SameId):
+                raise
+            obj = os.fsdecode(slot.path)
+            raise StopRule(error.cause, code=error.code, obj=obj, next_step=error.next_step) from error
+        if view is None:
+            self._missing[spot] = "the root is being mounted over"
+            return
+        self._views[spot] = view
+        for mount in self._mounts:
+            self._look_at_mount(slot, mount)
+
+    def _look_at_mount(self, slot: Slot, mount: Mount) -> None:
+        top = slot.path.rstrip(b"/") + b"/"
+        if not mount.point.startswith(top) or mount.point == slot.path:
+            return
+        spot = Spot(slot, mount.point[len(top) :])
+        if not self._wants(spot):
+            return
+        try:
+            view = self._look(mount.point)
+        except NotADirectoryError:
+            self._missing[spot] = "a single file is mounted here: only the periodic scan finds its changes"
+        except OSError as error:
+            if error.errno in SCARCE:
+                raise
+            return  # removed already, or hidden by a mount above it
+        except StopRule as error:
+            if self._joins_others and isinstance(error, SameId):
+                raise
+            self._missing[spot] = f"{error.cause}: only the periodic scan finds changes"
         else:
             if view is not None and view.mount.point == mount.point:
-                self._views[place] = view
+                self._views[spot] = view
 
-    def _wants(self, place: Place) -> bool:
-        parts = place.path.split(b"/")
-        if any(part.startswith(RESERVED_PREFIX) for part in parts):
-            return False
-        return all(self._context.wants_dir(place.root, b"/".join(parts[:end])) for end in range(1, len(parts) + 1))
+    @staticmethod
+    def _wants(spot: Spot) -> bool:
+        parts = spot.path.split(b"/")
+        return all(spot.slot.wants_dir(b"/".join(parts[:end])) for end in range(1, len(parts) + 1))
 
-    def _look(self, path: bytes, mounts: list[Mount]) -> _View | None:
-        """The directory at `path`, its file system marked; None when it was mounted a moment ago.
+    def _look(self, path: bytes) -> _View | None:
+        """Marks the file system of the directory at `path`, and returns its view; None if it was mounted only now.
 
         Raises:
             OSError: there is no such directory.
             StopRule: it cannot be watched.
         """
-        fd = os.open(path, _DIRECTORY)
+        fd = os.open(path, DIRECTORY)
         try:
-            fsid, mount = self._mark(fd, mounts)
-            # Once more, behind the mark: a directory that came before it is what is found here.
+            marked, mount = self._marks.mark(fd, self._mounts)
+            # Opened again after the mark: a directory that replaced it before the mark is found here.
             handle, mount_id = handle_of(fd)
         finally:
             os.close(fd)
-        return _View(fsid, handle, mount) if mount.id == mount_id else None
+        return _View(marked.fsid, handle, mount, marked.mark) if mount.id == mount_id else None
 
-    def _mark(self, fd: int, mounts: list[Mount]) -> tuple[bytes, Mount]:
-        try:
-            mount_id = handle_of(fd)[1]
-        except OSError as error:
-            raise StopRule(
-                f"the file system has no file handles ({error.strerror})",
-                code=Code.CAPTURE_UNFIT,
-                next_step="choose another capture, or auto",
-            ) from error
-        mount = next((each for each in mounts if each.id == mount_id), None)
-        if mount is None:
-            raise FileNotFoundError
-        if mount.fstype in NETWORK:
-            raise StopRule(
-                f"{mount.fstype.decode()} is a network file system: changes made by other hosts cannot be seen",
-                code=Code.CAPTURE_UNFIT,
-                next_step="watch it on the host that has the disk",
-            )
-        if mount.device not in self._marked:
-            with _markable(fd, mount) as mark_fd:
-                number = os.fstatvfs(mark_fd).f_fsid
-                fsid = struct.pack("=II", number & 0xFFFF_FFFF, number >> 32)
-                if fsid in self._marked.values():
-                    raise StopRule(
-                        "another file system beneath the roots has the same id (a clone?)",
-                        code=Code.CAPTURE_UNFIT,
-                        next_step="give it an id of its own, or exclude it",
-                    )
-                if self._group.mark_filesystem(mark_fd):
-                    self._fresh.add(mount.device)
-            self._marked[mount.device] = fsid
-        return self._marked[mount.device], mount
-
-    def _anchor(self, mounts: list[Mount]) -> None:
+    def _anchor(self) -> None:
+        self.has_mounts = any(spot.path for spot in self._views)
+        self.awaits_root = any(not spot.path for spot in self._missing)
         anchors: dict[bytes, Prefixes] = {}
         self._keys = frozenset(view.fsid + view.handle for view in self._views.values())
         shown: dict[bytes, list[Mount]] = {}
-        for place, view in self._views.items():
+        for (slot, path), view in self._views.items():
             key = view.fsid + view.handle
-            prefix = place.path + b"/" if place.path else b""
-            anchors[key] = (*anchors.get(key, ()), (place.root, prefix))
+            anchors[key] = (*anchors.get(key, ()), (slot, path + b"/" if path else b""))
             shown.setdefault(view.fsid, []).append(view.mount)
         filesystems = {}
-        for device, fsid in self._marked.items():
-            whole = [mount for mount in mounts if mount.device == device and mount.root == b"/" and _is_visible(mount)]
-            if whole or fsid in shown:
-                filesystems[fsid] = FileSystem(whole or shown[fsid])
+        for device, marked in self._marks.found.items():
+            same = (mount for mount in self._mounts if mount.device == device and mount.root == b"/")
+            whole = [mount for mount in same if _is_visible(mount)]
+            if whole or marked.fsid in shown:
+                filesystems[marked.fsid] = FileSystem(whole or shown[marked.fsid])
         self._directories.anchor(anchors, filesystems)
 
 
 def _is_visible(mount: Mount) -> bool:
-    """True when the mount's point leads to it, and not to another one above it."""
+    """True if the path of the mount point leads to this mount, and not to another one on top of it."""
     try:
-        fd = os.open(mount.point, _DIRECTORY)
+        fd = os.open(mount.point, DIRECTORY)
     except OSError:
         return False
     try:
@@ -282,20 +280,3 @@ def _is_visible(mount: Mount) -> bool:
         return False
     finally:
         os.close(fd)
-
-
-@contextmanager
-def _markable(fd: int, mount: Mount) -> Iterator[int]:
-    """The directory to mark for the file system of `fd`: on btrfs its top, since no other subvolume may be marked."""
-    if mount.fstype != b"btrfs":
-        yield fd
-        return
-    entry = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
-    try:
-        top = open_handle(entry, BTRFS_TOP)
-    finally:
-        os.close(entry)
-    try:
-        yield top
-    finally:
-        os.close(top)

@@ -1,5 +1,5 @@
-"""Capture by inotify(7): the floor that works on any Linux host without any privilege.
+"""Capture by inotify(7), which works on any Linux host without privileges.
 
-`kernel` speaks to the kernel, `watches` knows which watch stands for which directory, `walk` places watches,
-`translate` turns events into changes, `capture` runs them.
+`kernel` calls the kernel, `watches` maps watches to directories, `walk` places watches, `translate` turns events into
+changes, `events` holds those that must wait, `unwatched` reports the trees without a watch, `capture` runs them.
 """

@@ -1,7 +1,8 @@
-"""The inotify capture: reads the kernel's queue, has it translated, and mends what inotify leaves open.
+"""The inotify capture: one loop over the kernel's events (`events`, `translate`), the walks that place watches
+(`walk`), and the changes that inotify does not report (`unwatched`, and the checks of the roots here).
 
-One loop does everything, a bounded piece at a time, so that nothing ever races with the table of watches:
-finish the walk of a new directory, do what a timer calls for, go on with a walk in the background, or wait for events.
+The loop does everything in bounded steps, so that nothing can race with the table of watches: it finishes the walk of a
+new directory, runs what a timer triggers, continues a walk in the background, or waits for events.
 """
 
 from __future__ import annotations
@@ -14,66 +15,55 @@ from contextlib import asynccontextmanager
 import trio
 
 from i2_capture_inotify.config import InotifyConfig
+from i2_capture_inotify.events import EventBuffer
 from i2_capture_inotify.kernel import READ_BYTES, Inotify, limit
-from i2_capture_inotify.mounts import REMOTE, Mount, beneath, read_mounts
-from i2_capture_inotify.probe import instance_refused, watches_refused
+from i2_capture_inotify.probe import instance_refused
 from i2_capture_inotify.translate import Translator
-from i2_capture_inotify.walk import LIMIT_MET, Spot, Walk, Walker, count_directories
+from i2_capture_inotify.unwatched import UnwatchedTrees
+from i2_capture_inotify.walk import Spot, Walk, Walker
 from i2_capture_inotify.watches import WatchTable
 from i2core.api import Capture, CaptureContext, Change, Code, Lost, Op, Place, StopRule
 
-PAIR_WAIT_S = 0.02
-"""How long the second half of a rename may take. The kernel queues both in one go; only losing the CPU between them,
-or the end of a read, separates them."""
-
 CHECK_S = 5.0
-"""Between two looks at roots and mounts: no event tells of a renamed parent of a root, nor of a mount."""
+"""Interval of the checks of roots and mounts: a renamed parent of a root, or a new mount, makes no event."""
 
 OVERFLOW_PAUSE_S = 10.0
-"""Least time between two reports of an overflow, so that comparing cannot make the next one follow at once."""
+"""Least time between two reports of an overflow, so that the load of comparing does not cause the next overflow at
+once."""
 
 WALK_STEP = 512
-"""Directories visited in one go: about 10 ms in which events wait."""
+"""Directories visited in one step: about 10 ms, during which events wait."""
 
 ROUND_BYTES = 4 * READ_BYTES
-"""Most events that one batch is made from."""
+"""Most bytes of events that are translated into one batch."""
 
 WAITING_BYTES = 64 * 1024 * 1024
-"""Most events that are kept in memory while a large new tree is walked; then the kernel's queue fills."""
+"""Most bytes of events in memory while a large new tree is walked; above it, they stay in the kernel's queue."""
 
 MISSED_TRIES = 5
-"""How often directories whose path led nowhere are looked for, when no event is left that could mend the path."""
-
-MANY_UNWATCHED = 64
-"""More unwatched trees than this in one root, and the whole root is compared instead of each."""
+"""How often directories whose path did not exist are searched again, when no event is left that could correct the
+path."""
 
 
 class InotifyCapture(Capture):
     """Watches every directory beneath the roots; see `open_capture`.
 
-    Beyond the contract: events are reported in the kernel's order; neighbours that say the same are one.
+    Beyond the contract: events are reported in the kernel's order; equal neighbours are merged.
     """
 
     def __init__(self, config: InotifyConfig, context: CaptureContext, inotify: Inotify) -> None:
-        self._config = config
         self._context = context
         self._inotify = inotify
         self._table = WatchTable(len(context.roots))
         self._walker = Walker(inotify, self._table, context)
         self._translator = Translator(self._table, self._walker, context.wants_dir)
-        self._mounts = self._mounts_beneath()
-        self._raw: list[bytes] = []
-        self._raw_bytes = 0
-        self._rest = b""
-        self._settled = 0
-        self._pair_at = -math.inf
+        self._events = EventBuffer(inotify, self._translator)
+        self._unwatched = UnwatchedTrees(config, context, self._table, self._walker)
         self._rewalk: Walk | None = None
         self._check_at = trio.current_time() + CHECK_S
         self._overflow_at = math.inf
-        self._overflow_told_at = -math.inf
-        self._unwatched_at = math.inf
+        self._overflow_reported_at = -math.inf
         self._missed_tries = 0
-        self._said: set[str] = set()
 
     async def set_up(self) -> None:
         """Places all watches.
@@ -84,13 +74,18 @@ class InotifyCapture(Capture):
         walk = Walk(*(Spot(None, b"", root) for root in range(len(self._context.roots))))
         while walk.todo:
             await self._step(walk)
-            self._read(WAITING_BYTES)
+            self._events.read(WAITING_BYTES)
         for root, path in enumerate(self._context.roots):
             if self._table.roots[root] is None and Place(root, b"") not in self._walker.unwatched:
                 raise StopRule("there is no such directory", code=Code.SOURCE_GONE, obj=os.fsdecode(path))
 
+    def unread(self) -> bool:
+        translator = self._translator
+        held = translator.out or translator.doubtful or translator.entering
+        return bool(held) or self._overflow_at < math.inf or self._events.has_any
+
     async def changes(self) -> AsyncIterator[Sequence[Change | Lost]]:
-        """Batches of what one round of reading brought."""
+        """Batches, each from one round of reading."""
         translator = self._translator
         while True:
             await self._advance()
@@ -99,70 +94,44 @@ class InotifyCapture(Capture):
                 yield batch
 
     async def _advance(self) -> None:
-        """One piece of work. Cancelled, it leaves everything in its place for the next call."""
-        translator = self._translator
+        """Does one step of work. Cancellation: the next call continues."""
+        translator, events = self._translator, self._events
         if translator.entering is not None:
             walk = translator.entering.walk
             await self._step(walk)
-            self._read(WAITING_BYTES)
+            self._events.read(WAITING_BYTES)
             if not walk.todo:
                 translator.entered()
             return
         if translator.doubtful:
             self._look_again(translator.doubtful.pop())
             return
-        await self._do_what_is_due(trio.current_time())
+        await self._run_timers(trio.current_time())
         if translator.out or translator.doubtful:
             return
         if self._rewalk is not None:
             await self._go_on_with_rewalk(self._rewalk)
-        elif not self._rest or translator.unsettled:
-            if not self._rest and not self._read(ROUND_BYTES) and await self._tidy():
+        elif not events.rest or translator.unsettled:
+            if not events.rest and not events.read(ROUND_BYTES) and await self._tidy():
                 return
-            if not self._raw:
+            if not events.new:
                 await self._wait()
-        self._read(ROUND_BYTES)
-        self._translate()
+        events.read(ROUND_BYTES)
+        self._translate(trio.current_time())
 
-    # ---------------------------------------------------------------------------------------- reading
+    def _translate(self, now: float) -> None:
+        if self._events.translate(now):
+            self._missed_tries = 0
+        if self._translator.overflowed:
+            self._translator.overflowed = False
+            self._overflow_at = max(now, self._overflow_reported_at + OVERFLOW_PAUSE_S)
 
     async def _wait(self) -> None:
-        until = min(self._check_at, self._overflow_at, self._unwatched_at)
+        until = min(self._check_at, self._overflow_at, self._unwatched.report_at)
         if self._translator.unsettled:
-            until = min(until, self._pair_at)
+            until = min(until, self._events.pair_at)
         with trio.move_on_at(until):
             await trio.lowlevel.wait_readable(self._inotify.fd)
-
-    def _read(self, most: int) -> bool:
-        """Takes events from the kernel until `most` bytes wait here; False when none wait."""
-        while self._raw_bytes < most:
-            part = self._inotify.read()
-            if not part:
-                break
-            self._raw.append(part)
-            self._raw_bytes += len(part)
-            if len(part) < READ_BYTES // 2:
-                break
-        return bool(self._raw)
-
-    def _translate(self) -> None:
-        raw = self._rest + b"".join(self._raw)
-        self._raw.clear()
-        self._raw_bytes = 0
-        if not raw:
-            return
-        self._missed_tries = 0
-        translator = self._translator
-        now = trio.current_time()
-        same_half = translator.unsettled
-        rest = translator.translate(raw, self._settled if now >= self._pair_at else 0)
-        if translator.unsettled and not (same_half and len(rest) == len(raw)):
-            self._pair_at = now + PAIR_WAIT_S
-            self._settled = len(rest)
-        self._rest = rest
-        if translator.overflowed:
-            translator.overflowed = False
-            self._overflow_at = max(now, self._overflow_told_at + OVERFLOW_PAUSE_S)
 
     # ---------------------------------------------------------------------------------------- walking
 
@@ -174,13 +143,14 @@ class InotifyCapture(Capture):
         for spot in walk.surprises:
             self._translator.doubtful.append(spot)
             if spot.parent is not None:
-                walk.todo.appendleft(spot)  # once it has its watches, what is known beneath it is to be looked at too
+                walk.todo.appendleft(spot)  # after it has its watches, known directories beneath it must be visited too
         walk.surprises = []
         if not walk.todo:
             self._rewalk = None
 
     async def _tidy(self) -> bool:
-        """No event waits: what could not be placed until now is looked for, or given up. True when there was any."""
+        """Called when no event waits: searches the directories whose place is not known, or drops them. True if there
+        were any."""
         if self._table.missed:
             await self._look_for_missed()
             return True
@@ -190,7 +160,7 @@ class InotifyCapture(Capture):
         return False
 
     async def _look_for_missed(self) -> None:
-        """Directories came where the path was not known at that time; by now it should be."""
+        """Lists the directories in which others appeared while their path was not known; by now it should be known."""
         nodes = [node for node in self._table.missed if self._table.prefix(node) is not None]
         if self._missed_tries == MISSED_TRIES:
             for node in nodes:
@@ -205,7 +175,7 @@ class InotifyCapture(Capture):
         self._translator.doubtful += walk.surprises
 
     def _look_again(self, spot: Spot) -> None:
-        """A directory may be new, replaced, or watchable by now: it gets its watches and is reported."""
+        """Places the watches of a directory that may be new, replaced, or watchable now, and reports it."""
         if spot.parent is None:
             place, known = Place(spot.root, b""), self._table.roots[spot.root]
             report: Change | Lost = Lost(place, "the source directory was replaced")
@@ -221,7 +191,8 @@ class InotifyCapture(Capture):
             self._translator.enter(Walk(spot), report)
 
     def _drop_displaced(self) -> None:
-        """No event is left that could give these trees a place: they are outside, and not watched any more."""
+        """Drops the trees without a place: no event is left that could give them one, so they were moved out of the
+        roots."""
         for top in list(self._table.displaced.values()):
             for node in list(self._table.beneath(top)):
                 self._inotify.unwatch(node.wd)
@@ -231,25 +202,20 @@ class InotifyCapture(Capture):
 
     # ---------------------------------------------------------------------------------------- timers
 
-    async def _do_what_is_due(self, now: float) -> None:
+    async def _run_timers(self, now: float) -> None:
         if now >= self._overflow_at:
-            self._tell_overflow(now)
+            self._report_overflow(now)
         if now >= self._check_at:
             self._check_at = now + CHECK_S
             self._check_roots()
-            self._check_mounts()
-        if self._walker.unwatched or any(m.fstype in REMOTE for m in self._mounts.values()):
-            if self._unwatched_at == math.inf:
-                self._unwatched_at = now
-            if now >= self._unwatched_at:
-                self._unwatched_at = now + self._config.unwatched_interval
-                await self._tell_unwatched()
-        elif self._unwatched_at < math.inf:
-            self._unwatched_at = math.inf
-            self._said.clear()
+            self._translator.doubtful += self._unwatched.check_mounts()
+        lost = await self._unwatched.report(now)
+        if lost:
+            self._translator.out += lost
+            self._rewalk = self._rewalk or self._unwatched.walk()
 
-    def _tell_overflow(self, now: float) -> None:
-        self._overflow_at, self._overflow_told_at = math.inf, now
+    def _report_overflow(self, now: float) -> None:
+        self._overflow_at, self._overflow_reported_at = math.inf, now
         held = limit("max_queued_events")
         self._context.say(
             f"inotify lost events: more than fs.inotify.max_queued_events = {held} were waiting; "
@@ -273,65 +239,13 @@ class InotifyCapture(Capture):
             elif root in lost and os.path.isdir(self._context.roots[root]):
                 self._translator.doubtful.append(Spot(None, b"", root))
 
-    def _mounts_beneath(self) -> dict[Place, Mount]:
-        mounts = read_mounts()
-        return {
-            Place(root, path): mount
-            for root, top in enumerate(self._context.roots)
-            for path, mount in beneath(top, mounts).items()
-        }
-
-    def _check_mounts(self) -> None:
-        before, self._mounts = self._mounts, self._mounts_beneath()
-        for place in before.keys() | self._mounts.keys():
-            if before.get(place) != self._mounts.get(place):
-                above, _, name = place.path.rpartition(b"/")
-                parent = self._table.at(place.root, above)
-                if parent is not None:
-                    self._translator.doubtful.append(Spot(parent, name, place.root))
-
-    async def _tell_unwatched(self) -> None:
-        """Trees without a watch are compared at an interval instead, and tried again."""
-        unwatched = dict(self._walker.unwatched)
-        for place, mount in self._mounts.items():
-            if mount.fstype in REMOTE:
-                unwatched[place] = f"changes by other hosts make no events on {os.fsdecode(mount.fstype)}"
-        for reason in set(unwatched.values()) - self._said:
-            self._said.add(reason)
-            await self._say_unwatched(reason, [place for place in unwatched if unwatched[place] == reason])
-        for root in range(len(self._context.roots)):
-            places = [place for place in unwatched if place.root == root]
-            if len(places) > MANY_UNWATCHED:
-                self._translator.out.append(Lost(Place(root, b""), f"{len(places)} directories are not watched"))
-            else:
-                self._translator.out += (Lost(place, f"not watched: {unwatched[place]}") for place in places)
-        if self._rewalk is None:
-            self._rewalk = Walk(*self._spots(self._walker.unwatched), distrust=True, announce=True)
-
-    def _spots(self, places: Sequence[Place] | dict[Place, str]) -> list[Spot]:
-        spots = []
-        for root, path in places:
-            above, _, name = path.rpartition(b"/")
-            parent = self._table.at(root, above) if path else None
-            if parent is not None or not path:
-                spots.append(Spot(parent, name, root))
-        return spots
-
-    async def _say_unwatched(self, reason: str, places: list[Place]) -> None:
-        first = os.path.join(self._context.roots[places[0].root], places[0].path)
-        line = f"{len(places)} directories are not watched ({os.fsdecode(first)!r} first): {reason}"
-        if reason == LIMIT_MET:
-            needed = await trio.to_thread.run_sync(count_directories, self._context)
-            line = watches_refused(needed, limit("max_user_watches"), exact=True)
-        self._context.say(f"{line}; they are compared every {self._config.unwatched_interval:g} s instead")
-
 
 @asynccontextmanager
 async def open_capture(config: InotifyConfig, context: CaptureContext) -> AsyncIterator[InotifyCapture]:
     """A capture with all its watches in place.
 
     Raises:
-        StopRule: a root is missing, or the system gives no inotify instance.
+        StopRule: a root is missing, or no inotify instance is available.
     """
     try:
         inotify = Inotify()

@@ -7,7 +7,7 @@ import attrs
 
 @attrs.frozen
 class InotifyConfig:
-    """The rule's ``[rule.capture]`` table, as far as it is this driver's."""
+    """This driver's options in the rule's ``[rule.capture]`` table."""
 
     unwatched_interval: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
-    """Seconds between two compares of directories that cannot be watched (watch limit, no permission)."""
+    """Seconds between two comparisons of directories that cannot be watched (watch limit, no permission)."""

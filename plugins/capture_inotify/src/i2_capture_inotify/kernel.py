@@ -1,6 +1,6 @@
-"""A thin layer over inotify(7) by ctypes: the few calls and constants that are needed, with their errors.
+"""A thin layer over inotify(7) by ctypes: the calls and constants that are needed, with their errors.
 
-The known libraries on top of inotify drop the overflow mark or the order of events, which a replica cannot afford.
+The existing libraries for inotify drop the overflow mark or the order of events; a replica needs both.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import struct
 
 IN_MODIFY = 0x2
@@ -22,7 +23,6 @@ IN_UNMOUNT = 0x2000
 IN_Q_OVERFLOW = 0x4000
 IN_IGNORED = 0x8000
 IN_ONLYDIR = 0x1000000
-IN_EXCL_UNLINK = 0x4000000
 IN_ISDIR = 0x40000000
 
 WATCH_MASK = (
@@ -35,10 +35,10 @@ WATCH_MASK = (
     | IN_DELETE_SELF
     | IN_MOVE_SELF
     | IN_ONLYDIR
-    | IN_EXCL_UNLINK
 )
-"""Nothing about opening or reading: our own reads make no events. MODIFY tells of writes as they happen, so
-CLOSE_WRITE has nothing to add. The two SELF bits matter for roots alone, but one inode has one mask."""
+"""No events for opening and reading, so that our own reads make none. MODIFY reports writes as they happen, so
+CLOSE_WRITE adds nothing. The two SELF bits matter only for roots, but an inode has one mask. No EXCL_UNLINK: a file
+that is written through a removed name may have others (``ln log log.1; rm log``, while the writer continues)."""
 
 EVENT = struct.Struct("iIII")
 """``struct inotify_event`` without the name: wd, mask, cookie, and the bytes of the NUL-padded name that follows."""
@@ -58,7 +58,7 @@ _libc = _bind_libc()
 
 
 def limit(name: str) -> int:
-    """A limit of this host, such as ``max_user_watches``; 0 when the kernel does not tell."""
+    """A limit of this host, such as ``max_user_watches``; 0 if it cannot be read."""
     try:
         with open(_LIMITS + name, encoding="ascii") as file:
             return int(file.read())
@@ -81,7 +81,7 @@ class Inotify:
     def watch(self, directory_fd: int) -> int:
         """The watch descriptor of an open directory; the same one again when it is watched already.
 
-        By descriptor, so that a name that is exchanged meanwhile can never lead the watch astray.
+        By descriptor: a name could be exchanged in between, and the watch would be on another directory.
 
         Raises:
             OSError: ENOSPC when ``max_user_watches`` is used up.
@@ -92,12 +92,19 @@ class Inotify:
         return wd
 
     def unwatch(self, wd: int) -> None:
-        """Ends a watch. The kernel may have ended it before: EINVAL says no more than that."""
+        """Ends a watch. The kernel may have ended it before; then it returns EINVAL, which is ignored."""
         if _libc.inotify_rm_watch(self.fd, wd) < 0 and ctypes.get_errno() != errno.EINVAL:
             raise _error()
 
+    @property
+    def has_events(self) -> bool:
+        """True when events wait."""
+        asked = select.poll()
+        asked.register(self.fd, select.POLLIN)
+        return bool(asked.poll(0))
+
     def read(self) -> bytes:
-        """The events that wait, whole ones, at most `READ_BYTES`; ``b""`` when there are none."""
+        """The waiting events, only complete ones, at most `READ_BYTES`; ``b""`` if there are none."""
         try:
             return os.read(self.fd, READ_BYTES)
         except BlockingIOError:

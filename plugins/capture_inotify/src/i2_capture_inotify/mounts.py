@@ -1,5 +1,5 @@
-"""What is mounted where: inotify tells nothing about a file system that is mounted over a directory, and little about
-one whose files change on another host."""
+"""The mounted file systems. They matter because inotify reports nothing about a file system that is mounted over a
+watched directory, and not all changes of one whose files change on another host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REMOTE = frozenset(
     b"9p afs ceph cifs coda fuse.ceph fuse.ceph-fuse fuse.curlftpfs fuse.glusterfs fuse.juicefs fuse.rclone fuse.s3fs "
     b"fuse.sshfs gfs2 gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs smb3 smbfs virtiofs".split()
 )
-"""File systems that other hosts may change without a word to this one."""
+"""File systems that other hosts may change without an event on this one."""
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
@@ -25,7 +25,7 @@ class Mount(NamedTuple):
 
 
 def read_mounts(source: str = MOUNTINFO) -> dict[bytes, Mount]:
-    """What is mounted, by mount point; of several on one point the one on top. Empty where /proc does not tell."""
+    """The mounts by mount point; of several on one point, the topmost. Empty if /proc is not available."""
     try:
         with open(source, "rb") as file:
             lines = file.read().splitlines()

@@ -1,4 +1,4 @@
-"""What this plugin offers to core. Imports light: the driver itself is imported when it is opened."""
+"""The drivers of this plugin. Keeps imports small: the driver itself is imported when it is opened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def open_inotify(config: InotifyConfig, context: CaptureContext) -> AsyncI
     """A capture whose watches are in place.
 
     Raises:
-        StopRule: a root is missing, or the system gives no inotify instance.
+        StopRule: a root is missing, or no inotify instance is available.
     """
     from i2_capture_inotify.capture import open_capture
 
@@ -23,7 +23,7 @@ async def open_inotify(config: InotifyConfig, context: CaptureContext) -> AsyncI
 
 
 def probe_inotify(context: CaptureContext) -> Probe:
-    """Whether a watch for each directory fits into the limits, on file systems that tell all their changes."""
+    """Whether the limits allow a watch for each directory, and the file systems report all changes."""
     from i2_capture_inotify.probe import probe
 
     return probe(context)

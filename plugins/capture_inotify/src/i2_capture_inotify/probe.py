@@ -1,4 +1,4 @@
-"""Whether inotify can watch the whole of the sources here, said before anything is started."""
+"""Checks before the start whether inotify can watch all of the sources here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from i2_capture_inotify.walk import count_directories
 from i2core.api import CaptureContext, Probe
 
 FEWEST = 65536
-"""What is proposed for a limit that is smaller than any host of today needs."""
+"""The value proposed for a limit that is too small for any current host."""
 
 
 def probe(context: CaptureContext) -> Probe:
@@ -20,7 +20,7 @@ def probe(context: CaptureContext) -> Probe:
     for root in context.roots:
         mount = mount_of(os.path.realpath(root), mounts)
         if mount is not None and mount.fstype in REMOTE:
-            why = f"{os.fsdecode(root)!r} is on {os.fsdecode(mount.fstype)}: changes by other hosts make no events"
+            why = f"{os.fsdecode(root)!r} is on {os.fsdecode(mount.fstype)}: changes by other hosts are not reported"
             return Probe(False, why)
     try:
         Inotify().close()
@@ -34,7 +34,7 @@ def probe(context: CaptureContext) -> Probe:
 
 
 def watches_refused(needed: int, allowed: int, *, exact: bool) -> str:
-    """One line: how many are needed, how many allowed, and the setting that mends it."""
+    """One line: the watches needed, the watches allowed, and the setting to change."""
     proposed = max(FEWEST, 1 << (2 * needed - 1).bit_length())
     return (
         f"inotify needs a watch for each of {'' if exact else 'at least '}{needed} directories, and "
@@ -44,7 +44,7 @@ def watches_refused(needed: int, allowed: int, *, exact: bool) -> str:
 
 
 def instance_refused(error: OSError) -> str:
-    """One line: why the kernel gave no inotify instance."""
+    """One line: the reason why the kernel refused an inotify instance."""
     if error.errno != errno.EMFILE:
         return f"inotify is not available: {error.strerror}"
     return (

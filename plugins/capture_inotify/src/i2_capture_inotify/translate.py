@@ -1,12 +1,11 @@
-"""From the kernel's bytes to changes: names, renames paired by cookie, directories that come and go.
+"""Translates the kernel's bytes into changes: names, renames paired by cookie, new and removed directories.
 
-Events are worked off strictly in order. Two things make it stop and wait: a MOVED_FROM whose other half may still be
-on its way, and a new directory whose tree is too large to be watched between two events. What follows them waits.
+Events are processed strictly in order. Two events stop the translation, and all later ones wait: a MOVED_FROM whose
+second half may still come, and a new directory whose tree is too large to be watched between two events.
 
-An event tells of a moment that may be past: by now its names can stand for newer directories, which a walk has found
-there already. So wherever a directory came or went, the disk decides which one is there now; and the table is right
-again with the last event about each name at the latest.
-"""
+An event describes a past moment. Its names may meanwhile belong to newer directories, which a walk may have found
+already. So after each creation, rename or removal of a directory, the disk is read to see which directory is there now.
+The table is correct again after the last event about each name at the latest."""
 
 from __future__ import annotations
 
@@ -29,19 +28,27 @@ from i2_capture_inotify.kernel import (
 )
 from i2_capture_inotify.walk import Spot, Walk, Walker
 from i2_capture_inotify.watches import Directory, WatchTable
-from i2core.api import RESERVED_PREFIX, Change, Lost, Op, Place
+from i2core.api import Change, Lost, Op, Place
 
 INLINE_DIRECTORIES = 32
-"""A new tree up to this size is watched at once; the thread that a larger one needs costs more than this."""
+"""A new tree up to this size is watched in the event loop; a thread, which a larger one needs, costs more than that."""
 
 _HEAD = kernel.EVENT.size
 _unpack = kernel.EVENT.unpack_from
 _SELF = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED
-_OPS = {IN_CREATE: Op.CREATE, IN_MOVED_TO: Op.CREATE, IN_DELETE: Op.REMOVE, IN_MODIFY: Op.MODIFY, IN_ATTRIB: Op.ATTRIB}
+_OPS = {
+    IN_CREATE: Op.CREATE,
+    IN_MOVED_TO: Op.CREATE,
+    IN_DELETE: Op.REMOVE,
+    IN_MODIFY: Op.MODIFY,
+    IN_ATTRIB: Op.ATTRIB,
+    # One call changes both, for example when an ordinary user truncates a setuid file (fsnotify_change in the kernel).
+    IN_MODIFY | IN_ATTRIB: Op.MODIFY,
+}
 
 
 class Entering:
-    """A directory that appeared: its watches are being placed, then it is reported."""
+    """A new directory: its watches are placed first, then it is reported."""
 
     def __init__(self, walk: Walk, *reports: Change | Lost) -> None:
         self.walk = walk
@@ -49,7 +56,7 @@ class Entering:
 
 
 class Translator:
-    """Turns events into changes (`out`) and keeps the table of watches true to them."""
+    """Translates events into changes (`out`) and updates the table of watches."""
 
     def __init__(self, table: WatchTable, walker: Walker, wants_dir: Callable[[int, bytes], bool]) -> None:
         self._table = table
@@ -59,25 +66,25 @@ class Translator:
         self.entering: Entering | None = None
         """Set: nothing is translated until this walk is done and `entered` was called."""
         self.unsettled = False
-        """The rest begins with a MOVED_FROM that waits for its other half."""
+        """The rest begins with a MOVED_FROM that waits for its second half."""
         self.overflowed = False
         """The kernel dropped events."""
         self.lost_roots: dict[int, str] = {}
-        """Roots that are not there any more, and why."""
+        """Roots that are gone, with the reason."""
         self.doubtful: list[Spot] = []
-        """Directories that must be looked at again."""
+        """Directories that must be checked again."""
         self._paired: set[int] = set()
-        """Cookies whose MOVED_TO was worked off before its turn."""
+        """Cookies whose MOVED_TO was processed before its turn."""
 
     def translate(self, raw: bytes, settled: int) -> bytes:
-        """Works off `raw` and returns the rest that must wait. A MOVED_FROM within the first `settled` bytes that has
-        no other half by now has none."""
+        """Processes `raw` and returns the rest that must wait. A MOVED_FROM within the first `settled` bytes whose
+        second half has not come is treated as a removal."""
         self.unsettled = False
         table = self._table
         by_wd, add = table.by_wd, self.out.append
         new = tuple.__new__
-        seen: set[bytes] = set()  # MODIFY and ATTRIB say "look again": once between two changes of names is enough
-        halves: dict[int, int] | None = None
+        seen: set[bytes] = set()  # MODIFY and ATTRIB mean "look again": once between two changes of names is enough
+        halves = _SecondHalves(raw)
         at, end = 0, len(raw)
         while at < end:
             wd, mask, cookie, size = _unpack(raw, at)
@@ -95,67 +102,52 @@ class Translator:
                 continue
             prefix = node.prefix if node.stamp == table.stamp else table.prefix(node)
             if prefix is None:
-                self._paired.discard(cookie)
-                if mask & IN_ISDIR:
-                    table.missed.add(node)
+                self._miss(node, mask, cookie)
                 continue
             name = raw[start + _HEAD : at].rstrip(b"\0")
-            if name.startswith(RESERVED_PREFIX) and not cookie:
-                continue
             if not (cookie or mask & IN_ISDIR):
-                op = _OPS[mask]
-                add(new(Change, (op, new(Place, (node.root, prefix + name)), False, None, False, 0, 0, None)))
+                add(new(Change, (_OPS[mask], new(Place, (node.root, prefix + name)), False, None, False, 0, 0, 0)))
                 continue
             if mask & IN_MOVED_FROM:
-                other = at if at < end and _unpack(raw, at)[2] == cookie else -1
-                if other < 0:
-                    if halves is None:
-                        halves = _second_halves(raw, at)
-                    other = halves.get(cookie, -1)
+                other = halves.find(cookie, at)
                 if other < 0 and start >= settled:
                     self.unsettled = True
                     return raw[start:]
-                if other < 0:
-                    self._moved_out(node, name, is_dir=bool(mask & IN_ISDIR))
-                else:
-                    to_wd, _, _, to_size = _unpack(raw, other)
-                    to_name = raw[other + _HEAD : other + _HEAD + to_size].rstrip(b"\0")
-                    if other == at:
-                        at += _HEAD + to_size
-                    else:
-                        self._paired.add(cookie)
-                    self._moved(node, name, by_wd.get(to_wd), to_name, is_dir=bool(mask & IN_ISDIR))
-            elif cookie in self._paired:
-                self._paired.remove(cookie)
-            elif mask & IN_ISDIR:
-                self._translate_dir(mask & ~IN_ISDIR, node, name)
-            elif not name.startswith(RESERVED_PREFIX):
-                add(Change(Op.CREATE, Place(node.root, prefix + name)))
+                at = self._translate_half(node, name, mask, raw, at, other)
+            else:
+                self._translate_rest(node, name, mask, cookie)
             if self.entering is not None:
                 return raw[at:]
         return b""
 
     def enter(self, walk: Walk, *reports: Change | Lost) -> None:
-        """Places the watches of a tree that appeared; only then may it be reported."""
+        """Places the watches of a new tree; only then may it be reported."""
         self._walker.step(walk, INLINE_DIRECTORIES)
         self.entering = Entering(walk, *reports)
         if not walk.todo:
             self.entered()
 
     def entered(self) -> None:
-        """The walk of `entering` is done: reports it."""
+        """Reports `entering` after its walk is done."""
         assert self.entering is not None
         self.out += self.entering.reports
         self.entering = None
 
     # ---------------------------------------------------------------------------------------- single events
 
-    def _place(self, node: Directory, name: bytes) -> Place | None:
+    def _place(self, node: Directory, name: bytes, *, is_dir: bool) -> Place | None:
+        """The place of a name in a watched directory; None when it is not known, or is a directory that is left out."""
         prefix = self._table.prefix(node)
-        return None if prefix is None else Place(node.root, prefix + name)
+        if prefix is None:
+            return None
+        place = Place(node.root, prefix + name)
+        return place if not is_dir or self._wants_dir(*place) else None
 
-    def _wants(self, place: Place, name: bytes, *, is_dir: bool) -> bool:
-        return not name.startswith(RESERVED_PREFIX) and (not is_dir or self._wants_dir(place.root, place.path))
+    def _miss(self, node: Directory, mask: int, cookie: int) -> None:
+        """An event in a directory whose place is not known."""
+        self._paired.discard(cookie)
+        if mask & IN_ISDIR:
+            self._table.missed.add(node)
 
     def _translate_self(self, wd: int, mask: int, node: Directory | None) -> None:
         """Events without a name: about the watched directory itself, or about the queue."""
@@ -175,7 +167,7 @@ class Translator:
             elif mask & IN_ATTRIB:
                 self.out.append(Change(Op.ATTRIB, Place(root, b""), is_dir=True))
         elif mask & IN_UNMOUNT and node.parent is not None:
-            place = self._place(node.parent, node.name)
+            place = self._place(node.parent, node.name, is_dir=False)
             if place is not None:
                 self.out.append(Lost(place, "a file system was unmounted here"))
                 self.doubtful.append(Spot(node.parent, node.name, node.root))
@@ -183,22 +175,22 @@ class Translator:
             self._table.forget(wd)
 
     def _translate_dir(self, mask: int, node: Directory, name: bytes) -> None:
-        """A directory that was made, moved in, removed, or got other attributes."""
-        place = self._place(node, name)
-        if place is None or not self._wants(place, name, is_dir=True):
+        """Translates an event of a directory: created, moved in, removed, or new attributes."""
+        place = self._place(node, name, is_dir=True)
+        if place is None:
             return
         if mask & IN_DELETE:
             self._gone(node, name, place)
         elif mask & IN_ATTRIB:
             self.out.append(Change(Op.ATTRIB, place, is_dir=True))
-            if place in self._walker.unwatched:  # it may be readable now
+            if place in self._walker.unwatched:  # the directory may be readable now
                 self.doubtful.append(Spot(node, name, node.root))
         else:
             known = self._table.child(node, name)
             complete = known is not None and known not in self._table.missed
             self.enter(Walk(Spot(node, name, node.root)), Change(Op.CREATE, place, is_dir=True))
             if complete and known is self._table.child(node, name) and self.entering is None:
-                # Seen already by the walk of a directory above, whose own report comes before this one.
+                # The walk of a parent directory has found it already, and the parent's report comes before this one.
                 self.out.pop()
 
     def _gone(self, node: Directory, name: bytes, place: Place) -> None:
@@ -208,9 +200,37 @@ class Translator:
         self._walker.forget_unwatched(place)
         self.out.append(Change(Op.REMOVE, place, is_dir=True))
 
+    def _translate_half(self, node: Directory, name: bytes, mask: int, raw: bytes, at: int, other: int) -> int:
+        """Translates a MOVED_FROM that ends at the offset `at` of `raw`, and whose second half is at `other` (-1: none
+        came). Returns the offset of the next event to translate."""
+        is_dir = bool(mask & IN_ISDIR)
+        if other < 0:
+            self._moved_out(node, name, is_dir=is_dir)
+            return at
+        wd, _, cookie, size = _unpack(raw, other)
+        end = other + _HEAD + size
+        to_name = raw[other + _HEAD : end].rstrip(b"\0")
+        if other == at:
+            at = end
+        else:
+            self._paired.add(cookie)
+        self._moved(node, name, self._table.by_wd.get(wd), to_name, is_dir=is_dir)
+        return at
+
+    def _translate_rest(self, node: Directory, name: bytes, mask: int, cookie: int) -> None:
+        """Translates a MOVED_TO, or an event of a directory."""
+        if cookie in self._paired:
+            self._paired.remove(cookie)
+        elif mask & IN_ISDIR:
+            self._translate_dir(mask & ~IN_ISDIR, node, name)
+        else:
+            place = self._place(node, name, is_dir=False)
+            if place is not None:
+                self.out.append(Change(Op.CREATE, place))
+
     def _moved_out(self, node: Directory, name: bytes, *, is_dir: bool) -> None:
-        place = self._place(node, name)
-        if place is None or not self._wants(place, name, is_dir=is_dir):
+        place = self._place(node, name, is_dir=is_dir)
+        if place is None:
             return
         if is_dir:
             self._gone(node, name, place)
@@ -220,20 +240,18 @@ class Translator:
             self.out.append(Change(Op.REMOVE, place))
 
     def _moved(self, node: Directory, name: bytes, to_node: Directory | None, to_name: bytes, *, is_dir: bool) -> None:
-        """A rename whose both halves were seen; each end may still be a place that is not protected."""
-        old = self._place(node, name)
-        new = None if to_node is None else self._place(to_node, to_name)
-        if is_dir and to_node is not None and new is None:
+        """A rename with both halves known. Each of the two places may be left out."""
+        old = self._place(node, name, is_dir=is_dir)
+        new = None if to_node is None else self._place(to_node, to_name, is_dir=is_dir)
+        if is_dir and to_node is not None and self._table.prefix(to_node) is None:
             self._table.missed.add(to_node)
-        wanted = old is not None and self._wants(old, name, is_dir=is_dir)
-        wanted_to = new is not None and self._wants(new, to_name, is_dir=is_dir)
-        if old is None or not wanted:
-            if to_node is not None and new is not None and wanted_to:
+        if old is None:
+            if to_node is not None and new is not None:
                 if is_dir:
                     self._translate_dir(IN_MOVED_TO, to_node, to_name)
                 else:
                     self.out.append(Change(Op.CREATE, new))
-        elif to_node is None or new is None or not wanted_to:
+        elif to_node is None or new is None:
             self._moved_out(node, name, is_dir=is_dir)
         elif not is_dir:
             self.out.append(Change(Op.RENAME, old, to=new))
@@ -249,18 +267,36 @@ class Translator:
         moved = self._table.child(spot.parent, spot.name)
         if moved is not None:
             self._table.move(moved, to_spot.parent, to_spot.name)
-        # What is on disk at both names decides which directory is which: the old name may have stood for a newer one
-        # already, and an exchange of two looks like a rename over an empty one.
+        # The disk is read at both names to see which directory is where: the old name may belong to a newer directory
+        # already, and an exchange of two directories looks like a rename over an empty one.
         self._enter_left(Walk(spot, to_spot), spot, old, report)
 
     def _enter_left(self, walk: Walk, left: Spot, place: Place, *reports: Change) -> None:
-        """A directory left this place. By an exchange another one may have come, whose own event went elsewhere."""
+        """A directory left this place. In an exchange another one came, without an event for this name."""
         self.enter(walk, *reports)
         again = Change(Op.CREATE, place, is_dir=True)
         if self.entering is not None:
             self.entering.reports += (again,)
         elif left.parent is not None and self._table.child(left.parent, left.name) is not None:
             self.out.append(again)
+
+
+class _SecondHalves:
+    """The MOVED_TO events of one read."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._offsets: dict[int, int] | None = None
+        """By cookie; None until they are needed: the second half usually comes next."""
+
+    def find(self, cookie: int, at: int) -> int:
+        """The offset of the second half of a MOVED_FROM that ends at the offset `at`; -1 when it has not come."""
+        raw = self._raw
+        if at < len(raw) and _unpack(raw, at)[2] == cookie:
+            return at
+        if self._offsets is None:
+            self._offsets = _second_halves(raw, at)
+        return self._offsets.get(cookie, -1)
 
 
 def _second_halves(raw: bytes, at: int) -> dict[int, int]:

@@ -1,7 +1,7 @@
-"""Placing watches on a tree of directories, a bounded number at a time, and keeping account of what has none.
+"""Places watches on a tree of directories, a bounded number at a time, and records the directories without a watch.
 
-While a walk step runs nothing else touches the table, and events that arise meanwhile wait. So what the walk finds is
-at least as new as all events that were worked off before it, and every later change still has its event to come.
+While a step of a walk runs, nothing else changes the table, and new events wait in the queue. So the findings of a walk
+are at least as new as all events that were processed before it, and every later change still has its event to come.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from typing import NamedTuple
 
 from i2_capture_inotify.kernel import Inotify
 from i2_capture_inotify.watches import Directory, WatchTable
-from i2core.api import RESERVED_PREFIX, CaptureContext, Place
-from i2core.api.syscalls import open_beneath
+from i2core.api import CaptureContext, Place
+from i2core.posix.errnos import GONE
+from i2core.posix.syscalls import open_beneath
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-_GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE))
-"""Removed or replaced since it was listed: the event that says so is on its way."""
+_GONE = frozenset((*GONE, errno.ESTALE))
+"""The directory was removed or replaced since it was listed: its event is still in the queue."""
 
-LIMIT_MET = "the limit of watches is met"
-_TWICE = "it is seen at two places (nested sources, or a bind mount)"
+LIMIT_REACHED = "the limit of watches is reached"
+_TWICE = "it is visible at two places (nested sources, or a bind mount)"
 
 
 class Spot(NamedTuple):
-    """Where a directory should be looked for: a name in a watched directory, or a root (no parent)."""
+    """A place to look for a directory: a name in a watched directory, or a root (no parent)."""
 
     parent: Directory | None
     name: bytes
@@ -38,8 +39,8 @@ class Spot(NamedTuple):
 class Walk:
     """Directories still to be visited.
 
-    `distrust`: what is known already is visited through and through, since events were lost. `announce`: what is new
-    is not entered, but noted in `surprises`, because it has to be reported.
+    `distrust`: known directories are visited completely as well, because events were lost. `announce`: new directories
+    are not entered, but added to `surprises`, because they must be reported first.
     """
 
     def __init__(self, *spots: Spot, distrust: bool = False, announce: bool = False) -> None:
@@ -59,9 +60,9 @@ class Walker:
         self._parent: Directory | None = None
         self._parent_fd = -1
         self.unwatched: dict[Place, str] = {}
-        """Tops of trees that have no watch, and why."""
+        """Tops of trees that have no watch, with the reason."""
         self.root_ids: dict[int, tuple[int, int]] = {}
-        """Device and inode of each root, as it was when its watch was placed."""
+        """Device and inode of each root at the time when its watch was placed."""
 
     def step(self, walk: Walk, most: int) -> None:
         """Visits up to `most` directories of the walk, depth first."""
@@ -100,8 +101,9 @@ class Walker:
             os.close(fd)
 
     def _hold_parent(self, parent: Directory, prefix: bytes) -> bool:
-        """Opens the parent, to look into the very directory that the table means: its path may be older than a rename
-        whose event still waits, and lead nowhere or elsewhere. Then the parent is listed once the path is right."""
+        """Opens the parent, and checks that it is the directory of the table. While the event of a rename is still in
+        the queue, the parent's path in the table is out of date, and may not exist or name another directory. Then the
+        parent is listed once its path is correct."""
         if parent is self._parent:
             return True
         self._release_parent()
@@ -132,7 +134,7 @@ class Walker:
         try:
             wd = self._inotify.watch(fd)
         except OSError as error:
-            self.unwatched[place] = LIMIT_MET if error.errno == errno.ENOSPC else error.strerror or str(error)
+            self.unwatched[place] = LIMIT_REACHED if error.errno == errno.ENOSPC else error.strerror or str(error)
             return
         known = table.by_wd.get(wd)
         if known is not None and self._is_here(known, spot):
@@ -163,7 +165,7 @@ class Walker:
         return known.parent is spot.parent and known.name == spot.name
 
     def _leads_to(self, spot: Spot, fd: int) -> bool:
-        """The name still stands for the open directory; else it went where the table has it already."""
+        """True if the name still leads to the open directory; else it moved to the place that the table has already."""
         try:
             if spot.parent is None:
                 entry = os.stat(self._context.roots[spot.root])
@@ -174,7 +176,8 @@ class Walker:
         return os.path.samestat(entry, os.fstat(fd))
 
     def root_is_there(self, root: int) -> bool:
-        """The root's path still leads to the directory that is watched: no parent was renamed, nothing mounted."""
+        """True if the root's path still leads to the watched directory: no parent was renamed, nothing was mounted over
+        it."""
         try:
             return _identity(os.stat(self._context.roots[root])) == self.root_ids.get(root)
         except OSError:
@@ -207,9 +210,7 @@ class Walker:
             with os.scandir(fd) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        name = os.fsencode(entry.name)
-                        if not name.startswith(RESERVED_PREFIX):
-                            names.append(name)
+                        names.append(os.fsencode(entry.name))
         except OSError as error:
             self.unwatched[place] = error.strerror or str(error)
             return
@@ -225,12 +226,12 @@ class Walker:
                 walk.todo.append(spot)
 
     def forget_unwatched(self, place: Place) -> None:
-        """The tree at `place` is gone: nothing in it lacks a watch any more."""
+        """Drops the entries of the tree at `place`, which is gone."""
         for other in [p for p in self.unwatched if _is_beneath(p, place)]:
             del self.unwatched[other]
 
     def move_unwatched(self, old: Place, new: Place) -> None:
-        """The tree at `old` is at `new` now."""
+        """Moves the entries of a tree that was renamed from `old` to `new`."""
         for other in [p for p in self.unwatched if _is_beneath(p, old)]:
             reason = self.unwatched.pop(other)
             self.unwatched[Place(new.root, new.path + other.path[len(old.path) :])] = reason
@@ -252,7 +253,7 @@ def directories(root: bytes, wanted: Callable[[bytes], bool]) -> Iterator[bytes]
         yield path
         with suppress(OSError), os.scandir(os.path.join(root, path)) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(RESERVED_PREFIX):
+                if entry.is_dir(follow_symlinks=False):
                     below = os.path.join(path, entry.name)
                     if wanted(below):
                         todo.append(below)

@@ -1,8 +1,7 @@
-"""Which watch stands for which directory. A watch follows its inode; the names above it change by renames alone.
+"""Maps watches to directories. A watch follows its inode; its path changes only by renames.
 
-Paths are not stored per directory but made from the names on the way up, and kept until the next rename: so the
-rename of a directory costs the same whether one or a million directories lie beneath it.
-"""
+Paths are not stored for each directory, but built from the names of its parents and cached until the next rename. So
+the rename of a directory costs the same whether one or a million directories are beneath it."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 
 
 class Directory:
-    """A watched directory: its name in its parent, and what is known beneath it."""
+    """A watched directory: its name in its parent, and its known children."""
 
     __slots__ = ("children", "name", "parent", "prefix", "root", "stamp", "wd")
 
@@ -18,12 +17,12 @@ class Directory:
         self.wd = wd
         self.name = name
         self.parent = parent
-        """None for a root, and for the top of a tree that has no place any more."""
+        """None for a root, and for the top of a tree whose place is not known any more."""
         self.root = root
         """Index of the root, valid with `prefix`."""
         self.children: dict[bytes, Directory] | None = None
         self.prefix: bytes | None = None
-        """What stands before a name in it: its path and a slash; None when it has no place. Valid with `stamp`."""
+        """The prefix of a name in it: its path and a slash; None if it has no place. Valid with `stamp`."""
         self.stamp = -1
 
 
@@ -34,15 +33,15 @@ class WatchTable:
         self.by_wd: dict[int, Directory] = {}
         self.roots: list[Directory | None] = [None] * roots
         self.stamp = 0
-        """Grows when paths change; a `Directory.prefix` of an older stamp is made anew."""
+        """Grows when paths change; a `Directory.prefix` with an older stamp is built again."""
         self.displaced: dict[int, Directory] = {}
-        """Tops of trees without a place, by wd: an event that is still to come may give them one, else they go."""
+        """Tops of trees without a place, by wd. A later event may give them a new place, else they are dropped."""
 
         self.missed: set[Directory] = set()
-        """Directories in which others came while their own path was not known: to be listed once it is."""
+        """Directories in which others appeared while their own path was not known: they are listed once it is."""
 
     def prefix(self, directory: Directory) -> bytes | None:
-        """What stands before a name in `directory`; None when it has no place. Sets `directory.root` too."""
+        """The prefix of a name in `directory`; None if it has no place. Sets `directory.root` too."""
         stamp = self.stamp
         if directory.stamp == stamp:
             return directory.prefix
@@ -72,7 +71,7 @@ class WatchTable:
         return node
 
     def add_root(self, root: int, wd: int) -> Directory:
-        """The root's own directory; in the place of an older one."""
+        """Adds the root's own directory; replaces an older one."""
         old = self.roots[root]
         if old is not None:
             self.displace(old)
@@ -84,17 +83,18 @@ class WatchTable:
         return node
 
     def add(self, parent: Directory, name: bytes, wd: int) -> Directory:
-        """A directory that was not known before, in the place of what had its name."""
+        """Adds a new directory; it displaces the one that had its name."""
         node = Directory(wd, name, None, parent.root)
         self.by_wd[wd] = node
         self._put(node, parent, name)
         return node
 
     def move(self, node: Directory, parent: Directory, name: bytes) -> None:
-        """Gives a known directory, and all beneath it, another place; what had that name loses its own.
+        """Gives a known directory, and all beneath it, another place; the directory that had the new name loses its
+        place.
 
-        A directory cannot move beneath itself. When it seems so, the place of another one is out of date and waits for
-        its own event: then nothing is moved, and `parent` is listed once that is settled.
+        A directory cannot move beneath itself. If it seems to, the recorded place of `parent` is out of date, and a
+        later event will correct it. Then nothing is moved, and `parent` is listed once its path is known.
         """
         above: Directory | None = parent
         while above is not None:
@@ -106,7 +106,7 @@ class WatchTable:
         self._put(node, parent, name)
 
     def displace(self, node: Directory) -> None:
-        """Takes a directory out of its place; it stays known until `forget`, or until it gets another place."""
+        """Removes a directory from its place; it stays known until `forget`, or until it gets another place."""
         parent = node.parent
         if parent is not None and parent.children is not None:
             parent.children.pop(node.name, None)
@@ -117,7 +117,7 @@ class WatchTable:
         self._renamed(node)
 
     def forget(self, wd: int) -> Directory | None:
-        """The kernel ended this watch: the directory that it stood for is known no more."""
+        """Drops the directory of a watch that the kernel has ended."""
         node = self.by_wd.pop(wd, None)
         if node is not None:
             self.displace(node)
@@ -128,7 +128,7 @@ class WatchTable:
         return node
 
     def beneath(self, node: Directory) -> Iterator[Directory]:
-        """The directory and all that is known beneath it."""
+        """The directory and all known directories beneath it."""
         todo = [node]
         while todo:
             node = todo.pop()

@@ -1,13 +1,13 @@
-"""Payloads as AES-256-GCM messages under a key that is new each time the codec is opened.
+"""Payloads as AES-256-GCM messages under a new key each time the codec is opened.
 
     message = salt (16) | number (u64) | ciphertext | tag (16)
     key     = HKDF-SHA-256(master key, salt, info = purpose | rule)
     nonce   = 4 zero bytes | number
     bound   = seq (u64) | header
 
-GCM breaks when a nonce repeats under one key. Numbers that were kept on disk could repeat after a crash or a restored
-image; a random salt each time gives a key under which counting may begin anew. The salt travels with every message, so
-that the receiver needs no state and a resumed stream decodes from any message on.
+GCM is broken if a nonce repeats under one key. A counter kept on disk could repeat after a crash or a restored image.
+A random salt for each opening gives a new key, under which the counter may start again. Every message contains the
+salt, so that the receiver needs no state, and a resumed stream can be decoded from any message on.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ _BOUND = struct.Struct(">Q")
 SALT_BYTES = 16
 TAG_BYTES = 16
 OVERHEAD_BYTES = _PREFIX.size + TAG_BYTES
-"""How much longer a message is than its payload."""
+"""Bytes that a message adds to its payload."""
 
 KEYS_KEPT = 8
-"""Keys of senders that a receiver remembers: one for each live connection of the rule, and some that are ending."""
+"""Keys of senders that a receiver caches: one for each connection of the rule, and some for connections that are
+ending."""
 
 
 class AesGcmCodec(Codec):
-    """Encrypts and authenticates payloads; `seq` and `header` are bound. Two openings never share a message key."""
+    """Encrypts and authenticates payloads; `seq` and `header` are bound. Each opening has its own message key."""
 
     def __init__(self, master: bytes, rule: str) -> None:
         self._master = master
@@ -77,13 +78,14 @@ class AesGcmCodec(Codec):
         try:
             cipher.decrypt_into(_NONCE.pack(number), sealed, _BOUND.pack(seq) + header, payload)
         except InvalidTag:
-            cause = "encrypted payload was changed, or is of another rule, place or key"
+            cause = "encrypted payload was changed, or belongs to another rule, position or key"
             raise ProtocolError(cause, code=Code.DECRYPT) from None
         self._remember(salt, cipher)
         return payload
 
     def _remember(self, salt: bytes, cipher: AESGCM) -> None:
-        """Keeps the key of a sender who proved to have the secret; others could only push keys out."""
+        """Caches the key of a sender that has proved to have the secret. Keys of other senders would only displace
+        valid ones."""
         with self._lock:
             self._known[salt] = cipher
             self._known.move_to_end(salt)

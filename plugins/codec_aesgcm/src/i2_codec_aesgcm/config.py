@@ -1,4 +1,4 @@
-"""Options of the aesgcm codec, as they stand in a config file."""
+"""Options of the aesgcm codec in a config file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class AesGcmConfig:
-    """Exactly one of the three. Files are absolute paths; see the README for what they hold."""
+    """Exactly one of the three. Files are absolute paths; see the README for their content."""
 
     key_file: str | None = None
     passphrase_file: str | None = None

@@ -1,4 +1,4 @@
-"""What this plugin offers to i2core. Imports light: the cipher is loaded when the codec is opened."""
+"""The drivers of this plugin. Keeps imports small: the cipher is loaded when the codec is opened."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ async def open_aesgcm(config: AesGcmConfig, context: CodecContext) -> AsyncItera
     """The codec with the configured secret.
 
     Raises:
-        UsageError: the secret's file cannot be read, may be read by others, or holds no key.
+        UsageError: the secret's file cannot be read, may be read by others, or contains no key.
     """
     import trio
 
     from i2_codec_aesgcm.codec import AesGcmCodec
     from i2_codec_aesgcm.secret import master_key
 
-    # Reading a file and scrypt, which takes long on purpose, would hold up everything else here.
+    # In a thread: reading a file, and scrypt, which is slow on purpose, would block the event loop.
     master = await trio.to_thread.run_sync(master_key, config, context.rule)
     yield AesGcmCodec(master, context.rule)
 

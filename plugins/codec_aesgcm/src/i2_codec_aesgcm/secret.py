@@ -1,4 +1,4 @@
-"""The secret that both nodes share: from a config to 32 bytes of master key."""
+"""Derives the 32 bytes of the master key from the secret in a config, which both nodes share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from i2core.api import Code, UsageError
 KEY_BYTES = 32
 _FILE_BYTES_MAX = 4096
 
-# OWASP's figures for 64 MiB: as dear to guess as its default of 128 MiB, and kinder to a small production host.
+# OWASP's parameters for 64 MiB: as hard to guess as its default of 128 MiB, with less memory on a small host.
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 1 << 16, 8, 2
 
 
@@ -22,7 +22,7 @@ def master_key(config: AesGcmConfig, rule: str) -> bytes:
     """The rule's master key, 32 bytes. Blocks: reads a file, and takes about 0.4 s for a passphrase.
 
     Raises:
-        UsageError: the secret's file cannot be read, may be read by others, or holds no key.
+        UsageError: the secret's file cannot be read, may be read by others, or contains no key.
     """
     if config.key_file is not None:
         return _parse_key(_read_secret(config.key_file), config.key_file)
@@ -38,7 +38,7 @@ def master_key(config: AesGcmConfig, rule: str) -> bytes:
 
 
 def _read_secret(path: str) -> bytes:
-    """The whole file, which must be a small regular file that its owner alone may read or write."""
+    """The whole file, which must be a small regular file that only its owner may read or write."""
     if not os.path.isabs(path):
         raise UsageError("must be an absolute path", obj=path)
     try:
@@ -62,7 +62,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def _parse_key(content: bytes, path: str) -> bytes:
-    """32 bytes that are given raw, as hex, or as base64: told apart by their length."""
+    """Parses 32 bytes given raw, as hex, or as base64; the length decides which."""
     if len(content) == KEY_BYTES:
         return content
     text = content.strip()

@@ -1,9 +1,9 @@
-"""Payloads as one marker byte and either a zstd frame or the bytes as they were.
+"""Payloads as one marker byte, followed by a zstd frame or by the original bytes.
 
     payload = 0x00 data | 0x01 frame
 
-A frame always states its content's size, so that a decoder knows before it begins whether the limit holds; a frame
-that does not is refused.
+A frame always contains the size of its content, so that a decoder can check the limit before it starts; a frame without
+the size is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from i2_codec_zstd.config import Level
 from i2core.api import Buffer, Code, Codec, ProtocolError, StopRule
 
 LEVELS = {Level.LOW: 1, Level.MEDIUM: 3, Level.HIGH: 6}
-"""zstd levels, by measurement on batches of 1 MiB: above 6 the output does not get smaller."""
+"""zstd levels, measured on batches of 1 MiB: above 6 the output does not get smaller."""
 
 _STORED, _ZSTD = b"\x00", b"\x01"
 _WINDOW_LOG_MIN, _WINDOW_LOG_MAX = 10, 27
@@ -25,14 +25,14 @@ _WINDOW_LOG_MIN, _WINDOW_LOG_MAX = 10, 27
 
 
 class _PerThread(threading.local):
-    """One compressor a thread: making one costs more than compressing a small batch."""
+    """One compressor for each thread: creating one costs more than compressing a small batch."""
 
     def __init__(self, level: int) -> None:
         self.compressor = pyzstd.ZstdCompressor({CParameter.compressionLevel: level, CParameter.checksumFlag: 1})
 
 
 class ZstdCodec(Codec):
-    """Compresses each payload on its own; nothing is kept from one to the next."""
+    """Compresses each payload separately; no state is kept between payloads."""
 
     def __init__(self, level: Level = Level.LOW) -> None:
         self._local = _PerThread(LEVELS[level])
@@ -65,7 +65,7 @@ def _decompress(frame: memoryview, limit: int) -> bytes:
     size = pyzstd.get_frame_info(frame).decompressed_size
     if size is None or size > limit:
         raise ProtocolError(f"zstd frame of {size or 'unknown'} bytes where {limit} are allowed", code=Code.DECOMPRESS)
-    # A hostile header may ask for a window far larger than its content.
+    # A hostile header may request a window far larger than its content.
     window_log = min(max((size - 1).bit_length(), _WINDOW_LOG_MIN), _WINDOW_LOG_MAX)
     decompressor = pyzstd.ZstdDecompressor(option={DParameter.windowLogMax: window_log})
     content = decompressor.decompress(frame, max_length=max(size, 1))

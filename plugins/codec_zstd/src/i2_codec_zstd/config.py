@@ -1,4 +1,4 @@
-"""Options of the zstd codec, as they stand in a config file."""
+"""Options of the zstd codec in a config file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import attrs
 
 
 class Level(enum.Enum):
-    """How much time compression may take; see the README for speeds."""
+    """The effort of compression; see the README for speeds."""
 
     LOW = "low"
     MEDIUM = "medium"

@@ -1,4 +1,4 @@
-"""What this plugin offers to i2core. Imports light: zstd itself is loaded when the codec is opened."""
+"""The drivers of this plugin. Keeps imports small: zstd itself is loaded when the codec is opened."""
 
 from __future__ import annotations
 

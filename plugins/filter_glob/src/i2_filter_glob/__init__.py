@@ -1,1 +1,1 @@
-"""Decides by excluded directories and file name patterns what a rule protects."""
+"""Decides by excluded directories and file name patterns which objects a rule protects."""

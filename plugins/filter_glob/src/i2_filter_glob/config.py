@@ -1,4 +1,4 @@
-"""Options of the glob filter, as they stand in a config file."""
+"""Options of the glob filter in a config file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def _name_patterns(_config: object, option: attrs.Attribute[tuple[str, ...]], pa
 
 @attrs.frozen(kw_only=True)
 class GlobConfig:
-    """``{ exclude = [], include_types = [], exclude_types = [] }``. Bytes that are no UTF-8 stand as lone surrogates,
-    as `os.fsdecode` gives them."""
+    """``{ exclude = [], include_types = [], exclude_types = [] }``. Bytes that are not UTF-8 are lone surrogates, as
+    in the results of `os.fsdecode`."""
 
     exclude: tuple[str, ...] = attrs.field(default=(), validator=_absolute_paths)
     include_types: tuple[str, ...] = attrs.field(default=(), validator=_name_patterns)

@@ -1,7 +1,7 @@
-"""Excluded directories and name patterns, compiled so that a question costs about a microsecond.
+"""Excluded directories and name patterns, compiled so that one check costs about a microsecond.
 
-It is asked for every entry of a mirror and every change of a live rule. Excluded directories are a sorted list and one
-bisection; patterns like ``*.doc`` are one `str.endswith` for all of them, the rest one regular expression.
+The filter is called for every entry of a mirror and every change of a live rule. Excluded directories are a sorted
+list, searched by one bisection; all patterns like ``*.doc`` are one `str.endswith`, all others one regular expression.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MAGIC = frozenset("*?[")
 
 
 class GlobFilter(Filter):
-    """Wants what no excluded path covers and, for anything but directories, what the name patterns let through."""
+    """Wants objects outside of all excluded paths; objects other than directories must also pass the name patterns."""
 
     def __init__(self, config: GlobConfig, roots: tuple[bytes, ...]) -> None:
         self._excluded = [_beneath(root, config.exclude) for root in roots]
@@ -36,7 +36,7 @@ class GlobFilter(Filter):
                 return False
         if is_dir or not self._by_name:
             return True
-        # Text, so that ? is one character of UTF-8; a byte that is none becomes one lone surrogate.
+        # Text, so that ? is one character of UTF-8; an invalid byte becomes one lone surrogate.
         name = path[path.rfind(b"/") + 1 :].decode("utf-8", "surrogateescape")
         if self._included_name is not None and not self._included_name(name):
             return False
@@ -44,12 +44,11 @@ class GlobFilter(Filter):
 
 
 def _beneath(root: bytes, excluded: Iterable[str]) -> list[bytes]:
-    """What of the excluded paths concerns this root: sorted, each relative to the root with a slash at its end, none
+    """The excluded paths that concern this root: sorted, each relative to the root with a slash at its end, none
     beneath another; ``[b""]`` when the whole root is excluded.
 
-    Between a path and anything beneath it nothing else can sort, because both begin alike and the list has no path
-    beneath another. So one bisection finds the only candidate.
-    """
+    In sorted order, nothing in the list can be between an excluded path and a path beneath it: they have the same
+    prefix, and the list has no path beneath another. So one bisection finds the only candidate."""
     top = _with_slash(root)
     kept: list[bytes] = []
     for path in sorted(_with_slash(path.encode("utf-8", "surrogateescape")) for path in excluded):
@@ -66,7 +65,7 @@ def _with_slash(path: bytes) -> bytes:
 
 
 def _name_matcher(patterns: Iterable[str]) -> Callable[[str], object]:
-    """A function that tells, by any true value, whether a name matches one of the patterns."""
+    """A function that returns a true value for a name that matches one of the patterns."""
     patterns = list(patterns)
     suffixes = tuple(p[1:] for p in patterns if p[0] == "*" and not _MAGIC & set(p[1:]))
     others = [p for p in patterns if not (p[0] == "*" and not _MAGIC & set(p[1:]))]

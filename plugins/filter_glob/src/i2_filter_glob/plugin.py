@@ -1,4 +1,4 @@
-"""What this plugin offers to i2core."""
+"""The drivers of this plugin."""
 
 from __future__ import annotations
 

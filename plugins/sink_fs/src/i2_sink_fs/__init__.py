@@ -1,5 +1,7 @@
 """The replica as plain files on a local file system.
 
-`system` binds three system calls, `paths` resolves names beneath a root, `attributes` and `content` handle what a file
-carries, `removal` and `aside` take objects away, `apply` turns records into calls, `sink` is the driver.
+`sink` is the driver. `apply` carries out records with `objects`, `files` and `names`, which use `placing` and
+`settling`. `kept` is what stays from call to call. `allowed`, `roots`, `directories` and `paths` find directories;
+`private` manages the private directories, `staging` the staging files in them; `attributes`, `flags` and `content`
+handle metadata and content; `removal` and `aside` remove objects; `outcome` classifies errors.
 """

@@ -7,13 +7,19 @@ import itertools
 import os
 from collections.abc import Sequence
 
-from i2_sink_fs.paths import DIRECTORY, Directories, make_directories, open_allowed, split
+from i2_sink_fs.allowed import make_directories, open_allowed
+from i2_sink_fs.directories import Directories
+from i2_sink_fs.flags import Flags
+from i2_sink_fs.paths import DIRECTORY
 from i2core.api import Code, Place, StopRule, UsageError
+from i2core.posix.errnos import FULL, GONE
 
 _NAME_BYTES = 255
 
 
-def set_aside(directories: Directories, allowed: Sequence[bytes], place: Place, destination: bytes) -> int | None:
+def set_aside(
+    directories: Directories, allowed: Sequence[bytes], place: Place, destination: bytes, flags: Flags
+) -> int | None:
     """As `Sink.set_aside`. Directories that it makes on the way get the mode and owner of those in the replica.
 
     Returns: the device of the file system that changed; None when nothing did.
@@ -24,40 +30,44 @@ def set_aside(directories: Directories, allowed: Sequence[bytes], place: Place, 
     """
     base, relative = open_allowed(destination, allowed)
     try:
-        above, name = split(place.path)
         try:
-            source = directories.find(place.root, above)
+            source, name = directories.locate(*place)
             os.stat(name, dir_fd=source.fd, follow_symlinks=False)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            if error.errno in GONE:
                 return None
             raise
         try:
             fd = make_directories(base, relative)
-            fd = _make_like(fd, directories, place.root, above)
+            fd = _make_like(fd, directories, place.root, place.path.rpartition(b"/")[0])
             try:
-                _move(source.fd, name, fd)
+                with flags.lifted(source.fd, name):
+                    _move(source.fd, name, fd)
             finally:
                 os.close(fd)
         except OSError as error:
-            if error.errno == errno.EXDEV:
-                raise UsageError(
-                    "the place for orphans is on another file system than the replica",
-                    code=Code.ILLEGAL_PATH,
-                    obj=os.fsdecode(destination),
-                    next_step="choose a directory on the replica's file system",
-                ) from error
-            raise StopRule(
-                f"cannot set {os.fsdecode(place.path)!r} aside: {error.strerror}",
-                code=Code.REPLICA_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Code.REPLICATE_FILE,
-                obj=os.fsdecode(destination),
-                next_step="check the directory for orphans, then start the rule",
-            ) from error
+            raise _refused(error, place, os.fsdecode(destination)) from error
     finally:
         os.close(base)
     device = source.device
     directories.forget(place.root, place.path)
     return device
+
+
+def _refused(error: OSError, place: Place, destination: str) -> UsageError | StopRule:
+    if error.errno == errno.EXDEV:
+        return UsageError(
+            "the directory for orphans is on another file system than the replica",
+            code=Code.ILLEGAL_PATH,
+            obj=destination,
+            next_step="choose a directory on the replica's file system",
+        )
+    return StopRule(
+        f"cannot set {os.fsdecode(place.path)!r} aside: {error.strerror}",
+        code=Code.REPLICA_FULL if error.errno in FULL else Code.REPLICATE_FILE,
+        obj=destination,
+        next_step="check the directory for orphans, then start the rule",
+    )
 
 
 def _make_like(fd: int, directories: Directories, root: int, path: bytes) -> int:

@@ -1,7 +1,7 @@
 """Sets and reads an object's metadata: owner, extended attributes, mode, modification time, in this order.
 
-chown(2) clears setuid, setgid and file capabilities, so it goes first; an access ACL rewrites the group bits, so the
-mode follows it; the time goes last, as everything before may touch it.
+chown(2) clears setuid, setgid and file capabilities, so the owner is set first. An access ACL rewrites the group bits,
+so the mode is set after it. The time is set last, since all other steps may change it.
 
 A `target` is an open fd, or, for what must not be opened (symlinks, FIFOs, devices), the `proc_path` of an O_PATH fd:
 the functions of `os` take both.
@@ -14,15 +14,17 @@ import os
 import stat
 from collections.abc import Callable
 
-from i2core.api import Code, Line, Meta, Xattrs
+from i2_sink_fs.traits import Traits
+from i2core.api import Code, Line, Meta, Times, Xattrs
 
 _ACL_ACCESS = "system.posix_acl_access"
 _UNSUPPORTED = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL)
 _CAP_CHOWN = 0
+_READ_WRITE = stat.S_IRUSR | stat.S_IWUSR
 
 
 def can_chown() -> bool:
-    """True when this process may give files away: CAP_CHOWN is effective (capabilities(7))."""
+    """True when this process may change owners: CAP_CHOWN is effective (capabilities(7))."""
     with open("/proc/self/status", "rb") as status:
         for line in status:
             if line.startswith(b"CapEff:"):
@@ -35,21 +37,30 @@ class NoRoomForAttribute(Exception):
 
 
 class Attributes:
-    """Brings objects to their metadata; says once per kind what this process or file system cannot set."""
+    """Sets the metadata of objects; reports once for each kind what this process or file system cannot set."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, say: Callable[[str], None], traits: Callable[[int], Traits | None] = lambda device: None
+    ) -> None:
+        """`traits`: of the file system with this device number, as far as known."""
         self.owns = can_chown()
         self._say = say
+        self._traits = traits
         self._said: set[str] = set()
 
+    @property
+    def sets_owner(self) -> bool:
+        """False when an object was met whose owner cannot be set here."""
+        return self.owns and "owner" not in self._said
+
     def unsupported(self, kind: str, place: str) -> None:
-        """Notes that objects of this kind cannot be made or set here; the first one alone is said."""
+        """Notes that objects of this kind cannot be made or set here; only the first one is reported."""
         if kind not in self._said:
             self._said.add(kind)
             place = place or "."  # the replica's root
             code = Code.ATTRIBUTE_UNSUPPORTED
-            said = f"{place}: {code.text.en}: {kind} ({code.text.next_en}; said once) [{code.value}]"
-            self._say(Line(said, code=code, obj=place, cause=kind))
+            line = f"{place}: {code.text.en}: {kind} ({code.text.next_en}; reported once) [{code.value}]"
+            self._say(Line(line, code=code, obj=place, cause=kind))
 
     def settle(
         self, target: int | bytes, found: os.stat_result, meta: Meta, place: str, *, fresh: bool, inherits: bool
@@ -77,14 +88,18 @@ class Attributes:
         if wanted is None and fresh and inherits:
             wanted = ()
         if wanted is not None and (wanted or inherits or not fresh):
-            if not self.owns and not mode & stat.S_IWUSR and not stat.S_ISLNK(mode) and found.st_uid == os.geteuid():
-                os.chmod(target, stat.S_IMODE(mode) | stat.S_IWUSR)  # user.* asks for the right to write
+            mine = found.st_uid == os.geteuid() and not stat.S_ISLNK(mode)
+            if mine and mode & _READ_WRITE != _READ_WRITE:
+                os.chmod(target, stat.S_IMODE(mode) | _READ_WRITE)  # user.* asks for the right to read and to write
                 rewritten = True
             touched, late = self._set_xattrs(target, wanted, place)
             rewritten |= touched
         if (rewritten or (mode ^ meta.mode) & 0o7777) and not stat.S_ISLNK(mode):
             os.chmod(target, meta.mode & 0o7777)
         os.utime(target, ns=(meta.mtime_ns, meta.mtime_ns))
+        traits = self._traits(found.st_dev)
+        if traits is not None and traits.times.kept(meta.mtime_ns) != meta.mtime_ns:
+            self.unsupported(_of_times(traits.times, meta.mtime_ns), place)
         if late is not None:
             raise late
 
@@ -126,6 +141,20 @@ class Attributes:
             self.unsupported(f"extended attributes {name if space == 'system' else space + '.*'}", place)
             return None
         if error.errno in (errno.ENOSPC, errno.E2BIG) and os.statvfs(target).f_bavail:
-            # ext4 keeps an object's attributes in one block and says ENOSPC when they do not fit.
+            # ext4 keeps an object's attributes in one block and returns ENOSPC when they do not fit.
             return NoRoomForAttribute(f"the file system has no room for its attribute {name!r}")
         return error
+
+
+def _of_times(times: Times, time_ns: int) -> str:
+    """What of a time a file system cannot hold."""
+    if time_ns > times.latest_ns:
+        return f"modification times after {_year(times.latest_ns)}"
+    if time_ns < times.earliest_ns:
+        return f"modification times before {_year(times.earliest_ns)}"
+    return f"modification times finer than {times.grain_ns / 1e9:g} s"
+
+
+def _year(time_ns: int) -> int:
+    """The year, as near as matters for words: of years that no calendar of the library reaches, too."""
+    return 1970 + time_ns // (31_556_952 * 10**9)

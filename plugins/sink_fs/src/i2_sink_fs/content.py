@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
-
-import xxhash
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from i2_sink_fs.system import punch_hole
 from i2core.api import BLOCK_BYTES
+from i2core.api.blockmap import BlockMap
+from i2core.api.content import data_bytes, hole_blocks
+from i2core.api.content import digests as block_digests
 from i2core.api.records import Buffer
+from i2core.posix.file import LocalContent
 
 _READ_BYTES = 4 << 20
 _ZEROS = bytes(1 << 20)
-_ZERO_DIGEST = xxhash.xxh3_128_digest(bytes(BLOCK_BYTES))
 
 
 def write_all(fd: int, data: Buffer, offset: int) -> None:
-    """Writes all of `data` at `offset` (bytes); a short write (a disk that fills up) is gone on with."""
+    """Writes all of `data` at `offset` (bytes); after a short write (a disk that fills up) it writes the rest."""
     done = os.pwrite(fd, data, offset)
     if done == len(data):
         return
@@ -40,47 +43,57 @@ def punch(fd: int, offset: int, size: int) -> None:
             offset += os.pwrite(fd, memoryview(_ZEROS)[: min(end - offset, len(_ZEROS))], offset)
 
 
-class BlockHasher:
-    """Hashes files block by block through one reused buffer; holes are told from a digest made once, unread."""
+_idle_buffers: list[bytearray] = []
+"""Free buffers, shared by all sinks of the process, so that an idle rule holds none."""
 
-    def __init__(self) -> None:
-        self._buffer = bytearray(_READ_BYTES)
 
-    def digests(self, fd: int, first: int, count: int) -> bytes:
-        """Digests of up to `count` blocks from block `first` on, as `Sink.hashes` gives them."""
-        found = os.fstat(fd)
-        size = found.st_size
-        position = first * BLOCK_BYTES
-        end = min(size, position + count * BLOCK_BYTES)
-        sparse = found.st_blocks * 512 < size
-        digest = xxhash.xxh3_128_digest
-        view = memoryview(self._buffer)
-        parts: list[bytes] = []
-        while position < end:
-            stop = min(end, position + len(view))
-            if sparse:
-                data = _next_data(fd, position, size)
-                blocks = (min(data, end) - position) // BLOCK_BYTES
-                if blocks:
-                    parts.append(_ZERO_DIGEST * blocks)
-                    position += blocks * BLOCK_BYTES
-                    continue
-                if data < end:
-                    hole = os.lseek(fd, data, os.SEEK_HOLE)
-                    stop = min(stop, position + -(-(hole - position) // BLOCK_BYTES) * BLOCK_BYTES)
+@contextmanager
+def _buffer() -> Iterator[memoryview]:
+    """Memory to read into. One buffer is kept for later; further ones, for threads at the same time, are not."""
+    try:
+        buffer = _idle_buffers.pop()
+    except IndexError:
+        buffer = bytearray(_READ_BYTES)
+    try:
+        with memoryview(buffer) as whole:
+            yield whole[:_READ_BYTES]
+    finally:
+        if not _idle_buffers:
+            _idle_buffers.append(buffer)
+
+
+def digests(fd: int, first: int, count: int) -> bytes:
+    """As `Sink.hashes` gives them: of up to `count` blocks from block `first` on."""
+    return _hashed(fd, first, blocks=count).dense()
+
+
+def block_map(fd: int, first: int, count: int) -> BlockMap:
+    """As `Sink.block_map` gives them: until `count` blocks have a digest of their own."""
+    return _hashed(fd, first, data_blocks=count)
+
+
+def _hashed(fd: int, first: int, *, blocks: int = 1 << 62, data_blocks: int = 1 << 62) -> BlockMap:
+    """The blocks from `first` on: at most so many, and at most so many that are no holes. Holes are not read."""
+    found = os.fstat(fd)
+    size = found.st_size
+    position = first * BLOCK_BYTES
+    end = min(size, position + blocks * BLOCK_BYTES)
+    sparse = found.st_blocks * 512 < size
+    content = LocalContent(fd)
+    result = BlockMap()
+    with _buffer() as view:
+        while position < end and data_blocks > 0:
+            if sparse and (holes := hole_blocks(content, position, end)):
+                result.add_zeros(holes)
+                position += holes * BLOCK_BYTES
+                continue
+            most = data_bytes(content, position) if sparse else len(view)
+            stop = min(end, position + min(most, len(view), data_blocks * BLOCK_BYTES))
             got = os.preadv(fd, [view[: stop - position]], position)
             if position + got < stop:
-                end = position + got  # someone cut the file meanwhile
-            parts += [digest(view[at : min(at + BLOCK_BYTES, got)]) for at in range(0, got, BLOCK_BYTES)]
+                end = position + got  # the file was truncated meanwhile
+            found_here = block_digests(view[:got])
+            result.add(b"".join(found_here))
+            data_blocks -= len(found_here)
             position += got
-        return b"".join(parts)
-
-
-def _next_data(fd: int, position: int, size: int) -> int:
-    """Where the next data begins at or behind `position`; the file's end when there is none."""
-    try:
-        return os.lseek(fd, position, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return size
+    return result

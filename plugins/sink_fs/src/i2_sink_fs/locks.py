@@ -1,4 +1,4 @@
-"""Opens up our own read-only directories and files while a batch changes them.
+"""Makes this process's own read-only directories and files writable while a batch changes them.
 
 Without root, a replica of a tree with mode 0555 directories could not be filled, nor patched, nor removed, although its
 owner may change every mode in it. Root never comes here.
@@ -15,7 +15,7 @@ _OBJECT = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Unlocked:
-    """What was opened up since the batch began; `restore` gives each its mode back."""
+    """The objects that were made writable since the batch began; `restore` gives each its mode back."""
 
     def __init__(self) -> None:
         self._modes: dict[tuple[int, int], tuple[int, int]] = {}
@@ -55,7 +55,7 @@ class Unlocked:
         return True
 
     def settled(self, found: os.stat_result) -> None:
-        """A record has set the object's mode: that one is right."""
+        """A record has set the object's mode, so `restore` leaves it."""
         kept = self._modes.pop((found.st_dev, found.st_ino), None)
         if kept is not None:
             os.close(kept[0])

@@ -1,31 +1,29 @@
-"""Tells what is in the replica: entries, names, counts."""
+"""Reads the replica: entries, names, counts."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 
-from i2_sink_fs.paths import (
-    READABLE,
-    Directories,
-    Directory,
-    IllegalPath,
-    is_name,
-    open_directory,
-    proc_path,
-    split,
-    staging_name,
-)
-from i2core.api import RESERVED_PREFIX, Place
+from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.kept import Kept
+from i2_sink_fs.locating import find as find_status
+from i2_sink_fs.paths import READABLE, IllegalPath, exists, open_directory, proc_path
+from i2_sink_fs.staging import Staging
+from i2core.api import Place
 from i2core.api.drivers import Ask, Seen
-from i2core.api.entries import read_entries
+from i2core.api.names import NAME_COST, NAMES_BYTES, paged
+from i2core.api.records import safe_name
+from i2core.posix.entries import read_entries
+from i2core.posix.errnos import GONE
 
 _CONTENT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-# What may not be looked at counts as missing, too: the record that is then sent fails with the reason.
-_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG)
+# A path without access counts as missing too: the record that is then sent fails with the reason.
+_MISSING = (*GONE, errno.EACCES, errno.ENAMETOOLONG)
 
 
 def _find(directories: Directories, root: int, path: bytes) -> Directory | None:
@@ -41,64 +39,110 @@ def _find(directories: Directories, root: int, path: bytes) -> Directory | None:
 
 def _locate(directories: Directories, place: Place) -> tuple[Directory | None, bytes]:
     try:
-        above, name = split(place.path)
+        return directories.locate(*place)
     except IllegalPath:
         return None, b""
-    return _find(directories, place.root, above), name
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
+        return None, b""
 
 
-def open_content(directories: Directories, place: Place, *, staged: bool) -> int:
-    """The file at `place`, or its staging file, for reading; -1 when it is no regular file."""
+def open_content(directories: Directories, place: Place, staging: Staging | None = None) -> int:
+    """The file at `place`, or with `staging` its staging file there, for reading; -1 when it is no regular file."""
     directories.trim()
     directory, name = _locate(directories, place)
     if directory is None:
         return -1
-    if staged:
-        name = staging_name(name)
+    fd = directory.fd
+    if staging is not None:
+        staged = staging.staged(place)
+        if staged is None:
+            return -1
+        fd, name = staged
     try:
-        # looked at before it is opened: opening a device can already act on it
-        if stat.S_ISREG(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode):
-            return os.open(name, _CONTENT, dir_fd=directory.fd)
+        # The type is checked before the file is opened: opening a device can already act on it.
+        if stat.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+            return os.open(name, _CONTENT, dir_fd=fd)
     except OSError as error:
         if error.errno not in _MISSING:
             raise
     return -1
 
 
-def look(directories: Directories, asks: Sequence[Ask]) -> list[Seen]:
+def look(directories: Directories, staging: Staging, asks: Sequence[Ask], kept: Kept) -> list[Seen]:
     """As `Sink.look`."""
     answers = []
+    left = NAMES_BYTES
+    lacking: Place | None = None
     for ask in asks:
         directories.trim()
-        answers.append(_answer(_find(directories, *ask.place), ask))
+        # Nothing is searched beneath a directory that was missing a moment ago: in a new deep tree, each directory
+        # would be searched by its whole path.
+        beneath = lacking is not None and _is_beneath(ask.place, lacking)
+        directory = None if beneath else _find(directories, *ask.place)
+        if directory is None:
+            lacking = lacking if beneath else ask.place
+            answers.append(Seen(None, [None] * len(ask.names), ()))
+            continue
+        own = directories.private[ask.place.root]
+        answer = _answer(directory, ask, own, left, flags=kept.flags.on)
+        times = kept.traits(ask.place.root, directory).times
+        answer = answer._replace(times=times, flags=kept.flags.held(directory.device))
+        if ask.every and not answer.leftovers:
+            answer = answer._replace(leftovers=staging.leftovers(*ask.place))
+        left -= sum(map(len, answer.names)) + len(answer.names) * NAME_COST if answer.names else 0
+        answers.append(answer)
     return answers
 
 
-def _answer(directory: Directory | None, ask: Ask) -> Seen:
-    if directory is None:
-        return Seen(None, [None] * len(ask.names), ())
-    (here,) = read_entries(directory.fd, (b".",), _MISSING)
+def _is_beneath(place: Place, top: Place) -> bool:
+    return place.root == top.root and place.path.startswith(top.path + b"/" if top.path else b"")
+
+
+def pages(open_: Directories, place: Place) -> Generator[list[bytes], None, None]:
+    """As `Sink.names`."""
+    with open_ as directories:
+        directory = _find(directories, *place)
+        if directory is not None:
+            own = directories.private[place.root]
+            yield from paged(name for name in _every_name(directory) if name != own)
+
+
+def _every_name(directory: Directory) -> Iterator[bytes]:
+    """The names one by one: a directory may have more names than fit into memory."""
+    try:
+        with os.scandir(proc_path(directory.fd)) as listing:
+            for entry in listing:
+                yield entry.name
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
+
+
+def _names(directory: Directory, own: bytes, most_bytes: int) -> tuple[list[bytes] | None, bool]:
+    """The names in a directory, None when they take more than `most_bytes`; and whether `own` is one of them."""
     names: list[bytes] = []
-    leftovers = False
-    if ask.every:
-        try:
-            every = os.listdir(proc_path(directory.fd))
-            names = [n for n in every if not n.startswith(RESERVED_PREFIX)]
-            leftovers = len(names) < len(every)
-        except OSError as error:
-            if error.errno not in _MISSING:
-                raise
-    strange = {n for n in ask.names if n.startswith(RESERVED_PREFIX) or not is_name(n)}
+    ours = False
+    for name in _every_name(directory):
+        if name == own:
+            ours = True
+            continue
+        most_bytes -= len(name) + NAME_COST
+        if most_bytes < 0:
+            return None, ours or exists(directory.fd, own)
+        names.append(name)
+    return names, ours
+
+
+def _answer(directory: Directory, ask: Ask, own: bytes, most_bytes: int, *, flags: bool) -> Seen:
+    (here,) = read_entries(directory.fd, (b".",), _MISSING, flags=flags)
+    names, leftovers = _names(directory, own, most_bytes) if ask.every else ([], False)
+    strange = {n for n in ask.names if n == own or not safe_name(n)}
     if not strange:
-        return Seen(here, read_entries(directory.fd, ask.names, _MISSING), names, leftovers)
-    found = iter(read_entries(directory.fd, [n for n in ask.names if n not in strange], _MISSING))
+        return Seen(here, read_entries(directory.fd, ask.names, _MISSING, flags=flags), names, leftovers)
+    found = iter(read_entries(directory.fd, [n for n in ask.names if n not in strange], _MISSING, flags=flags))
     return Seen(here, [None if n in strange else next(found) for n in ask.names], names, leftovers)
-
-
-def leftovers(directory: Directory, staged: Collection[bytes]) -> list[bytes]:
-    """The sink's own names in a directory, but for the staging files of the names in `staged`."""
-    kept = {staging_name(name) for name in staged}
-    return [n for n in os.listdir(proc_path(directory.fd)) if n.startswith(RESERVED_PREFIX) and n not in kept]
 
 
 def find(directories: Directories, place: Place) -> Directory | None:
@@ -106,40 +150,67 @@ def find(directories: Directories, place: Place) -> Directory | None:
     return _find(directories, place.root, place.path)
 
 
-def count(directories: Directories, place: Place, limit: int) -> int:
-    """As `Sink.count`: a walk whose memory grows with the directories that wait, not with the files."""
+class HardLinks:
+    """Counts an object that has several names once: with its first, or with `all_of_them` with its last name."""
+
+    def __init__(self, *, all_of_them: bool = False) -> None:
+        self._all = all_of_them
+        self._seen: dict[tuple[int, int], int] = {}
+        """Names so far of objects that have others still to come, by device and inode."""
+
+    def counts(self, status: os.stat_result) -> bool:
+        """True when the object counts with this name."""
+        if status.st_nlink < 2:
+            return True
+        key = (status.st_dev, status.st_ino)
+        seen = self._seen.pop(key, 0) + 1
+        if seen < status.st_nlink:
+            self._seen[key] = seen
+        return seen == (status.st_nlink if self._all else 1)
+
+
+def count(directories: Directories, place: Place, limit: int, links: HardLinks) -> int:
+    """How many objects `links` counts at or beneath the place, up to `limit`. The walk remembers the directories that
+    it has not visited yet, and the objects of which it has met some names but not all."""
     root = _find(directories, place.root, b"")
     if root is None:
         return 0
     if place.path:
         directory, name = _locate(directories, place)
-        try:
-            mode = 0 if directory is None else os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode
-        except FileNotFoundError:
-            mode = 0
-        if not stat.S_ISDIR(mode):
-            return min(limit, 1 if mode else 0)
-    total = 0
+        status = None if directory is None else find_status(directory, name)
+        if status is None or not stat.S_ISDIR(status.st_mode):
+            return min(limit, int(status is not None and links.counts(status)))
+    total, own = 0, directories.private[place.root]
     waiting = [place.path]
     while waiting and total < limit:
-        path = waiting.pop()
-        try:
-            fd = open_directory(root.fd, path, READABLE)
-        except OSError as error:
-            if error.errno in _MISSING:
-                continue  # gone meanwhile
-            raise
-        try:
-            with os.scandir(proc_path(fd)) as listing:
-                for entry in listing:
-                    if entry.name.startswith(RESERVED_PREFIX):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(path + b"/" + entry.name if path else entry.name)
-                    else:
-                        total += 1
-                        if total >= limit:
-                            break
-        finally:
-            os.close(fd)
+        with closing(_others(root.fd, waiting.pop(), own, waiting)) as found:
+            for status in found:
+                total += links.counts(status)
+                if total >= limit:
+                    break
     return min(total, limit)
+
+
+def _others(root_fd: int, path: bytes, own: bytes, deeper: list[bytes]) -> Generator[os.stat_result, None, None]:
+    """The objects in a directory that are not directories; the paths of those go to `deeper`."""
+    try:
+        fd = open_directory(root_fd, path, own, READABLE)
+    except OSError as error:
+        if error.errno in _MISSING:
+            return  # gone meanwhile
+        raise
+    try:
+        with os.scandir(proc_path(fd)) as listing:
+            for entry in listing:
+                if entry.name == own:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    deeper.append(path + b"/" + entry.name if path else entry.name)
+                    continue
+                try:
+                    status = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                yield status
+    finally:
+        os.close(fd)

@@ -1,48 +1,64 @@
 """Removes an object with all beneath it: no recursion, no symlink followed, three directory fds at most.
 
-A tree of any depth is taken down by lifting: each sub-directory's own sub-directories are renamed up into the top one,
-so nothing is ever more than two levels below an open fd. A crash leaves all that is left inside the top directory,
-where the repeat finds it.
-"""
+A tree of any depth is removed by lifting: the sub-directories of each sub-directory are renamed up into the top one, so
+nothing is ever more than two levels below an open fd. After a crash everything that is left is inside the top
+directory, where the repetition finds it."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
+from collections.abc import Callable
 
-from i2_sink_fs.paths import proc_path
-from i2core.api import RESERVED_PREFIX
+from i2_sink_fs.flags import Flags
+from i2_sink_fs.paths import DIRECTORY, READABLE, mode_of, proc_path
+from i2core.posix.errnos import NOT_EMPTY
+from i2core.posix.syscalls import open_beneath
 
-_LISTABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LIFTED = RESERVED_PREFIX + b"gone-%d"
-_KEPT = (errno.ENOTEMPTY, errno.EEXIST)
+_LIFTED = b".i2-gone-%d"
+"""Free names within a directory that is being removed: one that is taken is passed over."""
 
 
-def remove(dir_fd: int, name: bytes) -> bool:
-    """Removes `name` in the directory, whatever it is; nothing there is fine.
+def remove(dir_fd: int, name: bytes, flags: Flags | None = None) -> bool:
+    """Removes `name` in the directory, whatever it is; nothing there is fine. With `flags` also what is immutable or
+    append-only.
 
     Returns: True when it was a directory.
 
     Raises:
         OSError: EBUSY for a mount point, EPERM for an immutable object, and the like; a part may be gone.
     """
-    if not _unlink(dir_fd, name):
+    if not _unlink(dir_fd, name, flags):
         return False
-    if _rmdir(dir_fd, name):
+    if remove_empty(dir_fd, name, flags):
         return True
     top = _open(dir_fd, name)
     try:
-        clear(top)
+        clear(top, flags)
     finally:
         os.close(top)
-    os.rmdir(name, dir_fd=dir_fd)
+    remove_empty(dir_fd, name, flags, kept=())
     return True
 
 
-def _unlink(dir_fd: int, name: bytes) -> bool:
+def _lifting(step: Callable[[], None], flags: Flags | None, dir_fd: int, name: bytes) -> None:
+    """Takes the step; once more without what pins the name, or the directory."""
+    try:
+        step()
+    except PermissionError:
+        if flags is None:
+            raise
+        with flags.lifted(dir_fd, name) as any_lifted:
+            if not any_lifted:
+                raise
+            step()
+
+
+def _unlink(dir_fd: int, name: bytes, flags: Flags | None) -> bool:
     """Removes a non-directory; True when `name` is a directory and still there."""
     try:
-        os.unlink(name, dir_fd=dir_fd)
+        _lifting(lambda: os.unlink(name, dir_fd=dir_fd), flags, dir_fd, name)
     except FileNotFoundError:
         return False
     except IsADirectoryError:
@@ -56,61 +72,88 @@ def _unlink(dir_fd: int, name: bytes) -> bool:
 
 def _is_directory(dir_fd: int, name: bytes) -> bool:
     try:
-        os.close(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd))
+        os.close(os.open(name, DIRECTORY, dir_fd=dir_fd))
     except OSError:
         return False
     return True
 
 
-def _rmdir(dir_fd: int, name: bytes) -> bool:
+def remove_empty(dir_fd: int, name: bytes, flags: Flags | None = None, kept: tuple[int, ...] = NOT_EMPTY) -> bool:
+    """Removes a directory that is empty, or gone already; False for an errno in `kept`: it is not empty."""
     try:
-        os.rmdir(name, dir_fd=dir_fd)
+        _lifting(lambda: os.rmdir(name, dir_fd=dir_fd), flags, dir_fd, name)
     except FileNotFoundError:
         return True
     except OSError as error:
-        if error.errno not in _KEPT:
+        if error.errno not in kept:
             raise
         return False
     return True
 
 
-def clear(top: int) -> None:
+def clear(top: int, flags: Flags | None = None) -> None:
     """Empties the open directory: each directory in it is emptied of files and of directories, then removed."""
     serial = 0
     while names := os.listdir(proc_path(top)):
         for name in names:
-            if not _unlink(top, name) or _rmdir(top, name):
+            if not _unlink(top, name, flags) or remove_empty(top, name, flags):
                 continue
             inner = _open(top, name)
             try:
                 for deeper in os.listdir(proc_path(inner)):
-                    if _unlink(inner, deeper) and not _rmdir(inner, deeper):
+                    if _unlink(inner, deeper, flags) and not remove_empty(inner, deeper, flags):
                         if os.geteuid():
                             os.close(_open(inner, deeper))  # a directory must be writable to get another ".."
-                        serial = _lift(inner, deeper, top, serial)
+                        serial = _lift(inner, deeper, top, serial, flags)
             finally:
                 os.close(inner)
-            os.rmdir(name, dir_fd=top)
+            remove_empty(top, name, flags, kept=())
+
+
+def prune(dir_fd: int, name: bytes) -> None:
+    """Removes the directory `name`, which is this sink's own, and those beneath it, except where there are files."""
+    found = [name]
+    for path in found:  # grows as it goes
+        try:
+            fd = open_beneath(dir_fd, path, READABLE)
+        except FileNotFoundError:
+            continue
+        try:
+            inner = os.listdir(proc_path(fd))
+            found += [path + b"/" + each for each in inner if stat.S_ISDIR(mode_of(fd, each))]
+        finally:
+            os.close(fd)
+    for path in reversed(found):
+        above, _, last = path.rpartition(b"/")
+        fd = open_beneath(dir_fd, above or b".", DIRECTORY)
+        try:
+            remove_empty(fd, last)
+        finally:
+            os.close(fd)
 
 
 def _open(dir_fd: int, name: bytes) -> int:
     """A directory that is to be emptied; made writable when we are not root, and it is ours."""
-    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    fd = os.open(name, DIRECTORY, dir_fd=dir_fd)
     try:
         if os.geteuid() and os.fstat(fd).st_uid == os.geteuid():
             os.chmod(proc_path(fd), 0o700)
-        return os.open(b".", _LISTABLE, dir_fd=fd)
+        return os.open(b".", READABLE, dir_fd=fd)
     finally:
         os.close(fd)
 
 
-def _lift(inner: int, name: bytes, top: int, serial: int) -> int:
-    """Renames a directory into the top one under the next free name; returns the serial behind it."""
+def _lift(inner: int, name: bytes, top: int, serial: int, flags: Flags | None) -> int:
+    """Renames a directory into the top one under the next free name; returns the serial after it."""
     while True:
+
+        def rename(new: bytes = _LIFTED % serial) -> None:
+            os.rename(name, new, src_dir_fd=inner, dst_dir_fd=top)
+
         try:
-            os.rename(name, _LIFTED % serial, src_dir_fd=inner, dst_dir_fd=top)
+            _lifting(rename, flags, inner, name)
             return serial + 1
         except OSError as error:
-            if error.errno not in (*_KEPT, errno.ENOTDIR):
+            if error.errno not in (*NOT_EMPTY, errno.ENOTDIR):
                 raise
             serial += 1

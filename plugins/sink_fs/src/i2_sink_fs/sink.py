@@ -2,135 +2,292 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 import trio
 
 from i2_sink_fs import aside, reading
 from i2_sink_fs.apply import Applier
-from i2_sink_fs.attributes import Attributes
-from i2_sink_fs.content import BlockHasher
+from i2_sink_fs.content import block_map, digests
+from i2_sink_fs.directories import Directories
+from i2_sink_fs.kept import Kept
 from i2_sink_fs.outcome import stop
-from i2_sink_fs.paths import Directories, Roots
-from i2_sink_fs.removal import remove
-from i2_sink_fs.volumes import Volumes
-from i2core.api import Applied, Batch, Place, Sink, SinkContext
+from i2_sink_fs.paths import IllegalPath
+from i2_sink_fs.patience import patiently
+from i2_sink_fs.private import Private, clean_homes
+from i2_sink_fs.progress import Progress
+from i2_sink_fs.roots import Roots
+from i2_sink_fs.staging import Staging
+from i2_sink_fs.target_locks import Claim, Taken, TargetLocks
+from i2core.api import Applied, Batch, Code, Place, Sink, SinkContext, StopRule
+from i2core.api.blockmap import BlockMap
 from i2core.api.drivers import Ask, Seen
+from i2core.api.names import NamePages
+from i2core.posix.errnos import PASSING
 
 T = TypeVar("T")
+PATIENCE_S = 5.0
+"""How long to wait for a process that is about to end: it first finishes the batch that it applies."""
+AGAIN_S = 0.1
 
 
 @asynccontextmanager
 async def open_sink(context: SinkContext) -> AsyncIterator[FsSink]:
-    """The sink for these roots. Leaving it syncs nothing: `flush` is what makes a promise.
+    """The sink for these roots. Closing it syncs nothing: only `flush` makes data durable.
 
     Raises:
         UsageError: a root is not beneath an allowed directory, or cannot be opened without following a symlink.
     """
-    roots = await trio.to_thread.run_sync(Roots, context.roots, context.allowed)
+
+    def shown() -> str:
+        return ", ".join(map(os.fsdecode, context.roots))
+
+    find_roots = partial(Roots, context.roots, context.allowed, context.known)
+    roots = await patiently(find_roots, context.say, shown)
+    locks: TargetLocks = context.shared.setdefault("target locks", TargetLocks())
     sink = FsSink(context, roots)
+    claims: list[Claim] = []
     try:
-        await trio.to_thread.run_sync(sink.hold_volumes)
+        await _claim(locks, roots, claims, context)
+        await patiently(sink.hold_volumes, context.say, shown)
         yield sink
     finally:
-        sink.close()
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(sink.close)
+        finally:
+            for claim in claims:
+                locks.release(claim)
+
+
+async def _claim(locks: TargetLocks, roots: Roots, claims: list[Claim], context: SinkContext) -> None:
+    """Locks the roots against other processes. Waits up to `PATIENCE_S` for one that is about to end.
+
+    Raises:
+        StopRule: another process writes one of them (3572).
+    """
+
+    def take(index: int) -> None:
+        fd = roots.open(index)
+        try:
+            claims.append(locks.claim(fd, context.say))
+        finally:
+            os.close(fd)
+
+    for index, path in enumerate(roots.paths):
+        patience = trio.current_time() + PATIENCE_S
+        while True:
+            try:
+                await patiently(partial(take, index), context.say, partial(os.fsdecode, path))
+                break
+            except Taken as taken:
+                if trio.current_time() > patience:
+                    raise _two_writers(os.fsdecode(path), taken) from taken
+            await trio.sleep(AGAIN_S)
+
+
+def _two_writers(target: str, taken: Taken) -> StopRule:
+    who = f"process {', '.join(map(str, taken.pids))}" if taken.pids else "another process"
+    where = "it" if taken.path == target else taken.path
+    return StopRule(
+        f"{who} writes {where} already",
+        code=Code.DUPLICATE_TASK,
+        obj=target,
+        next_step="end that process, or choose another target",
+    )
 
 
 class FsSink(Sink):
-    """A replica of plain files. See `Sink` for what it owes."""
+    """A replica of plain files; its contract is `Sink`. It has as many methods as the contract: each passes its work to
+    a module for the subject, in one worker thread."""
 
     def __init__(self, context: SinkContext, roots: Roots) -> None:
         self._context = context
         self._roots = roots
-        self._attributes = Attributes(context.say)
-        self._volumes = Volumes()
-        self._staged: set[Place] = set()
-        self._hasher = BlockHasher()
-        self._begun = False
-        self.owns = self._attributes.owns
+        self._kept = Kept(context, roots.paths)
+        self._volumes = self._kept.volumes
+        self.owns = self._kept.attributes.owns
+        self.identities = [standing.encode() for standing in roots.standings]
+        self.exchanged = roots.exchanged
 
     def hold_volumes(self) -> None:
-        """The first flush covers what a process before this one has applied: it may have been killed.
+        """Makes the first flush cover the records applied by a previous process, which may have been killed. Removes
+        leftovers of that process.
 
         Raises:
             StopRule: a root cannot be read.
         """
-        with Directories(self._roots) as directories:
+        with self._directories() as directories:
             for root, path in enumerate(self._roots.paths):
                 try:
                     directory = directories.find(root, b"")
                     self._volumes.watch(directory)
+                    self._kept.traits(root, directory)
                 except OSError as error:
+                    if error.errno in PASSING:
+                        raise
                     raise stop(error, os.fsdecode(path)) from error
                 self._volumes.changed({directory.device})
+        self._clean()
+
+    def _directories(self) -> Directories:
+        return Directories(self._roots, self._kept.names.private)
 
     def close(self) -> None:
-        """Closes all fds."""
+        """Removes everything of its own except staging files, and closes all fds."""
+        with suppress(OSError):  # the next start removes what is left
+            self._clean()
         self._volumes.close()
-        self._roots.close()
+
+    def _clean(self) -> None:
+        clean_homes(self._directories, self._kept)
 
     async def apply(self, batch: Batch) -> Applied:
-        return await trio.to_thread.run_sync(self._apply, batch)
+        progress = Progress(batch)
 
-    def _apply(self, batch: Batch) -> Applied:
-        directories, applied = Directories(self._roots), self._context.applied
-        with Applier(directories, self._attributes, self._volumes, self._staged, applied) as applier:
-            if not self._begun and batch.records:
-                applier.sweep(batch.records[0])
-                self._begun = True
-            return applier.apply(batch)
+        def obj() -> str:
+            record = progress.next()
+            return "" if record is None else self._roots.shown(Place(record.root, record.path))
+
+        await patiently(partial(self._apply, progress), self._context.say, obj)
+        return Applied(progress.seq - 1, tuple(progress.failures), progress.blocked)
+
+    def _apply(self, progress: Progress) -> None:
+        applied, spares = self._context.applied, self._context.spares
+        with self._kept.in_use, Applier(self._directories(), self._kept, applied, spares=spares) as applier:
+            applier.apply(progress)
 
     async def flush(self) -> None:
-        # Taken now, on this side of the hop: what another thread applies from here on is for the next flush.
+        if not self._kept.at_rest:
+            await patiently(self._clean, self._context.say, self._shown_roots)
+        # Taken now, before switching to the thread: records applied from here on are for the next flush. Shielded:
+        # volumes that were taken but not synced would be missing in the next flush, which would still report the
+        # records as durable.
+        self._volumes.changed_elsewhere(self._kept.take_removals())
         changed = self._volumes.take()
         if changed:
-            await trio.to_thread.run_sync(self._volumes.sync, changed)
-        else:
-            await trio.lowlevel.checkpoint()
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._volumes.sync, changed)
+        # After the sync, because syncfs(2) also succeeds on a file system that was unmounted, or for a directory that
+        # was moved away.
+        await patiently(self._roots.verify, self._context.say, self._shown_roots)
+
+    def _shown_roots(self) -> str:
+        return ", ".join(map(os.fsdecode, self._roots.paths))
 
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
-        return await self._read(asks[0].place if asks else None, lambda open_: reading.look(open_, asks))
+        def look(directories: Directories) -> list[Seen]:
+            return reading.look(directories, Staging(Private(directories, self._kept)), asks, self._kept)
+
+        return await self._read(asks[0].place if asks else None, look)
+
+    async def names(self, place: Place) -> NamePages:
+        def begin(_: Directories) -> NamePages:
+            pages = reading.pages(self._directories(), place)
+            return NamePages(pages, next(pages, []))  # now, as only opening it can lack descriptors
+
+        return await self._read(place, begin)
 
     async def tidy(self, place: Place, staged: Collection[bytes]) -> bool:
         def tidy(directories: Directories) -> bool:
             directory = reading.find(directories, place)
-            found = [] if directory is None else reading.leftovers(directory, staged)
-            for name in found:
-                assert directory is not None
-                remove(directory.fd, name)
-                self._volumes.changed({os.fstat(directory.fd).st_dev})
-            return bool(found)
+            if directory is None:
+                return False
+            with self._kept.in_use:
+                if not Staging(Private(directories, self._kept)).tidy(place, staged):
+                    return False
+            self._volumes.watch(directory)
+            self._volumes.changed({directory.device})
+            return True
 
         return await self._read(place, tidy)
 
+    async def unstage(self, places: Sequence[Place]) -> None:
+        def unstage(directories: Directories) -> None:
+            with self._kept.in_use:
+                private = Private(directories, self._kept)
+                staging = Staging(private)
+                for place in places:
+                    directories.trim()
+                    try:
+                        staging.unstage(place)
+                    except IllegalPath:
+                        continue  # nothing could be staged there
+                    except OSError as error:
+                        if error.errno != errno.ENAMETOOLONG:
+                            raise
+                private.clean()
+            for root in {place.root for place in places}:
+                top = directories.find(root, b"")
+                self._volumes.watch(top)
+                self._volumes.changed({top.device})
+
+        await self._read(places[0] if places else None, unstage)
+
     async def count(self, place: Place, limit: int) -> int:
-        return await self._read(place, lambda open_: reading.count(open_, place, limit))
+        def work(open_: Directories) -> int:
+            return reading.count(open_, place, limit, reading.HardLinks())
+
+        return await self._read(place, work)
+
+    async def losses(self, places: Sequence[Place], limit: int) -> list[int]:
+        def work(open_: Directories) -> list[int]:
+            links = reading.HardLinks(all_of_them=True)
+            return [reading.count(open_, place, limit, links) for place in places]
+
+        return await self._read(places[0] if places else None, work)
 
     async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
-        return await self._read(place, lambda open_: self._digests(open_, place, first, count, staged=staged))
+        def work(directories: Directories) -> bytes:
+            with self._content(directories, place, staged=staged, first=first) as fd:
+                return b"" if fd < 0 else digests(fd, first, count)
+
+        return await self._read(place, work)
+
+    async def block_map(self, place: Place, first: int, count: int, *, staged: bool = False) -> BlockMap:
+        def work(directories: Directories) -> BlockMap:
+            with self._content(directories, place, staged=staged, first=first) as fd:
+                return BlockMap() if fd < 0 else block_map(fd, first, count)
+
+        return await self._read(place, work)
 
     async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
-        return await self._read(
-            places[0] if places else None, lambda open_: [self._digests(open_, place, 0, most) for place in places]
-        )
+        def work(directories: Directories) -> list[bytes]:
+            found = []
+            for place in places:
+                with self._content(directories, place) as fd:
+                    found.append(b"" if fd < 0 else digests(fd, 0, most))
+            return found
 
-    def _digests(
-        self, directories: Directories, place: Place, first: int, count: int, *, staged: bool = False
-    ) -> bytes:
-        fd = reading.open_content(directories, place, staged=staged)
-        if fd < 0:
-            return b""
+        return await self._read(places[0] if places else None, work)
+
+    @contextmanager
+    def _content(
+        self, directories: Directories, place: Place, *, staged: bool = False, first: int = 0
+    ) -> Iterator[int]:
+        """The file at `place`, or its staging file; -1 when there is none. It is asked about from block `first` on."""
+        staging = Staging(Private(directories, self._kept)) if staged else None
+        fd = reading.open_content(directories, place, staging)
         try:
-            return self._hasher.digests(fd, first, count)
+            if fd >= 0:
+                status = os.fstat(fd)
+                if not staged:
+                    self._kept.left.note(place, status)
+                if not first:
+                    self._kept.torn.discard(status)
+            yield fd
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
     async def set_aside(self, place: Place, destination: bytes) -> None:
         def move(open_: Directories) -> None:
-            device = aside.set_aside(open_, self._context.allowed, place, destination)
+            device = aside.set_aside(open_, self._context.allowed, place, destination, self._kept.flags)
             if device is not None:
                 self._volumes.changed({device})
 
@@ -138,10 +295,13 @@ class FsSink(Sink):
 
     async def _read(self, place: Place | None, work: Callable[[Directories], T]) -> T:
         def run() -> T:
-            with Directories(self._roots) as directories:
+            with self._directories() as directories:
                 return work(directories)
 
+        def obj() -> str:
+            return "" if place is None else self._roots.shown(place)
+
         try:
-            return await trio.to_thread.run_sync(run)
+            return await patiently(run, self._context.say, obj)
         except OSError as error:
-            raise stop(error, "" if place is None else self._roots.shown(place)) from error
+            raise stop(error, obj()) from error

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Set as AbstractSet
 
+from i2_sink_fs.directories import Directory
 from i2_sink_fs.outcome import stop
-from i2_sink_fs.paths import Directory, proc_path
+from i2_sink_fs.paths import proc_path
 from i2_sink_fs.system import sync_filesystem
 from i2core.api import StopRule
 
@@ -14,7 +15,7 @@ from i2core.api import StopRule
 class Volumes:
     """The file systems beneath the roots: usually one, more where something is mounted inside a replica.
 
-    One fd is held on each from before its first change on: syncfs(2) tells only errors that are younger than the fd.
+    One fd is held on each from before its first change on: syncfs(2) reports only errors that are younger than the fd.
     `sync` may run in one thread while another applies a batch.
     """
 
@@ -30,15 +31,20 @@ class Volumes:
             self._fds[directory.device] = (fd, os.fsdecode(os.readlink(proc_path(fd))))
 
     def changed(self, devices: AbstractSet[int]) -> None:
-        """Notes the file systems that a call has changed. Said when it ends, not before: a sync that another thread
+        """Notes the file systems that a call has changed. Called when it ends, not before: a sync that another thread
         began meanwhile covers only a part of it."""
         self._changed |= devices
+
+    def changed_elsewhere(self, devices: AbstractSet[int]) -> None:
+        """Notes what another sink of these roots has changed. A file system that this one does not hold is not beneath
+        a root any more."""
+        self._changed |= devices & self._fds.keys()
 
     def take(self) -> set[int]:
         """What has changed since it was last taken; it is to be synced now.
 
         Raises:
-            StopRule: an earlier sync failed; what it lost no later one brings back.
+            StopRule: an earlier sync failed, and a later one does not write the lost data.
         """
         if self._broken is not None:
             raise self._broken

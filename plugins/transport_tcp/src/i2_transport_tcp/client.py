@@ -1,4 +1,4 @@
-"""The work node's end: connects to a backup node, and gives a stream only when it is the pinned one."""
+"""The work node's end: connects to a backup node, and returns a stream only if its fingerprint is the pinned one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from i2core.api import Channel, ClientTransport, LinkError, Peer, PeerRefused, T
 
 
 class TcpClient(ClientTransport):
-    """Driver ``tcp`` of the kind client transport. A peer with a fingerprint is always spoken to by TLS."""
+    """Driver ``tcp`` of the kind client transport. A peer with a fingerprint is always reached by TLS."""
 
     def __init__(self, config: TcpConfig, context: TransportContext) -> None:
         """
@@ -54,11 +54,11 @@ class TcpClient(ClientTransport):
                 raise _unreachable(at, error) from error
             if outside := [address for address in addresses if not is_loopback(address)]:
                 raise PeerRefused(
-                    f"plaintext is possible to loopback addresses alone, and {outside[0]} is none",
+                    f"plaintext is possible only to loopback addresses, and {outside[0]} is not one",
                     obj=at,
                     next_step="pin the peer's fingerprint to use TLS",
                 )
-            # The addresses that were checked, not the name: it might resolve otherwise a second time.
+            # Connects to the addresses that were checked, not to the name: it might resolve to others a second time.
             failure: OSError | None = None
             for address in addresses:
                 try:
@@ -103,7 +103,7 @@ async def _prove(stream: TlsStream, own: str, pinned: str) -> None:
         if found != pinned:
             raise PeerRefused(
                 f"its certificate is {found}, pinned is {pinned}",
-                next_step="if the node was set up anew, pin the fingerprint that `i2 node id` prints there",
+                next_step="if the node was set up again, pin the fingerprint that `i2 node id` prints there",
             )
         welcome = await stream.receive_some(1)
     except trio.BrokenResourceError as error:
@@ -117,7 +117,7 @@ async def _prove(stream: TlsStream, own: str, pinned: str) -> None:
 
 
 def _unreachable(at: str, error: OSError | ValueError) -> LinkError:
-    # trio tells the errors of the single addresses in the cause of its own.
+    # trio puts the errors of the single addresses into the cause of its own error.
     group = error.__cause__
     causes = group.exceptions if isinstance(group, BaseExceptionGroup) else (error,)
     words = dict.fromkeys((e.strerror if isinstance(e, OSError) else None) or str(e) for e in causes)

@@ -1,4 +1,4 @@
-"""The limits of the TCP transport, in one place so that a slow link can have longer ones."""
+"""The limits of the TCP transport, configurable for slow links."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ class TcpConfig:
     connect_timeout_s: float = attrs.field(default=10.0, validator=gt(0))
     """Seconds for name resolution and the TCP connection, over all addresses of a name."""
     handshake_timeout_s: float = attrs.field(default=10.0, validator=gt(0))
-    """Seconds from the TCP connection until both sides have proved who they are."""
+    """Seconds from the TCP connection until both sides have proved their identity."""
     handshakes: int = attrs.field(default=256, validator=ge(1))
-    """Connections that a server keeps before they have proved who they are; one more ends the oldest."""
+    """Unauthenticated connections that a server keeps. If one more comes, the oldest of the address with most is
+    closed."""

@@ -1,4 +1,4 @@
-"""What the plugin offers to core. OpenSSL is imported when a driver is opened, so that listing plugins stays quick."""
+"""The drivers of this plugin. OpenSSL is imported when a driver is opened, so that listing plugins stays fast."""
 
 from __future__ import annotations
 

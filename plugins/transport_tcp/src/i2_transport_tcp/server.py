@@ -1,4 +1,4 @@
-"""The backup node's end: listens, and hands on the streams of peers whose certificate is pinned."""
+"""The backup node's end: listens, and passes on the streams of peers whose certificate is pinned."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import trio
 
 from i2_transport_tcp.address import host_port, is_loopback, resolve, tune
 from i2_transport_tcp.config import TcpConfig
-from i2_transport_tcp.lobby import Lobby, RefusalLog
+from i2_transport_tcp.lobby import RefusalLog
 from i2_transport_tcp.tls import WELCOME, TlsIdentity, TlsStream
-from i2core.api import Channel, PeerRefused, ServerTransport, StreamHandler, TransportContext, UsageError
+from i2core.api import Channel, Crowd, PeerRefused, ServerTransport, StreamHandler, TransportContext, UsageError
 
 _UNAVAILABLE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -27,11 +27,11 @@ class TcpServer(ServerTransport):
         self._peers = context.peers
         self._guest = context.guest
         self._say = context.say
-        self._lobby = Lobby(config.handshakes, config.handshake_timeout_s)
+        self._lobby = Crowd(config.handshakes)
         self._refusals = RefusalLog(context.say)
         self._stay_s = config.handshake_timeout_s
         self._identity: TlsIdentity | None = None
-        """None: this server speaks plaintext, on loopback addresses alone."""
+        """None: this server speaks plaintext, only on loopback addresses."""
         if not context.plaintext:
             if context.certificate is None or context.key is None:
                 raise UsageError("the tcp transport needs the node's certificate and key")
@@ -45,7 +45,7 @@ class TcpServer(ServerTransport):
         *,
         task_status: trio.TaskStatus[dict[Channel, int]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """See `ServerTransport.serve`. Every address of `host` is listened on, with one port for each channel."""
+        """See `ServerTransport.serve`. Listens on every address of `host`, with one port for each channel."""
         addresses = await self._addresses(host)
         listeners: dict[Channel, list[trio.SocketListener]] = {}
         try:
@@ -71,7 +71,7 @@ class TcpServer(ServerTransport):
         outside = [address for address in addresses if not is_loopback(address)]
         if self._identity is None and outside:
             raise UsageError(
-                f"plaintext is possible on loopback addresses alone, and {outside[0]} is none",
+                f"plaintext is possible only on loopback addresses, and {outside[0]} is not one",
                 obj=host,
                 next_step='set listen = "127.0.0.1", or remove `plaintext`',
             )
@@ -82,42 +82,43 @@ class TcpServer(ServerTransport):
         stream: trio.abc.Stream = accepted
         name: str | None = None
         address = _peer_address(accepted)
-        if self._identity is not None:
-            admitted = await self._admit(self._identity, channel, accepted, address)
-            if admitted is None:
-                return
-            stream, name = admitted
         try:
+            if self._identity is not None:
+                admitted = await self._admit(self._identity, channel, accepted, address)
+                if admitted is None:
+                    return
+                stream, name = admitted
             await handler(stream, channel, name)
             await stream.aclose()
         except PeerRefused as error:
             self._refusals.refused(address, error.cause)
-            # The end that everyone gets who is turned away, sooner or later.
+            # The normal end of a refused connection.
             await stream.aclose()
         except Exception as error:
-            self._say_failure(name, channel, error)
+            self._log_failure(name, channel, error)
         except BaseExceptionGroup as group:
             # A handler with a nursery may bring its own failures and serve's cancellation in one group.
             failures, rest = group.split(Exception)
             if failures is not None:
-                self._say_failure(name, channel, failures)
+                self._log_failure(name, channel, failures)
             if rest is not None:
                 raise rest from None
         finally:
-            # After a failure the peer must see a cut, not a clean end; after aclose this does nothing.
+            # After a failure the peer must see a broken connection, not a clean end; after aclose this does nothing.
             await trio.aclose_forcefully(stream)
 
     async def _admit(
         self, own: TlsIdentity, channel: Channel, accepted: trio.SocketStream, address: str
     ) -> tuple[TlsStream, str] | None:
-        """The stream and what its peer is called, or None for anyone else, whose connection is closed then."""
+        """The stream and the name of its peer; None for a refused peer, whose connection is closed."""
         stream = own.server(accepted)
-        why = f"it did not show a certificate within {self._stay_s:g} s, or others came while it did not"
+        stream.peer_address = address
+        why = f"it did not send a certificate within {self._stay_s:g} s, or was dropped in favour of others"
         try:
-            with self._lobby.stay():
+            with self._lobby.stay(address, self._stay_s):
                 try:
                     found = await stream.handshake()
-                    name = self._called(channel, found)
+                    name = self._peer_name(channel, found)
                     if name is not None:
                         await stream.send_all(WELCOME)
                         return stream, name
@@ -127,32 +128,33 @@ class TcpServer(ServerTransport):
                 except trio.BrokenResourceError as error:
                     why = f"it broke off in the handshake: {error}"
             self._refusals.refused(address, why)
-            # After a handshake this is TLS's clean end: it tells the peer that it was turned away, and not cut off.
+            # After a handshake this is TLS's clean end, which tells the peer that it was refused, not that the link
+            # broke.
             await stream.aclose()
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
         return None
 
-    def _called(self, channel: Channel, found: str) -> str | None:
+    def _peer_name(self, channel: Channel, found: str) -> str | None:
         """The name of the peer with that fingerprint, or the fingerprint of a guest."""
-        # Asked anew each time: who is trusted changes while the node runs.
+        # Looked up each time, because the trusted peers change while the node runs.
         name = next((name for pin, name in self._peers.items() if pin.lower() == found), None)
         return found if name is None and self._guest(channel, found) else name
 
-    def _say_failure(self, name: str | None, channel: Channel, error: Exception) -> None:
+    def _log_failure(self, name: str | None, channel: Channel, error: Exception) -> None:
         self._say(f"{name or 'plaintext peer'}: {channel.value} stream ended by {type(error).__name__}: {error}")
 
 
 async def _listen(host: str, addresses: list[str], port: int) -> list[trio.SocketListener]:
-    """Listeners on every address that this host has, all on one port."""
+    """Listeners on all of the addresses that this host has, all on one port."""
     opened: list[trio.SocketListener] = []
     try:
         for address in addresses:
             try:
                 opened += await trio.open_tcp_listeners(port, host=address)
             except OSError as error:
-                # A name like localhost may stand for ::1 as well where IPv6 is off; one address is enough.
+                # A name like localhost may also resolve to ::1 on a host without IPv6; one address is enough.
                 if error.errno not in _UNAVAILABLE or (address == addresses[-1] and not opened):
                     raise
             else:
@@ -170,7 +172,7 @@ def _cannot_bind(host: str, port: int, error: OSError) -> UsageError:
     match error.errno:
         case errno.EADDRINUSE:
             cause = f"port {port} is in use"
-            step = f"`ss -ltnp sport = :{port}` names the program; stop it, or configure another port"
+            step = f"`ss -ltnp sport = :{port}` shows the program; stop it, or configure another port"
         case errno.EACCES:
             cause, step = f"port {port} may not be bound", "run as root, or configure a port from 1024 up"
         case errno.EADDRNOTAVAIL:

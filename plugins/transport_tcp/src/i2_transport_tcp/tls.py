@@ -1,9 +1,9 @@
-"""TLS 1.3 over any trio stream, with certificates that are known by fingerprint.
+"""TLS 1.3 over any trio stream, with certificates that are pinned by fingerprint.
 
-The `ssl` module cannot serve here: it takes a client's self-signed certificate only when the certificate itself is
-loaded as an authority, and a node is told fingerprints alone. OpenSSL can ask for a certificate, take any, and hand
-it over to be compared; pyOpenSSL shows that. A memory BIO keeps OpenSSL away from the socket, so that everything
-that waits is trio's, and cancellation stays as simple as it is there.
+The `ssl` module cannot serve here: it accepts a client's self-signed certificate only if the certificate itself is
+loaded as an authority, but a node has only fingerprints. OpenSSL can request a certificate, accept any, and return it
+for comparison; pyOpenSSL offers this. OpenSSL works on a memory BIO instead of the socket, so that only trio waits, and
+cancellation works as everywhere in trio.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ CHUNK_BYTES = 512 * 1024
 """Bytes that are encrypted, or received, in one go; a connection holds a few of these at most."""
 
 WELCOME = b"\x06"
-"""The server's first byte, sent to a peer that it trusts. In TLS 1.3 a client is done before the server has looked at
-its certificate: without this byte, connecting would succeed for a client that is about to be turned away."""
+"""The server's first byte, sent to a trusted peer. In TLS 1.3 the client finishes the handshake before the server has
+checked its certificate: without this byte, connecting would succeed for a client that is then refused."""
 
 _RECORD_BYTES = 16 * 1024  # RFC 8446, 5.1: the most that one record carries, and one SSL_read gives
 _HANDSHAKE_BYTES = 16 * 1024
 _CLOSE_S = 1.0
 _SigningKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey | rsa.RSAPrivateKey
-_ENABLE_PARTIAL_WRITE = 0x1  # SSL_CTX_set_mode(3); pyOpenSSL sets it and gives no name to it
+_ENABLE_PARTIAL_WRITE = 0x1  # SSL_CTX_set_mode(3); pyOpenSSL sets it but has no name for it
 
 
 def _any_certificate(*_: object) -> bool:
-    # Issuer and dates say nothing about a self-signed certificate. Who it is, is decided by its fingerprint, right
-    # after the handshake has proved that the peer has the key, and before any data.
+    # Issuer and dates of a self-signed certificate prove nothing. The fingerprint is compared right after the
+    # handshake, which proves that the peer has the key, and before any data is sent.
     return True
 
 
 def _fingerprint_of(certificate: crypto.X509) -> str:
-    # By OpenSSL and not by cryptography: a stranger's certificate need not even be well-formed.
+    # Computed by OpenSSL and not by cryptography, which would fail on a malformed certificate of a stranger.
     return "sha256:" + certificate.digest("sha256").decode("ascii").replace(":", "").lower()
 
 
 def _reason(error: Exception) -> str:
-    """OpenSSL's own words, without its file and function names."""
+    """The messages of OpenSSL, without its file and function names."""
     found = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return "; ".join(str(entry[-1]) for entry in found) or str(error) or "unknown error"
 
 
 class TlsIdentity:
-    """This node's certificate and key, ready to be shown to peers."""
+    """This node's certificate and key, loaded for handshakes."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         """
@@ -62,7 +62,7 @@ class TlsIdentity:
             own = x509.load_pem_x509_certificate(certificate.read_bytes())
             private = load_pem_private_key(key.read_bytes(), password=None)
             if not isinstance(private, _SigningKey):
-                raise TypeError("the key cannot sign")  # noqa: TRY301 (told with the others, below)
+                raise TypeError("the key cannot sign")  # noqa: TRY301 (reported with the others, below)
             context = SSL.Context(SSL.TLS_METHOD)
             context.use_certificate(own)
             context.use_privatekey(private)
@@ -75,10 +75,11 @@ class TlsIdentity:
             ) from error
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _any_certificate)
-        # Every connection proves itself anew: no session outlives the pin it was made under.
+        # Every connection does a full handshake: with session resumption, a peer could reconnect after its pin was
+        # removed.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_options(SSL.OP_NO_TICKET)
-        # A memory BIO takes a whole chunk at once; partial writes would come back once for each 16 KiB record.
+        # A memory BIO accepts a whole chunk at once; with partial writes each call would return after a 16 KiB record.
         context.clear_mode(_ENABLE_PARTIAL_WRITE)
         self._context = context
         self.fingerprint = "sha256:" + own.fingerprint(hashes.SHA256()).hex()
@@ -97,7 +98,7 @@ class TlsIdentity:
 
 
 class _OneAtATime:
-    """Two tasks that send, or receive, at once would tear each other's data: the second gets an error at once."""
+    """Two tasks that send, or receive, at the same time would mix their data: the second one gets an error at once."""
 
     def __init__(self, complaint: str) -> None:
         self._complaint = complaint
@@ -115,28 +116,29 @@ class _OneAtATime:
 class TlsStream(trio.abc.HalfCloseableStream):
     """An encrypted stream over `transport`, which it owns.
 
-    `handshake` comes first. Cancellation as in `trio.SSLStream`: a cancelled `receive_some` loses nothing; after
-    a cancelled `send_all` the stream can only be closed, and the peer sees a cut. A connection that ends without
-    TLS's own end mark is a cut (`trio.BrokenResourceError`), never an end of data.
-    """
+    `handshake` comes first. Cancellation as in `trio.SSLStream`: a cancelled `receive_some` loses nothing; after a
+    cancelled `send_all` the stream can only be closed, and the peer sees a broken connection. A connection that ends
+    without TLS's close_notify is broken (`trio.BrokenResourceError`), never an end of data."""
 
     def __init__(self, transport: trio.abc.Stream, connection: SSL.Connection) -> None:
         self._transport = transport
         self._tls = connection
+        self.peer_address = ""
+        """The numeric address of the other end, if known."""
         self._sender = _OneAtATime("another task is sending on this stream")
         self._receiver = _OneAtATime("another task is receiving on this stream")
         self._established = False
         self._said_end = False
         self._torn = False
-        """Half a record may be on the wire: nothing can follow it."""
+        """Half a record may have been sent: nothing can be sent after it."""
         self._closed = False
 
     async def handshake(self) -> str:
-        """Makes the connection and returns the fingerprint of the peer's certificate, whose key it has proved to own.
-        Nothing of the application has crossed yet. The caller sets the time limit.
+        """Does the handshake, and returns the fingerprint of the peer's certificate; the peer has proved that it owns
+        the key. No application data has been sent yet. The caller sets the time limit.
 
         Raises:
-            PeerRefused: the peer does not speak TLS 1.3, or shows no certificate.
+            PeerRefused: the peer does not speak TLS 1.3, or sends no certificate.
             trio.BrokenResourceError: the connection was cut.
         """
         while not self._established:
@@ -154,7 +156,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
                 await self._fill(_HANDSHAKE_BYTES)
         certificate = self._tls.get_peer_certificate()
         if certificate is None:
-            raise PeerRefused("it showed no certificate")
+            raise PeerRefused("it sent no certificate")
         return _fingerprint_of(certificate)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -173,13 +175,13 @@ class TlsStream(trio.abc.HalfCloseableStream):
                     await self._flush()
 
     async def wait_send_all_might_not_block(self) -> None:
-        """As the underlying stream says."""
+        """As for the underlying stream."""
         with self._sender:
             self._check_sendable()
             await self._transport.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """What has come, at most `max_bytes` (`CHUNK_BYTES` when not given); ``b""`` after the peer's clean end."""
+        """Received data, at most `max_bytes` (default `CHUNK_BYTES`); ``b""`` after the peer's clean end."""
         limit = CHUNK_BYTES if max_bytes is None else max_bytes
         if limit < 1:
             raise ValueError("max_bytes must be at least 1")
@@ -197,11 +199,11 @@ class TlsStream(trio.abc.HalfCloseableStream):
         with self._sender:
             self._check_open()
             await trio.lowlevel.checkpoint()
-            await self._say_end()
+            await self._send_end()
 
     async def aclose(self) -> None:
-        """Ends our direction where that is still possible, and closes. A peer that does not read cannot hold this up
-        for longer than a second."""
+        """Ends our direction if possible, and closes. A peer that does not read can delay this by one second at
+        most."""
         if self._closed:
             await trio.lowlevel.checkpoint()
             return
@@ -209,7 +211,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         try:
             if self._established:
                 with trio.move_on_after(_CLOSE_S):
-                    await self._say_end()
+                    await self._send_end()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone already
         finally:
@@ -226,7 +228,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         if self._torn:
             raise trio.BrokenResourceError("an earlier send was broken off in the middle")
 
-    async def _say_end(self) -> None:
+    async def _send_end(self) -> None:
         if self._said_end or self._torn:
             return
         self._said_end = True
@@ -238,7 +240,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         await self._flush()
 
     def _decrypt(self, limit: int) -> bytes | None:
-        """Plaintext that is here already; ``b""`` at the end; None when more must be received first."""
+        """Plaintext that is already received; ``b""`` at the end; None if more must be received first."""
         parts: list[bytes] = []
         room = limit
         try:
@@ -252,7 +254,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
         except SSL.ZeroReturnError:
             pass
         except SSL.Error as error:
-            # What was decrypted before is whole and proved; OpenSSL repeats the error at the next call.
+            # Data decrypted before the error is authentic and is returned first; OpenSSL repeats the error at the next
+            # call.
             if not parts:
                 raise trio.BrokenResourceError(f"TLS failed: {_reason(error)}") from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -266,7 +269,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
     async def _flush(self) -> None:
         while True:
             try:
-                # A little over a chunk: each record adds 22 bytes to its 16 KiB.
+                # A little more than a chunk, because each record adds 22 bytes to its 16 KiB.
                 ciphertext = self._tls.bio_read(CHUNK_BYTES + CHUNK_BYTES // 64)
             except SSL.WantReadError:
                 return

@@ -1,0 +1,72 @@
+"""Locates a path on its file system: bind mounts make one directory visible under several names.
+
+Each line of ``/proc/self/mountinfo`` maps a directory (`Mount.root`) of a file system (`Mount.device`) to a mount
+point (`Mount.point`). These lines alone decide whether a path can be reached beneath a directory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from i2core.config.places import beneath
+
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
+
+class Mount(NamedTuple):
+    """One mount. `device` is ``major:minor`` of the file system."""
+
+    device: bytes
+    root: bytes
+    point: bytes
+
+
+def parse_mounts(text: bytes) -> list[Mount]:
+    """The mounts of a ``mountinfo`` file, in its order; malformed lines are skipped."""
+    found = []
+    for line in text.splitlines():
+        fields = line.split(b" ")
+        if len(fields) > 5:
+            found.append(Mount(fields[2], _plain(fields[3]), _plain(fields[4])))
+    return found
+
+
+def _plain(field: bytes) -> bytes:
+    return _ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), field)
+
+
+def mounts_here() -> list[Mount]:
+    """The mounts that this process sees; none if ``/proc`` is not readable."""
+    try:
+        return parse_mounts(Path("/proc/self/mountinfo").read_bytes())
+    except OSError:
+        return []
+
+
+def reaches(directory: bytes, path: bytes, mounts: Sequence[Mount]) -> bool:
+    """True when `path` can be reached beneath `directory`, by its own name or through a bind mount. Both are absolute
+    and without symlinks; the disk is not accessed."""
+    if beneath(path, directory):
+        return True
+    place = _place(path, mounts)
+    own = _place(directory, mounts)
+    if place is None or own is None:
+        return False
+    shown = [own, *((mount.device, mount.root) for mount in mounts if beneath(mount.point, directory))]
+    return any(place[0] == device and beneath(place[1], root) for device, root in shown)
+
+
+def _place(path: bytes, mounts: Sequence[Mount]) -> tuple[bytes, bytes] | None:
+    """File system of `path`, and its path within it."""
+    best: Mount | None = None
+    for mount in mounts:
+        # Of two mounts at one mount point, the later one covers the earlier one.
+        if beneath(path, mount.point) and (best is None or len(mount.point) >= len(best.point)):
+            best = mount
+    if best is None:
+        return None
+    rest = path[len(best.point.rstrip(b"/")) :]
+    return best.device, (best.root.rstrip(b"/") + rest) or b"/"

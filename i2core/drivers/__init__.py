@@ -1,0 +1,1 @@
+"""A rule's open drivers: chosen by its config, and chained so that several act as one."""

@@ -1,0 +1,1 @@
+"""Bandwidth limits: how fast a stream may go, and when."""

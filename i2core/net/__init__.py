@@ -1,0 +1,1 @@
+"""Protection of ports that strangers can reach."""

@@ -1,0 +1,1 @@
+"""The control API: the interface of a running daemon for commands and other nodes."""

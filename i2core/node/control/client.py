@@ -1,0 +1,134 @@
+"""The client of the daemon of this host, over its control socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import httpx
+
+from i2core.api import Code, I2Error, UsageError
+from i2core.config.words import bilingual
+from i2core.node.control.socket_path import SOCKET, short_path
+
+TIMEOUT_S = 30.0
+"""Long enough for a rule that is stopped and flushes its records first."""
+
+
+class ControlClient:
+    """The calls of the control API as methods. All raise the `I2Error` of the daemon's answer."""
+
+    def __init__(self, http: httpx.Client, where: str) -> None:
+        self._http = http
+        self._where = where
+
+    def status(self) -> dict[str, Any]:
+        """The node itself."""
+        found: dict[str, Any] = self._call("GET", "/v1/status")
+        return found
+
+    def rules(self) -> list[dict[str, Any]]:
+        """All rules that the node sends or receives."""
+        found: list[dict[str, Any]] = self._call("GET", "/v1/rules")
+        return found
+
+    def act(self, name: str, action: str, *, compare: bool = False) -> bool:
+        """``start``, ``stop``, ``release`` or ``forget`` of a rule; False when there was nothing to do. `compare`: see
+        `RunningNode.start`."""
+        asked = "?compare=1" if compare else ""
+        return bool(self._call("POST", f"/v1/rules/{quote(name, safe='')}/{action}{asked}")["done"])
+
+    def hand_over(self, name: str, heir: str) -> bool:
+        """Allows the rule `heir` (``PEER/RULE``) to take the targets of a received one; False if it was never
+        received."""
+        path = f"/v1/rules/{quote(name, safe='')}/hand-over?{urlencode({'to': heir})}"
+        return bool(self._call("POST", path)["done"])
+
+    def events(
+        self, after: int | None = None, *, wait_s: float = 0.0, limit: int = 500, rule: str | None = None
+    ) -> dict[str, Any]:
+        """A page of the log, as ``GET /v1/events`` answers it; waits up to `wait_s` seconds while it is empty."""
+        asked = {"after": after, "wait": int(wait_s), "limit": limit, "rule": rule}
+        query = urlencode({key: value for key, value in asked.items() if value is not None})
+        found: dict[str, Any] = self._call("GET", f"/v1/events?{query}", timeout_s=TIMEOUT_S + wait_s)
+        return found
+
+    def reread_peers(self) -> dict[str, list[str]]:
+        """Makes the daemon load the changed peer book; returns the names gained and lost."""
+        found: dict[str, list[str]] = self._call("POST", "/v1/peers/reread")
+        return found
+
+    def _call(self, method: str, path: str, *, timeout_s: float = TIMEOUT_S) -> Any:
+        try:
+            response = self._http.request(method, path, timeout=timeout_s)
+        except httpx.TransportError as error:
+            if _is_forbidden(error):
+                raise _forbidden(self._where) from error
+            raise I2Error(
+                bilingual(f"no daemon answers here ({error})", f"没有守护进程应答（{error}）"),
+                code=Code.NETWORK,
+                obj=self._where,
+                next_step=bilingual(
+                    "start it with i2 node run, or name its config with --config",
+                    "请用 i2 node run 启动，或用 --config 指定其配置",
+                ),
+            ) from error
+        if response.is_success:
+            return response.json()
+        try:
+            fault = response.json()
+        except ValueError:
+            raise I2Error(
+                bilingual(
+                    f"the daemon answered {response.status_code} to {path}",
+                    f"守护进程对 {path} 应答 {response.status_code}",
+                ),
+                obj=self._where,
+            ) from None
+        kind, code = UsageError if fault["exit_code"] == UsageError.exit_code else I2Error, Code(fault["code"])
+        # The printer of an error adds the code's text; a cause without Chinese text has it in front already.
+        cause = bilingual(fault["message"], fault["message_zh"].removeprefix(f"{code.text.zh}："))
+        raise kind(cause, code=code, obj=fault["object"], next_step=bilingual(fault["next"], fault["next_zh"]))
+
+
+@contextmanager
+def control_client(state_dir: Path) -> Iterator[ControlClient]:
+    """A client of the daemon with this state directory.
+
+    Raises:
+        I2Error: there is no such directory, or it belongs to another user.
+    """
+    try:
+        with short_path(state_dir) as directory:
+            transport = httpx.HTTPTransport(uds=f"{directory}/{SOCKET}")
+            with httpx.Client(transport=transport, base_url="http://i2", timeout=TIMEOUT_S) as http:
+                yield ControlClient(http, str(state_dir))
+    except PermissionError as error:
+        raise _forbidden(str(state_dir)) from error
+    except OSError as error:
+        raise I2Error(
+            bilingual(f"no daemon has run here ({error.strerror})", f"此处未运行过守护进程（{error.strerror}）"),
+            code=Code.NETWORK,
+            obj=str(state_dir),
+            next_step=bilingual(
+                "start it with i2 node run, or name its config with --config",
+                "请用 i2 node run 启动，或用 --config 指定其配置",
+            ),
+        ) from error
+
+
+def _is_forbidden(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, PermissionError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _forbidden(where: str) -> UsageError:
+    return UsageError(
+        bilingual("this user may not use the daemon here", "当前用户无权访问此处的守护进程"),
+        obj=where,
+        next_step=bilingual("run the command as the daemon's user (sudo)", "请以守护进程的用户身份执行（sudo）"),
+    )

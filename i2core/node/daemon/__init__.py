@@ -1,0 +1,1 @@
+"""The daemon of a host: one process that runs its rules and serves its backup role."""

@@ -1,0 +1,1 @@
+"""The log of a node, for people and for programs."""

@@ -1,0 +1,1 @@
+"""A rule made from one command line, and run without a daemon."""

@@ -1,0 +1,1 @@
+"""Identity and trust of this node: keys, tokens, and the peer book."""

@@ -1,0 +1,166 @@
+"""Opens a session: checks the greeting against the rights of the peer, opens sink and codecs, takes ownership of the
+targets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from i2core.api import DATA_CHANNELS, Channel, DriverKind, LinkError, SinkContext
+from i2core.config.model import BackupRole
+from i2core.config.options import structure_options
+from i2core.config.places import check_target
+from i2core.drivers.select import Drivers, open_codecs
+from i2core.posix.path_text import as_path
+from i2core.rule.backup.entry.admission import Admission
+from i2core.rule.backup.entry.codecs import codecs_of
+from i2core.rule.backup.entry.owners import Claim
+from i2core.rule.backup.entry.ownership import Ownership
+from i2core.rule.backup.entry.replicas import Replicas
+from i2core.rule.backup.entry.secret import node_secret
+from i2core.rule.backup.replica.brake import stricter
+from i2core.rule.backup.replica.replica import Replica
+from i2core.rule.backup.session.durability import flush_window
+from i2core.rule.backup.session.receive import OpenSession
+from i2core.rule.backup.session.unflushed import Unflushed
+from i2core.rule.backup.session.writer import ReplicaWriter
+from i2core.rule.life.report import Say, code_in
+from i2core.wire.messages import Hello, limits_of
+
+
+class SessionOpening:
+    """Opens the sessions of one backup role."""
+
+    def __init__(
+        self,
+        role: BackupRole,
+        drivers: Drivers,
+        replicas: Replicas,
+        ownership: Ownership,
+        *,
+        state_dir: Path,
+        secret: bytes,
+        say: Say,
+    ) -> None:
+        self._role = role
+        self._drivers = drivers
+        self._replicas = replicas
+        self._ownership = ownership
+        self._state_dir = state_dir
+        self._secret = secret
+        self._say = say
+        self.admission = Admission()
+        self._floor = None if role.brake is None else limits_of(role.brake)
+        self._shared: dict[str, Any] = {}
+        """Of all sinks of this process."""
+
+    @asynccontextmanager
+    async def open(self, hello: Hello, who: str) -> AsyncIterator[OpenSession]:
+        """The session with its sink, codecs and position, as the only one of its rule on its channel.
+
+        Raises:
+            StopRule, UsageError: the peer may not have this session.
+            LinkError: the peer may try again later.
+        """
+        with self.admission.session(who, hello, await self._rules_of(hello, who)):
+            claim = _claim(hello, who)
+            self._refuse_outside(claim)
+            replica = self._replicas.of(claim.key)
+            # An outdated node is refused before it can end the session of the replica's owner; a stranger is refused
+            # before anything about it is stored.
+            identities = await self._ownership.identities(claim, replica)
+            self._refuse_older(claim)
+            replica = self._replicas.keep(replica)
+            replica.deletes.brake.limits = stricter(hello.brake, self._floor)
+            self._end_earlier(hello, claim, replica)
+            entered = False
+            with self._replicas.session(claim.key, hello.channel, hello.epoch, replica):
+                async with self._opened(hello, claim, replica, identities) as session:
+                    await self._ownership.take(claim, replica, session.sink, session.writer)
+                    entered = True
+                    yield session
+            if not entered:
+                raise LinkError("a later session has taken its place")
+
+    async def _rules_of(self, hello: Hello, who: str) -> set[str]:
+        """The peer's rules that are known here."""
+        rules = {replica.rule for replica in self._replicas.received() if replica.peer == who}
+        if hello.rule not in rules:
+            known = await trio.to_thread.run_sync(self._replicas.known)
+            rules.update(each.rule for each in known if each.peer == who)
+        return rules
+
+    def _refuse_outside(self, claim: Claim) -> None:
+        """Checks that each path named by a peer lies within the directories in which the peer may write.
+
+        Raises:
+            UsageError: one lies outside of them (3571).
+        """
+        own = next((peer.allow_roots for peer in self._role.peers if peer.name == claim.peer), ())
+        if own or claim.aside:
+            for place in claim.places():
+                check_target(place, own or self._role.allow_roots)
+
+    def _refuse_older(self, claim: Claim) -> None:
+        """Checks that no session of a later epoch is being opened. The case that breaks without this: two nodes have
+        one name, and opening takes a while; each ends the other's session before the epoch is noted, for ever.
+
+        Raises:
+            LinkError: there is one. It may still fail, so the peer tries again.
+        """
+        if claim.epoch < self._replicas.epoch(claim.key):
+            raise LinkError("a session of a later epoch is being opened")
+
+    def _end_earlier(self, hello: Hello, claim: Claim, replica: Replica) -> None:
+        """Ends earlier sessions of the work node: it may reconnect before the broken link was noticed here. It opens
+        the replication channel first."""
+        begins = hello.channel == Channel.REPLICATION.value or hello.epoch > replica.position.epoch
+        self._replicas.end_sessions(claim.key, DATA_CHANNELS if begins else (Channel.MIRROR,))
+
+    @asynccontextmanager
+    async def _opened(
+        self, hello: Hello, claim: Claim, replica: Replica, identities: dict[bytes, str]
+    ) -> AsyncIterator[OpenSession]:
+        spec = self._drivers.driver(DriverKind.SINK, self._role.sink.name)
+        context = self._context(hello, claim, replica, identities)
+        config = structure_options(spec, self._role.sink.options)
+        async with (
+            open_codecs(self._drivers, codecs_of(hello, self._role.keys, self._drivers), hello.rule) as codecs,
+            spec.open(config, context) as sink,
+        ):
+            window = flush_window(Channel(hello.channel), self._role.flush)
+            writer = ReplicaWriter(sink, Unflushed(window.size))
+            yield OpenSession(hello, codecs, sink, writer, replica, window)
+
+    def _context(self, hello: Hello, claim: Claim, replica: Replica, identities: dict[bytes, str]) -> SinkContext:
+        return SinkContext(
+            roots=claim.targets,
+            allowed=self._role.allow_roots,
+            # An interrupted mirror is compared again: its position within a batch is not needed.
+            applied=replica.progress.mark if hello.channel == Channel.REPLICATION.value else _ignored,
+            say=lambda line: self._say(hello.rule, code_in(line), line),
+            known=identities,
+            shared=self._shared,
+            spares=replica.deletes.brake.limits.on,
+            flags=hello.inode_flags,
+            secret=self._node_secret(),
+        )
+
+    def _node_secret(self) -> bytes:
+        if not self._secret:
+            self._secret = node_secret(self._state_dir)
+        return self._secret
+
+
+def _claim(hello: Hello, who: str) -> Claim:
+    """The claim that the greeting makes."""
+    targets = tuple(as_path(target) for target in hello.targets)
+    return Claim(who, hello.rule, hello.epoch, targets, as_path(hello.orphans.to or ""))
+
+
+def _ignored(_seq: int) -> None:
+    pass

@@ -1,0 +1,180 @@
+"""The state of one rule's replica while the backup node runs, shared by the rule's sessions.
+
+Two files survive a restart: the position (`position`) and the progress (`progress`). The position is valid only for the
+directories that were written. If others have replaced them, everything is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+import trio
+
+from i2core.api import Code, I2Error, Record, StopRule
+from i2core.posix.path_text import as_text
+from i2core.rule.backup.replica.hold import MassDeleteHold
+from i2core.rule.backup.replica.position import Damaged, Position, PositionFile
+from i2core.rule.backup.replica.progress import Progress, ProgressFile
+
+
+@attrs.define
+class Counters:
+    """Counters of received data since the start of the node."""
+
+    records: int = 0
+    bytes: int = 0
+    orphans: int = 0
+
+
+class Replica:
+    """One rule's replica on this node. `apply_lock` and `flush_lock` keep its sessions apart."""
+
+    def __init__(self, rule: str, peer: str, directory: Path, say: Callable[[Code | None, str], None]) -> None:
+        self.rule = rule
+        self.peer = peer
+        self.say = say
+        self._store = PositionFile(directory, peer, rule)
+        self.position, damaged = self._load()
+        self.progress = Progress(
+            ProgressFile(directory, peer, rule),
+            durable_seq=self.position.durable_seq,
+            received=bool(self.position.epoch or self.position.durable_seq),
+            damaged=damaged,
+        )
+        self.exchanges = 0
+        """How often other directories have replaced those that were written."""
+        self.begun = self.position != self._store.empty()
+        """The rule was received before, or is now: it has a position."""
+        self.unsynced = True
+        """Records applied by a previous process may not be on disk, since it may have been killed. A mirror that finds
+        these files equal sends nothing for them, yet counts them as replicated: so a flush is needed."""
+        self.counters = Counters()
+        self.deletes = MassDeleteHold(peer, say)
+        self.fault: I2Error | None = None
+        """Why the last session was refused or ended; None: a session was accepted since, or it ended normally."""
+        self.apply_lock = trio.Lock()
+        """Held while a frame is handled: only one of a rule's sessions changes the replica at a time."""
+        self.flush_lock = trio.Lock()
+        self._saving = trio.Lock()
+        """Held while the position is saved: a new owner and the last flush of the previous one must not overwrite each
+        other."""
+
+    def _load(self) -> tuple[Position, bool]:
+        """The position, and whether the file was damaged; then nothing in it is trusted, not even the epoch."""
+        try:
+            return self._store.load(), False
+        except Damaged as damaged:
+            why, where = damaged.args
+            self.say(Code.POSITION_DAMAGED, f"{where}: {why}; the rule is mirrored again, and its content compared")
+            return attrs.evolve(self._store.empty(), anew=True), True
+
+    @property
+    def durable_seq(self) -> int:
+        """The last seq that survives a power cut."""
+        return self.position.durable_seq
+
+    def check(self, epoch: int) -> None:
+        """Refuses anyone but the owner.
+
+        Raises:
+            StopRule: the epoch is older than the replica's owner (3588).
+        """
+        if epoch < self.position.epoch:
+            raise StopRule(
+                f"epoch {epoch} is older than {self.position.epoch}: another node owns the replica",
+                code=Code.LOCKED,
+                obj=self.rule,
+            )
+
+    async def begin(
+        self,
+        epoch: int,
+        targets: Sequence[bytes],
+        roots: Sequence[str] = (),
+        *,
+        aside: str = "",
+        exchanged: bool = False,
+    ) -> None:
+        """A session begins. When this returns, owner and directories of the replica are on disk, so a crash does not
+        readmit an older owner. `exchanged`: the directories were replaced by others, so the old position is void.
+
+        Raises:
+        StopRule: the position cannot be saved.
+        """
+        async with self._saving:
+            position = attrs.evolve(
+                self.position,
+                epoch=epoch,
+                targets=[as_text(each) for each in targets],
+                roots=list(roots),
+                aside=aside,
+                heir=[],
+            )
+            if exchanged or not self.begun:
+                position = attrs.evolve(position, durable_seq=0, anew=True)
+            if exchanged:
+                self.progress.forget()
+            if position != self.position:
+                await trio.to_thread.run_sync(self._store.save, position)
+                self.position = position
+            if exchanged:
+                self.progress.applied_seq = 0
+                self.exchanges += 1
+            self.begun = True
+        self.progress.keep()
+
+    async def hand_over(self, heir: tuple[str, str]) -> None:
+        """Notes durably that an administrator permits another rule to take the targets.
+
+        Raises:
+        StopRule: this cannot be saved.
+        """
+        async with self._saving:
+            position = attrs.evolve(self.position, heir=list(heir))
+            await trio.to_thread.run_sync(self._store.save, position)
+            self.position = position
+
+    def close_files(self) -> None:
+        """No session is left: closes the files."""
+        self.progress.close()
+
+    async def mark_compared(self) -> None:
+        """The work node has compared everything, or is about to: the content of the replica counts as known.
+
+        Raises:
+        StopRule: this cannot be saved.
+        """
+        if self.position.anew:
+            async with self._saving:
+                position = attrs.evolve(self.position, anew=False)
+                await trio.to_thread.run_sync(self._store.save, position)
+                self.position = position
+
+    def applied(self, first_seq: int, records: Sequence[Record], size: int) -> None:
+        """Notes an applied batch.
+
+        Raises:
+        StopRule: it cannot be saved.
+        """
+        self.progress.mark(first_seq + len(records) - 1)
+        self.counters.records += len(records)
+        self.counters.bytes += size
+
+    async def mark_durable(self, seq: int, exchanges: int | None = None) -> None:
+        """Everything up to `seq` is durable now. `exchanges`: the count when the flush began. The last flush of a
+        session may end after the next session has found other directories; then it is ignored, since it did not flush
+        those.
+
+        Raises:
+        StopRule: the position cannot be saved.
+        """
+        # Saved first, reported afterwards: an ack must not be ahead of the position that a restart would find.
+        async with self._saving:
+            if exchanges not in (None, self.exchanges):
+                return
+            position = attrs.evolve(self.position, durable_seq=seq)
+            await trio.to_thread.run_sync(self._store.save, position)
+            self.position.durable_seq = seq
+        self.unsynced = False

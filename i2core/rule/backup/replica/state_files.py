@@ -1,0 +1,76 @@
+"""The small files of the backup node's own state: read as a whole, replaced durably.
+
+Only functions of `os` are used, as for everything that must survive a crash, so that the simulation can replace the
+disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+from i2core.api import Code, I2Error, LinkError, StopRule
+from i2core.posix.disk import shortage
+from i2core.posix.errnos import FULL, PASSING
+from i2core.rule.life.disk_full import code_of_full
+
+PASSING_HERE = frozenset(PASSING) - {errno.ESTALE}
+"""The node's own state is on a local disk, where a stale handle is not a passing error."""
+MOST_BYTES = 1 << 20
+"""No state file is longer."""
+
+
+def rule_key(peer: str, rule: str) -> str:
+    """The prefix of a rule's file names. It is a hash, so that neither a peer nor a rule can choose a path."""
+    return hashlib.sha256(f"{peer}\0{rule}".encode()).hexdigest()[:32]
+
+
+def unkept(error: OSError, path: Path, what: str = "the position") -> I2Error:
+    """The error to raise when this node cannot save its state: a person is needed, unless the cause passes by
+    itself."""
+    if error.errno in PASSING_HERE:
+        return LinkError(f"cannot keep {what} now: {error.strerror}", obj=str(path))
+    code = code_of_full(error, Code.REPLICATE_FILE)
+    lacks = f"; {shortage(error, str(path)).en}" if error.errno in FULL else ""
+    return StopRule(f"cannot keep {what}: {error.strerror}{lacks}", code=code, obj=str(path))
+
+
+def read_file(path: Path) -> bytes:
+    """The content."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, MOST_BYTES)
+    finally:
+        os.close(fd)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Writes the whole file and syncs it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        written = os.write(fd, data)
+        if written < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_directory(path: Path) -> None:
+    """Syncs the names in the directory."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_durably(path: Path, data: bytes) -> None:
+    """Replaces the file so that a power cut leaves the old content or the new one; makes its directory."""
+    os.makedirs(path.parent, 0o700, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    write_durably(fresh, data)
+    os.replace(fresh, path)
+    sync_directory(path.parent)

@@ -1,0 +1,97 @@
+"""Receives the batches of one session: each record is applied once, none is left out, all are acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from i2core.api import Batch, Channel, Code, Failure, Kind, Place, ProtocolError, Record
+from i2core.rule.backup.replica.replica import Replica
+from i2core.rule.backup.session.acks import Acknowledger
+from i2core.rule.backup.session.applying import RecordApplier
+from i2core.rule.backup.session.session_roots import SessionRoots
+from i2core.rule.backup.session.unflushed import Unflushed
+from i2core.wire.encoding import decode_records
+from i2core.wire.messages import MOST_SEQ
+
+
+class BatchReceiver:
+    """From an encoded batch to its ack."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        replica: Replica,
+        roots: SessionRoots,
+        applier: RecordApplier,
+        unflushed: Unflushed,
+        acks: Acknowledger,
+    ) -> None:
+        self._channel = channel
+        self._replica = replica
+        self._roots = roots
+        self._applier = applier
+        self._unflushed = unflushed
+        self._acks = acks
+        self._order = SeqOrder(replica)
+
+    async def receive(self, first_seq: int, payload: bytes) -> None:
+        """Checks the seqs of a batch, applies its records through the brake, and acknowledges them.
+
+        Raises:
+            ProtocolError: records are malformed or out of order, or belong to no root of the session.
+            StopRule: nothing more can be applied.
+        """
+        first_seq, records = self._order.take(first_seq, decode_records(payload))
+        if not records:
+            await self._acks.report()
+            return
+        self._roots.check(records)
+        failures = await self._applier.apply(Batch(first_seq, records))
+        if failures and self._channel is Channel.MIRROR:
+            self._replica.progress.mark_unknown()
+        self._replica.applied(first_seq, records, len(payload))
+        self._unflushed.note(len(payload))
+        failed = [*failures, *_left_behind(failures, first_seq, records)]
+        await self._acks.acknowledge(failed, first_seq + len(records) - 1)
+
+
+class SeqOrder:
+    """Which records are to be applied next."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._next_seq: int | None = None
+
+    def take(self, first_seq: int, records: Sequence[Record]) -> tuple[int, Sequence[Record]]:
+        """The new records of the batch, with the seq of the first of them.
+
+        A session may begin above the last applied seq: an earlier session used seqs without sending them. It may begin
+        below it, or within a batch: the link broke before the acks arrived. Then records that were applied already are
+        skipped. After that, each batch follows the previous one; an empty batch declares the seqs below it void.
+
+        Raises:
+            ProtocolError: a batch is missing, or comes twice (code `SEQUENCE`).
+        """
+        if first_seq + len(records) > MOST_SEQ:
+            raise ProtocolError(f"seq {first_seq} is beyond all that a rule ever uses", code=Code.SEQUENCE)
+        if self._next_seq is None:
+            known = min(len(records), max(0, self._replica.progress.applied_seq + 1 - first_seq))
+            if known:
+                self._replica.say(Code.DUPLICATE_MESSAGE, f"{known} records were applied before the link broke")
+            first_seq, records = first_seq + known, records[known:]
+        elif not records and first_seq > self._next_seq:
+            self._next_seq = first_seq
+        expected = self._next_seq or first_seq
+        if first_seq != expected:
+            raise ProtocolError(f"expected seq {expected}, got {first_seq}", code=Code.SEQUENCE)
+        if records:
+            self._next_seq = first_seq + len(records)
+        return first_seq, records
+
+
+def _left_behind(failures: Sequence[Failure], first_seq: int, records: Sequence[Record]) -> Iterator[Failure]:
+    """A failure for the old name of each failed rename, since the source assumes that this name is gone."""
+    for failure in failures:
+        record = records[failure.seq - first_seq]
+        if record.kind is Kind.RENAME:
+            yield failure._replace(place=Place(record.root, record.path))

@@ -1,1 +1,0 @@
-"""From the source to records: what is on disk, against what was sent before (`catalog`), read and drafted."""

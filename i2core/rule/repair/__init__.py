@@ -1,0 +1,1 @@
+"""Repairs unverified names: compares them with the replica and sends the differences."""

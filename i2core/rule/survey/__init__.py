@@ -1,0 +1,1 @@
+"""Finds differences between source and replica: lists the source, and the backup node compares. Changes nothing."""

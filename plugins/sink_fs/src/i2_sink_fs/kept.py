@@ -1,0 +1,98 @@
+"""What a sink keeps from call to call: the state of its file systems, of its private directories, and of the files that
+records change in several batches."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+
+from i2_sink_fs.attributes import Attributes
+from i2_sink_fs.directories import Directory
+from i2_sink_fs.flags import Flags
+from i2_sink_fs.home import Homes, InUse
+from i2_sink_fs.left import Left
+from i2_sink_fs.paths import proc_path
+from i2_sink_fs.torn import Torn
+from i2_sink_fs.traits import Traits, probe
+from i2_sink_fs.volumes import Volumes
+from i2core.api import Place, SinkContext
+from i2core.api.drivers import EVERY_TIME
+
+
+class Names:
+    """The names of a node's private directories and of what is in them, by root. They depend on the node's secret and
+    the root's path alone, so that they are found again after a restart."""
+
+    def __init__(self, secret: bytes, roots: Sequence[bytes]) -> None:
+        digests = [hashlib.blake2b(root, key=secret[:64], person=b"i2 staging").hexdigest().encode() for root in roots]
+        self.private = tuple(b".i2-staging-" + digest[:32] for digest in digests)
+        self.new = tuple(b"new-" + digest[32:64] for digest in digests)
+        self.tree = tuple(b"tree-" + digest[64:96] for digest in digests)
+
+
+class Kept:
+    """The state that all calls of one sink share."""
+
+    def __init__(self, context: SinkContext, roots: Sequence[bytes]) -> None:
+        self.names = Names(context.secret, roots)
+        self.attributes = Attributes(context.say, self.known_traits)
+        self.flags = Flags(on=context.flags, unsupported=self.attributes.unsupported)
+        self.volumes = Volumes()
+        self.left = Left()
+        """The files that were written in place."""
+        self.torn: Torn = context.shared.setdefault("torn files", Torn())
+        self.staging: set[Place] = set()
+        """The files that are being staged, as far as this sink saw them begin."""
+        homes: Homes = context.shared.setdefault("private directories", Homes())
+        self.homes = homes.of(self.names.private)
+        self.in_use = InUse(self.homes)
+        self._traits: dict[int, Traits] = {}
+
+    def traits(self, root: int, directory: Directory) -> Traits:
+        """Of the directory's file system."""
+        known = self._traits.get(directory.device)
+        if known is None:
+            with self.flags.lifted(directory.fd):
+                known = probe(proc_path(directory.fd), self.names.private[root] + b"-probe")
+                if self.flags.on:
+                    with contextlib.suppress(OSError), _times_kept(directory.fd):
+                        self.flags.learn(directory, self.names.private[root])
+            if known is None:
+                return Traits(os.geteuid(), True, EVERY_TIME)
+            self._traits[directory.device] = known
+        return known
+
+    def known_traits(self, device: int) -> Traits | None:
+        """Of a file system that was asked for before."""
+        return self._traits.get(device)
+
+    @contextlib.contextmanager
+    def unnoticed(self, fd: int) -> Iterator[None]:
+        """Within the block, names of this sink's own may come and go in an open directory of the replica: its pins are
+        off, and its times are put back at the end."""
+        with self.flags.lifted(fd), _times_kept(fd):
+            yield
+
+    @property
+    def at_rest(self) -> bool:
+        """True when no root has a private directory."""
+        return not any(home.made for home in self.homes)
+
+    def take_removals(self) -> set[int]:
+        """The file systems on which a private directory was removed since the last call."""
+        devices = {home.removal_on for home in self.homes if home.removal_on is not None}
+        for home in self.homes:
+            home.removal_on = None
+        return devices
+
+
+@contextlib.contextmanager
+def _times_kept(fd: int) -> Iterator[None]:
+    """The directory shows no trace of a name that comes and goes: its times are those of the source."""
+    before = os.fstat(fd)
+    try:
+        yield
+    finally:
+        os.utime(proc_path(fd), ns=(before.st_mtime_ns, before.st_mtime_ns))

@@ -1,0 +1,85 @@
+"""Checks a file before it is changed in place, so that a swapped file gets neither content nor an owner.
+
+A local user who may write in a directory of the replica can replace a file by another one, and keep that one open.
+Three checks detect this:
+
+- device and inode, where this sink has seen the file before (`Left`; the last ones, in memory);
+- owner and permissions, which the work node sends with the record (`check_patch`): no user can create a file of another
+  owner, and a file of the right owner that more users may read is not the expected one;
+- for SETATTR, which changes the owner, the owner so far (`check_owner`). Where no other user can have put the file into
+  its directory, nothing needs to be known.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import OrderedDict
+
+from i2_sink_fs.outcome import Drift
+from i2core.api import Meta, Place, Record
+
+MOST = 2000
+_NONE = (0, 0)
+
+
+class Left:
+    """Device and inode by place, of the last `MOST` files that were written in place or read for that."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Place, tuple[int, int]] = OrderedDict()
+
+    def note(self, place: Place, status: os.stat_result) -> None:
+        """Notes that this object is at the place now, and is the right one."""
+        self._known[place] = (status.st_dev, status.st_ino)
+        self._known.move_to_end(place)
+        if len(self._known) > MOST:
+            self._known.popitem(last=False)
+
+    def check(self, place: Place, status: os.stat_result) -> None:
+        """Raises Drift when it is known that another object was there."""
+        known = self._known.get(place)
+        if known is not None and known != (status.st_dev, status.st_ino):
+            raise Drift("the file that was written here was replaced by another one")
+
+    def doubt(self, place: Place) -> None:
+        """Notes that the object at the place is not trusted until it was compared."""
+        self._known[place] = _NONE
+
+    def forget(self, place: Place) -> None:
+        """A record replaces or removes the object at the place."""
+        if self._known:
+            self._known.pop(place, None)
+
+    def moved(self, old: Place, new: Place) -> None:
+        """A file has got another name."""
+        known = self._known.pop(old, None)
+        self.forget(new)
+        if known is not None:
+            self._known[new] = known
+
+    def clear(self) -> None:
+        """A directory has moved or gone, with whatever is beneath it."""
+        self._known.clear()
+
+
+def check_patch(status: os.stat_result, expected: Meta, *, owner: bool, modes: bool) -> None:
+    """For a file that is to be written in place. `owner`, `modes`: these can be set here, so they can be relied on.
+
+    Raises:
+        Drift: it has another owner, or gives other users more permissions.
+    """
+    if owner and (status.st_uid, status.st_gid) != (expected.uid, expected.gid):
+        raise Drift("the file here has another owner than the one that was written")
+    if modes and status.st_mode & ~expected.mode & 0o077:
+        raise Drift("the file here gives access to more users than the one that was written")
+
+
+def check_owner(status: os.stat_result, record: Record, meta: Meta) -> None:
+    """For a regular file that is to get another owner, and that a local user may have created.
+
+    Raises:
+        Drift: its owner is not the one that the work node expects.
+    """
+    if stat.S_ISREG(status.st_mode) and status.st_uid != meta.uid and record.offset != status.st_uid + 1:
+        raise Drift("the file here belongs to another user, who may have created it")

@@ -1,0 +1,92 @@
+"""Makes objects: small files with their content, directories, symlinks, and special files."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from i2_sink_fs.content import write_all
+from i2_sink_fs.directories import Directory
+from i2_sink_fs.kept import Kept
+from i2_sink_fs.locating import Locator
+from i2_sink_fs.placing import Placer
+from i2_sink_fs.settling import Settler, bits_for_all
+from i2core.api import Record
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NODES = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
+
+
+class ObjectMaker:
+    """Carries out the records that make a whole object."""
+
+    def __init__(self, locator: Locator, placer: Placer, settler: Settler, kept: Kept) -> None:
+        self._locator = locator
+        self._placer = placer
+        self._settler = settler
+        self._attributes = kept.attributes
+        self._flags = kept.flags
+
+    def create(self, record: Record) -> None:
+        """`Kind.CREATE`."""
+        self._placer.install(record, self._make_file)
+
+    def mkdir(self, record: Record) -> None:
+        """`Kind.MKDIR`. A directory that is there already gets the attributes alone."""
+        if not record.path:
+            self._settler.settle_object(self._locator.top(record.root), b".", record, fresh=False)
+            return
+        directory, name = self._locator.locate(record.root, record.path)
+        mode, fresh = 0o700 | bits_for_all(record.meta), True
+        try:
+            os.mkdir(name, mode, dir_fd=directory.fd)
+        except FileExistsError:
+            if stat.S_ISDIR(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode):
+                fresh = False
+            else:
+                os.unlink(name, dir_fd=directory.fd)
+                os.mkdir(name, mode, dir_fd=directory.fd)
+        self._settler.settle_object(directory, name, record, fresh=fresh)
+
+    def symlink(self, record: Record) -> None:
+        """`Kind.SYMLINK`."""
+        self._placer.install(record, self._make_symlink)
+
+    def mknod(self, record: Record) -> None:
+        """`Kind.MKNOD`."""
+        if record.meta is None or stat.S_IFMT(record.meta.mode) not in _NODES:
+            raise ValueError("the record names no type of special file")
+        self._placer.install(record, self._make_node)
+
+    def _make_file(self, directory: Directory, name: bytes, record: Record) -> None:
+        meta = record.meta
+        fd = os.open(name, _NEW_FILE, 0o600 | bits_for_all(meta), dir_fd=directory.fd)
+        try:
+            if meta is not None:
+                self._flags.begin(fd, meta.flags)
+            if record.data:
+                try:
+                    write_all(fd, record.data, 0)
+                except OSError:
+                    os.unlink(name, dir_fd=directory.fd)
+                    raise
+            if meta is not None:
+                self._settler.settle(fd, os.fstat(fd), meta, record, fresh=True, inherits=directory.inherits)
+        finally:
+            os.close(fd)
+
+    def _make_symlink(self, directory: Directory, name: bytes, record: Record) -> None:
+        os.symlink(record.other, name, dir_fd=directory.fd)
+        self._settler.settle_object(directory, name, record, fresh=True)
+
+    def _make_node(self, directory: Directory, name: bytes, record: Record) -> None:
+        assert record.meta is not None
+        mode = record.meta.mode
+        try:
+            os.mknod(name, stat.S_IFMT(mode) | 0o600 | bits_for_all(record.meta), record.size, dir_fd=directory.fd)
+        except PermissionError:
+            if self._attributes.owns or stat.S_IFMT(mode) not in (stat.S_IFCHR, stat.S_IFBLK):
+                raise
+            self._attributes.unsupported("devices", os.fsdecode(record.path))
+            return
+        self._settler.settle_object(directory, name, record, fresh=True)

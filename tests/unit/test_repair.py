@@ -1,0 +1,270 @@
+"""Unverified names: where they are compared, and what a repair sends and leaves for later."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from i2core.api import Kind, LinkError, Place
+from i2core.rule.catalog.rows import Doubt
+from i2core.rule.repair.plan import RepairPlan, Unresolved, plan
+from i2core.rule.repair.repair import repair
+from i2core.rule.survey.lister import Scope
+from i2core.wire.frame import FrameType
+from i2core.wire.listing import Verdict
+
+from .bringing import TOP, ScriptedReplica, SourceSide
+
+
+@pytest.fixture
+def side(tmp_path: Path) -> Iterator[SourceSide]:
+    made = SourceSide(tmp_path / "source")
+    for name in ("d", "d/e"):
+        (made.path / name).mkdir()
+    for name in ("d/f", "d/e/g"):
+        (made.path / name).write_bytes(b"content")
+    made.sent(b"", b"d", b"d/e", b"d/f", b"d/e/g")
+    yield made
+    made.close()
+
+
+def at(name: bytes) -> Place:
+    return Place(0, name)
+
+
+def doubt(side: SourceSide, path: bytes, *, deep: bool = False) -> Doubt:
+    return side.catalog.doubts.at(at(path), deep=deep)
+
+
+async def repaired(
+    side: SourceSide, planned: RepairPlan, replica: ScriptedReplica
+) -> tuple[Unresolved, dict[Doubt, None]]:
+    found: dict[Doubt, None] = {}
+    return await repair(side.source, replica, planned, found), found
+
+
+class TestPlan:
+    def test_a_file_is_compared_with_its_directory(self, side: SourceSide) -> None:
+        planned = plan(side.source, [doubt(side, b"d/f")])
+        assert planned.scopes == [Scope(at(b"d"), deep=False)]
+        assert planned.covers(at(b"d/f"))
+        assert not planned.covers(at(b"d/e/g"))
+
+    def test_the_content_of_a_directory_is_compared_as_well(self, side: SourceSide) -> None:
+        """Its own attributes are compared together with its entries."""
+        planned = plan(side.source, [doubt(side, b"d/e")])
+        assert planned.scopes == [Scope(at(b"d"), deep=False), Scope(at(b"d/e"), deep=False)]
+
+    def test_a_deep_doubt_covers_all_that_is_beneath(self, side: SourceSide) -> None:
+        planned = plan(side.source, [doubt(side, b"d", deep=True), doubt(side, b"d/e/g")])
+        assert planned.scopes == [Scope(TOP, deep=False), Scope(at(b"d"))]
+        assert planned.covers(at(b"d/e/g"))
+
+    def test_what_neither_side_has_is_removed(self, side: SourceSide) -> None:
+        planned = plan(side.source, [Doubt(doubt(side, b"d/f").parent, b"x", 0)])
+        assert planned.gone == [at(b"d/x")]
+        assert planned.scopes == [Scope(at(b"d"), deep=False)], "the directory's times were to be set after it"
+
+    def test_objects_that_left_the_source_are_not_trusted(self, side: SourceSide) -> None:
+        planned_for = doubt(side, b"d/f")
+        (side.path / "d" / "f").unlink()
+        assert plan(side.source, [planned_for]).gone == []
+        row = side.catalog.objects.get(at(b"d/f"))
+        assert row is not None
+        assert row.unverified
+
+    def test_a_directory_that_has_moved_waits(self, side: SourceSide) -> None:
+        """Its entries would be compared with a directory that the replica does not have there yet."""
+        planned_for = doubt(side, b"d/e/g")
+        (side.path / "d" / "e").rename(side.path / "e")
+        planned = plan(side.source, [planned_for, planned_for])
+        assert planned.scopes == []
+        assert planned.unresolved.doubts == [planned_for]
+        assert set(planned.unresolved.moved) == {at(b"d")}
+
+    def test_a_deep_directory_that_has_moved_waits(self, side: SourceSide) -> None:
+        planned_for = doubt(side, b"d/e", deep=True)
+        (side.path / "d" / "e").rename(side.path / "e")
+        assert plan(side.source, [planned_for]).unresolved.doubts == [planned_for]
+
+    def test_all_names_of_one_object_are_compared(self, side: SourceSide) -> None:
+        os.link(side.path / "d" / "f", side.path / "name")
+        rows = side.sent(b"d/f", b"name")
+        side.catalog.names.join(rows[1], rows[0])
+        planned = plan(side.source, [doubt(side, b"d/f")])
+        assert {place for place, _ in planned.compared} == {at(b"d/f"), at(b"name")}
+
+    def test_a_narrow_repair_compares_only_the_names(self, side: SourceSide) -> None:
+        planned = plan(side.source, [doubt(side, b"d/f")], narrow=True)
+        assert planned.scopes == [Scope(at(b"d"), deep=False, names=frozenset([b"f"]))]
+        assert planned.covers(at(b"d/f"))
+        assert not planned.covers(at(b"d/e"))
+
+
+async def test_what_differs_is_sent_and_nothing_else(side: SourceSide) -> None:
+    replica = ScriptedReplica()
+    replica.verdicts = {b"d/f": Verdict.WHOLE}
+    unresolved, found = await repaired(side, plan(side.source, [doubt(side, b"d/f")]), replica)
+    assert replica.kinds() == [(Kind.CREATE, b"d/f")]
+    assert unresolved == Unresolved()
+    assert found == {}
+
+
+async def test_what_neither_side_has_is_removed_first(side: SourceSide) -> None:
+    replica = ScriptedReplica()
+    replica.before[FrameType.SURVEY] = lambda: order.append(len(replica.sent))
+    order: list[int] = []
+    await repaired(side, plan(side.source, [Doubt(doubt(side, b"d").node, b"x", 0)]), replica)
+    assert replica.kinds() == [(Kind.REMOVE, b"d/x")]
+    assert order == [1]
+
+
+async def test_a_name_removed_between_plan_and_listing_is_compared_again(side: SourceSide) -> None:
+    """The replica still has it, and perhaps no hint of it is left."""
+    planned_for = Doubt(doubt(side, b"d/f").parent, b"x", 0)
+    (side.path / "d" / "x").touch()
+    planned = plan(side.source, [planned_for])
+    (side.path / "d" / "x").unlink()
+    replica = ScriptedReplica()
+    replica.extra = {b"d": [b"x", b"somebody else's"]}
+    unresolved, _ = await repaired(side, planned, replica)
+    assert unresolved.doubts == [planned_for]
+    assert replica.kinds() == [], "other objects of the replica there are left alone"
+
+
+async def test_a_directory_that_is_removed_is_compared_again(side: SourceSide) -> None:
+    planned_for = doubt(side, b"d/e", deep=True)
+    planned = plan(side.source, [planned_for])
+    (side.path / "d" / "e").rename(side.path / "d" / "elsewhere")
+    unresolved, _ = await repaired(side, planned, ScriptedReplica())
+    assert planned_for in unresolved.doubts
+
+
+async def test_beneath_a_deep_doubt_what_only_the_replica_has_is_removed(side: SourceSide) -> None:
+    """The lost records would have removed it."""
+    replica = ScriptedReplica()
+    replica.extra = {b"": [b"not there"], b"d": [b"x"], b"d/e": [b"y"]}
+    await repaired(side, plan(side.source, [doubt(side, b"d", deep=True)]), replica)
+    assert replica.kinds() == [(Kind.REMOVE, b"d/x"), (Kind.REMOVE, b"d/e/y")]
+
+
+async def test_a_name_that_is_created_during_a_compare_is_compared_again(side: SourceSide) -> None:
+    """It may be gone before its hint is checked, and the replica would keep its object there."""
+    replica = ScriptedReplica()
+    replica.extra = {b"d": [b"x"]}
+    replica.before[FrameType.SURVEY] = (side.path / "d" / "x").touch
+    unresolved, _ = await repaired(side, plan(side.source, [doubt(side, b"d", deep=True)]), replica)
+    assert [each.name for each in unresolved.doubts] == [b"x"]
+    assert replica.kinds() == []
+
+
+async def test_a_removal_that_the_replica_refused_is_not_compared_at_once(side: SourceSide) -> None:
+    """Its failure is reported with the ack, and then it waits. If it were compared again at once, the rule would never
+    come to rest."""
+    replica = ScriptedReplica()
+    replica.extra = {b"d": [b"x"]}
+    unresolved, _ = await repaired(side, plan(side.source, [Doubt(doubt(side, b"d").node, b"x", 0)]), replica)
+    assert replica.kinds() == [(Kind.REMOVE, b"d/x")]
+    assert unresolved.doubts == []
+
+
+class TestDirectoriesThatTheReplicaLacks:
+    async def test_are_filled_in_the_same_run(self, side: SourceSide) -> None:
+        replica = ScriptedReplica()
+        replica.verdicts, replica.missing = {b"d/e": Verdict.WHOLE}, {b"d/e"}
+        planned = plan(side.source, [doubt(side, b"d/f")])
+        replica.before[FrameType.BATCH] = replica.missing.clear
+        replica.verdicts |= {b"d/e/g": Verdict.WHOLE}
+        unresolved, found = await repaired(side, planned, replica)
+        assert replica.kinds() == [(Kind.MKDIR, b"d/e"), (Kind.CREATE, b"d/e/g")]
+        assert [each.name for each in found] == [b"e"]
+        assert unresolved == Unresolved()
+
+    async def test_are_unverified_when_the_link_breaks_before_they_are_filled(self, side: SourceSide) -> None:
+        replica = ScriptedReplica()
+        replica.verdicts = {b"d/e": Verdict.WHOLE, b"d/e/g": Verdict.WHOLE}
+        replica.cut_at = Kind.CREATE
+        found: dict[Doubt, None] = {}
+        with pytest.raises(LinkError):
+            await repair(side.source, replica, plan(side.source, [doubt(side, b"d/f")]), found)
+        assert [(each.name, each.deep) for each in found] == [(b"e", True)]
+        assert side.doubts_kept() == {b"e"}
+
+    async def test_wait_for_their_turn_in_a_narrow_repair(self, side: SourceSide) -> None:
+        replica = ScriptedReplica()
+        replica.verdicts = {b"d/e": Verdict.WHOLE}
+        unresolved, found = await repaired(side, plan(side.source, [doubt(side, b"d/e")], narrow=True), replica)
+        assert replica.kinds()[-1] == (Kind.MKDIR, b"d/e")
+        assert (Kind.CREATE, b"d/e/g") not in replica.kinds()
+        assert [each.name for each in unresolved.deeper] == [b"e"]
+        assert found == {}
+
+    async def test_have_nothing_made_in_them_by_a_narrow_repair(self, side: SourceSide) -> None:
+        replica = ScriptedReplica()
+        replica.missing = {b"d/e"}
+        planned_for = doubt(side, b"d/e/g")
+        unresolved, _ = await repaired(side, plan(side.source, [planned_for], narrow=True), replica)
+        assert unresolved.absent == [(at(b"d/e/g"), planned_for)]
+        assert not [kind for kind, _ in replica.kinds() if kind is not Kind.REMOVE]
+
+
+class TestNarrow:
+    async def test_leaves_large_files_to_the_caller(self, side: SourceSide) -> None:
+        replica = ScriptedReplica()
+        replica.verdicts = {b"d/f": Verdict.BLOCKS}
+        unresolved, _ = await repaired(side, plan(side.source, [doubt(side, b"d/f")], narrow=True), replica)
+        assert [large.place for large in unresolved.large] == [at(b"d/f")]
+
+    async def test_removes_what_a_transfer_has_staged_there(self, side: SourceSide) -> None:
+        replica = ScriptedReplica()
+        await repaired(side, plan(side.source, [doubt(side, b"d/f"), doubt(side, b"d/e")], narrow=True), replica)
+        staged = {record.path for record in replica.sent if record.kind is Kind.REMOVE and record.staged}
+        assert staged == {b"d/f", b"d/e"}
+
+    async def test_but_not_that_of_a_running_transfer(self, side: SourceSide) -> None:
+        side.catalog.staging.begin(at(b"d/e/new"))
+        replica = ScriptedReplica()
+        await repaired(side, plan(side.source, [doubt(side, b"d/f"), doubt(side, b"d/e")], narrow=True), replica)
+        assert [record.path for record in replica.sent] == [b"d/f"]
+
+
+class TestFilesWithSeveralNames:
+    async def test_a_name_that_is_sent_as_new_is_linked_to_the_others(self, side: SourceSide) -> None:
+        os.link(side.path / "d" / "f", side.path / "name")
+        rows = side.sent(b"d/f", b"name")
+        side.catalog.names.join(rows[1], rows[0])
+        replica = ScriptedReplica()
+        replica.verdicts = {b"d/f": Verdict.WHOLE}
+        planned = plan(side.source, [Doubt(doubt(side, b"d/f").parent, b"f", 0)])
+        unresolved, found = await repaired(side, planned, replica)
+        assert replica.kinds() == [(Kind.CREATE, b"d/f"), (Kind.LINK, b"name")]
+        assert unresolved.touched == [at(b"name")]
+        assert b"f" in {each.name for each in found}
+
+    async def test_a_link_that_breaks_after_it_leaves_it_unverified(self, side: SourceSide) -> None:
+        os.link(side.path / "d" / "f", side.path / "name")
+        side.sent(b"d/f", b"name")
+        replica = ScriptedReplica()
+        replica.verdicts, replica.cut_at = {b"d/f": Verdict.WHOLE}, Kind.CREATE
+        found: dict[Doubt, None] = {}
+        with pytest.raises(LinkError):
+            await repair(side.source, replica, plan(side.source, [doubt(side, b"d/f")]), found)
+        assert b"f" in {each.name for each in found}
+        assert b"f" in side.doubts_kept()
+
+
+async def test_objects_that_cannot_be_read_now_are_reported_with_the_cause(
+    side: SourceSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_descriptors(*_: object) -> tuple[int, os.stat_result]:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("i2core.posix.tree.open_file", out_of_descriptors)
+    replica = ScriptedReplica()
+    replica.verdicts = {b"d/f": Verdict.WHOLE}
+    unresolved, _ = await repaired(side, plan(side.source, [doubt(side, b"d/f")]), replica)
+    assert unresolved.unread == {at(b"d/f"): "too many open files"}
