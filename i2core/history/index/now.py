@@ -1,0 +1,95 @@
+"""What is so at present: the catalog, the batches, and which partitions there are. One SQLite file, one transaction at
+a time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from i2core.history.index.batches import Batches
+from i2core.history.index.catalog import Catalog
+from i2core.history.index.partition import connect
+from i2core.history.index.schema import NOW
+
+_CACHE_KIB = 16 * 1024
+
+
+class PartFile(NamedTuple):
+    """A partition, as the list of them has it."""
+
+    file: str
+    first: int
+    last: int
+    rows: int
+
+
+class Now:
+    """What is so at present. Changes become lasting with `commit`."""
+
+    def __init__(self, path: str) -> None:
+        self.db = connect(path)
+        self.db.execute(f"pragma cache_size=-{_CACHE_KIB}")
+        self.db.executescript(NOW)
+        self.db.execute("begin")
+        self.batches = Batches(self.db)
+        self.catalog = Catalog(self.db)
+
+    def commit(self, *, durable: bool = False) -> None:
+        """Ends the transaction and begins the next. `durable`: it would survive a power cut."""
+        self.db.execute("commit")
+        if durable:
+            self.db.execute("pragma synchronous=full")
+            self.db.execute("pragma wal_checkpoint(truncate)")
+            self.db.execute("pragma synchronous=normal")
+        self.db.execute("begin")
+
+    def close(self) -> None:
+        """Commits and closes."""
+        self.db.execute("commit")
+        self.db.close()
+
+    def abandon(self) -> None:
+        """Closes; what was not committed is gone."""
+        self.db.execute("rollback")
+        self.db.close()
+
+    def parts(self) -> list[PartFile]:
+        """All partitions, in the order of their rows."""
+        return [PartFile(*row) for row in self.db.execute("select file,first,last,count from part order by last,first")]
+
+    def set_part(self, part: PartFile) -> None:
+        """Adds a partition, or tells what it holds by now."""
+        self.db.execute("insert or replace into part(file,first,last,count) values(?,?,?,?)", part)
+
+    def drop_part(self, file: str) -> None:
+        """The partition is none any more."""
+        self.db.execute("delete from part where file=?", (file,))
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Segment and offset of the end of the last frame that the index has completely; (0, 0): it has none."""
+        return int(self.state("segment", 0)), int(self.state("offset", 0))
+
+    @reach.setter
+    def reach(self, end: tuple[int, int]) -> None:
+        self.set_state("segment", end[0])
+        self.set_state("offset", end[1])
+
+    @property
+    def synced(self) -> tuple[int, int]:
+        """As `reach`, of what would be there after a power cut: files of the index become durable at different times,
+        and only what was synced is certain in all of them."""
+        return int(self.state("synced_segment", 0)), int(self.state("synced_offset", 0))
+
+    @synced.setter
+    def synced(self, end: tuple[int, int]) -> None:
+        self.set_state("synced_segment", end[0])
+        self.set_state("synced_offset", end[1])
+
+    def state(self, name: str, default: int | str = "") -> int | str:
+        """A value that the history keeps."""
+        row = self.db.execute("select value from state where name=?", (name,)).fetchone()
+        return default if row is None else row[0]
+
+    def set_state(self, name: str, value: int | str) -> None:
+        """Keeps a value."""
+        self.db.execute("insert or replace into state(name,value) values(?,?)", (name, value))

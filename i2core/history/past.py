@@ -1,0 +1,192 @@
+"""Reads the tree as it was at a moment: names, attributes, content.
+
+The replica is read first, catalog and rows second, and rows win. What a record destroys or makes is in catalog and rows
+before the record is carried out; so whatever changed while the replica was read, they tell. A reader needs no lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import attrs
+
+from i2core.api.present import TOP, Handle, Present
+from i2core.api.records import Meta
+from i2core.history.grain import Grain
+from i2core.history.index.index import Index
+from i2core.history.meta import unpack
+from i2core.history.places import ObjectLost, Places
+from i2core.history.rows import HOLE, DataWas
+
+
+class Ref(NamedTuple):
+    """An object at some moment: by its number, or, when it has no history, by what the replica has."""
+
+    oid: int = 0
+    handle: Handle | None = None
+
+
+class Was(NamedTuple):
+    """What an object was like."""
+
+    meta: Meta
+    size: int
+    handle: Handle
+    """The object itself: its type, a symlink's text and a device number never change."""
+
+
+class Span(NamedTuple):
+    """Where the bytes [lo, hi) of a file at a moment come from."""
+
+    lo: int
+    hi: int
+    row: DataWas | None
+    """Old bytes, or (`HOLE`) a hole; None: the replica has them."""
+
+
+class OldBytes(Protocol):
+    """Gives old bytes; made over the journal."""
+
+    def read(self, row: DataWas, lo: int, hi: int) -> bytes:
+        """[lo, hi) of the row's block: `unpack_chunk` of `row.size` bytes at its place, from `row.skip` on."""
+
+
+@attrs.frozen
+class Past:
+    """Past states of one replica. For one thread at a time. `places.close` ends what it has open."""
+
+    index: Index
+    places: Places
+    old: OldBytes
+    grain: Grain = attrs.field(factory=Grain)
+
+    @property
+    def present(self) -> Present:
+        """The replica as it stands."""
+        return self.places.present
+
+    # ------------------------------------------------------------------------------------------- names
+
+    def root(self, number: int, seq: int) -> Ref | None:
+        """The root directory of this number."""
+        return self.child(Ref(TOP), b"%d" % number, seq)
+
+    def child(self, directory: Ref, name: bytes, seq: int) -> Ref | None:
+        """What had the name at the moment; None: nothing."""
+        handle = self._handle(directory)
+        home = self.index.catalog.home(directory.oid, name) if directory.handle is None else None
+        there = self.present.child(handle, name) if home is None else None
+        here = None if there is None else Ref(handle=self.places.keep(there))
+        if directory.handle is not None:
+            return here
+        home = home or self.index.catalog.home(directory.oid, name)
+        row = self.index.rows.name(directory.oid, name, seq)
+        if row is not None:
+            return Ref(row.oid) if row.since <= seq else None
+        if home is not None:
+            return Ref(home[0]) if home[1] <= seq else None
+        return here
+
+    def names(self, directory: Ref, seq: int) -> dict[bytes, Ref]:
+        """All names in the directory at the moment."""
+        handle = self._handle(directory)
+        if directory.handle is not None:
+            return {name: self._here(handle, name) for name in self.present.names(handle)}
+        listed = list(self.present.names(handle))
+        known = {name: (oid, since) for name, oid, since in self.index.catalog.within(directory.oid)}
+        found: dict[bytes, Ref] = {}
+        for name in listed:
+            oid, since = known.get(name, (0, 0))
+            if not oid:
+                row = self.index.rows.name(directory.oid, name, seq)
+                if row is None:
+                    found[name] = self._here(handle, name)
+            elif since <= seq:
+                found[name] = Ref(oid)
+        for name, oid in self.index.rows.names(directory.oid, seq).items():
+            found[name] = Ref(oid)
+        return found
+
+    def _here(self, handle: Handle, name: bytes) -> Ref:
+        child = self.present.child(handle, name)
+        if child is None:
+            raise ObjectLost(0)
+        return Ref(handle=self.places.keep(child))
+
+    # ------------------------------------------------------------------------------------------- what it was like
+
+    def stat(self, ref: Ref, seq: int) -> Was:
+        """Attributes and length at the moment."""
+        handle = self._handle(ref)
+        facts = self.present.facts(handle)
+        if ref.handle is not None:
+            return Was(facts.meta, facts.size, handle)
+        packed, size = self.index.rows.meta(ref.oid, seq), self.index.rows.size(ref.oid, seq)
+        meta = facts.meta if packed is None else unpack(packed)
+        return Was(meta, facts.size if size is None else size, handle)
+
+    def spans(self, oid: int, seq: int, lo: int, hi: int) -> Iterator[Span]:
+        """Where [lo, hi), which lies below the length at the moment, comes from: in order, without gaps. What comes
+        from the replica must have been read before."""
+        size = self.grain.block
+        for start in range(lo // size * size, hi, size):
+            yield from self._block(oid, seq, start, max(lo, start), min(hi, start + size))
+
+    def _block(self, oid: int, seq: int, start: int, lo: int, hi: int) -> list[Span]:
+        found: list[Span] = []
+        todo = [(lo, hi)]
+        for row in self.index.rows.data(oid, self.grain.numbers(start), seq):
+            begin = self.grain.start(row.block)
+            rest: list[tuple[int, int]] = []
+            for x, y in todo:
+                a, z = max(x, begin + row.lo), min(y, begin + row.hi)
+                if a >= z:
+                    rest.append((x, y))
+                    continue
+                found.append(Span(a, z, row))
+                rest += [(p, q) for p, q in ((x, a), (z, y)) if p < q]
+            todo = rest
+            if not todo:
+                break
+        return sorted(found + [Span(x, y, None) for x, y in todo])
+
+    def ranges(self, oid: int, seq: int) -> Iterator[tuple[int, int]]:
+        """Ranges [lo, hi) of the file about which rows end after the moment: blocks, and wide holes."""
+        for number in self.index.rows.blocks(oid, seq):
+            start = self.grain.start(number)
+            yield start, start + self.grain.bytes_of(self.grain.level(number))
+
+    def read(self, ref: Ref, seq: int, lo: int, hi: int) -> bytes:
+        """[lo, hi) at the moment; shorter at the end of the file."""
+        was = self.stat(ref, seq)
+        hi = min(hi, was.size)
+        if lo >= hi:
+            return b""
+        data = bytearray(self.present.read(was.handle, lo, hi))
+        data += bytes(hi - lo - len(data))
+        if ref.handle is None:
+            for a, z, row in self.spans(ref.oid, seq, lo, hi):
+                if row is not None:
+                    start = self.grain.start(row.block)
+                    data[a - lo : z - lo] = (
+                        bytes(z - a) if row.segment == HOLE else self.old.read(row, a - start, z - start)
+                    )
+        return bytes(data)
+
+    def holes(self, ref: Ref, seq: int, lo: int, hi: int) -> Iterator[tuple[int, int]]:
+        """Holes in [lo, hi) at the moment."""
+        was = self.stat(ref, seq)
+        hi = min(hi, was.size)
+        here = [extent for extent in self.present.extents(was.handle, lo, hi) if extent.hole]
+        spans = iter((Span(lo, hi, None),)) if ref.handle is not None else self.spans(ref.oid, seq, lo, hi)
+        for a, z, row in spans:
+            if row is not None and row.segment == HOLE:
+                yield a, z
+            elif row is None:
+                yield from ((max(a, x), min(z, y)) for x, y, _ in here if max(a, x) < min(z, y))
+
+    # ------------------------------------------------------------------------------------------- where it is now
+
+    def _handle(self, ref: Ref) -> Handle:
+        return self.places.find(ref.oid) if ref.handle is None else ref.handle

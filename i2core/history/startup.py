@@ -1,0 +1,21 @@
+"""The index follows the journal: what its frames say is taken in, live as well as at start-up.
+
+Live, a frame is taken in when it is durable and before its first record is carried out. `Now.reach` is the end of the
+last frame that the index has. Start-up takes in the frames after it (after a power cut: those after `Now.synced`), and
+then undoes what is not certain (`undo`).
+"""
+
+from __future__ import annotations
+
+from i2core.history.frame import unpacked
+from i2core.history.index.index import Index
+
+
+def take_in(index: Index, payload: bytes, segment: int, offset: int) -> None:
+    """A frame of the journal; its payload lies at `offset` in the segment. Taken in again, it changes nothing.
+
+    Raises:
+        Damaged: this is no frame of a history.
+    """
+    frame = unpacked(payload, segment, offset)
+    index.add(frame.rows, [change for _, change in frame.catalog], frame.batch(segment, offset))

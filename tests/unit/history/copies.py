@@ -1,0 +1,50 @@
+"""Full copies of trees: what is right."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .disk import Inode
+
+
+class Copy(NamedTuple):
+    """One object of a full copy."""
+
+    mode: int
+    group: tuple[bytes, ...]
+    """The first path of the object: equal for its hard links."""
+    meta: tuple[Any, ...]
+    data: bytes
+    holes: bytes
+    target: bytes
+    accidental: bool
+    """Its time is an accident of this node, and not promised."""
+    node: Inode
+
+
+Tree = dict[tuple[bytes, ...], Copy]
+
+
+def full_copy(root: Inode) -> Tree:
+    tree: Tree = {}
+    groups: dict[Inode, tuple[bytes, ...]] = {}
+
+    def go(node: Inode, path: tuple[bytes, ...]) -> None:
+        group = groups.setdefault(node, path)
+        tree[path] = Copy(
+            node.meta.mode, group, tuple(node.meta), bytes(node.data), node.holes(), node.target, node.accidental, node
+        )
+        for name in sorted(node.entries):
+            go(node.entries[name], (*path, name))
+
+    go(root, ())
+    return tree
+
+
+def compare(found: Tree, right: Tree, where: object) -> None:
+    assert found.keys() == right.keys(), (where, sorted(found.keys() ^ right.keys()))
+    for path, copy in right.items():
+        seen = found[path]
+        if copy.accidental:
+            seen = seen._replace(meta=(*seen.meta[:3], copy.meta[3], *seen.meta[4:]))
+        assert seen[:6] == copy[:6], (where, path, seen, copy)
