@@ -28,7 +28,8 @@ sys.path.insert(0, str(HERE.parent))
 
 from i2_store_cdp.plugin import i2_journals, open_cdp  # noqa: E402
 
-from i2core.api import JournalContext, NoConfig  # noqa: E402
+from i2core.api import NoConfig  # noqa: E402
+from i2core.api.journal import JournalContext  # noqa: E402
 from i2core.testing.journal.trial import Trial, prove  # noqa: E402
 
 MB = 1_000_000

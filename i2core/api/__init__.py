@@ -1,5 +1,7 @@
 """All that a plugin may import: contracts, values, hook specifications and errors.
 
+The contract of a journal is a package of its own, `i2core.api.journal`, which only its drivers and its users import.
+
 A plugin imports from here, from `i2core.posix` where it works on a local tree, and from `i2core.testing` in its tests;
 from nowhere else in core.
 """
@@ -31,10 +33,7 @@ from i2core.api.errors import (
     StopRule,
     UsageError,
 )
-from i2core.api.faults import Fault, FaultKind, Inspection, find_faults
-from i2core.api.frames import Draft, Frame, Header, Placed, Position, Seal, Tip
 from i2core.api.hooks import hookimpl, hookspec
-from i2core.api.journal import Journal, JournalFull, Merge, all_frames
 from i2core.api.line import Line
 from i2core.api.names import NamePages
 from i2core.api.records import (
@@ -48,7 +47,6 @@ from i2core.api.records import (
     Xattrs,
     xattr_digest,
 )
-from i2core.api.segments import Mark, MarkKind, Piece, Segment, SegmentGone, Space
 from i2core.api.specs import (
     API_VERSION,
     CaptureContext,
@@ -56,7 +54,6 @@ from i2core.api.specs import (
     DriverKind,
     DriverSpec,
     FilterContext,
-    JournalContext,
     NoConfig,
     Probe,
     SinkContext,
@@ -81,59 +78,37 @@ __all__ = [
     "Codec",
     "CodecContext",
     "Crowd",
-    "Draft",
     "DriverKind",
     "DriverSpec",
     "Entry",
     "Failure",
-    "Fault",
-    "FaultKind",
     "Filter",
     "FilterContext",
-    "Frame",
-    "Header",
     "I2Error",
-    "Inspection",
-    "Journal",
-    "JournalContext",
-    "JournalFull",
     "Kind",
     "Line",
     "LinkError",
     "Lost",
-    "Mark",
-    "MarkKind",
-    "Merge",
     "Meta",
     "NamePages",
     "NoConfig",
     "Op",
     "Peer",
     "PeerRefused",
-    "Piece",
     "Place",
-    "Placed",
-    "Position",
     "Probe",
     "ProtocolError",
     "Record",
-    "Seal",
     "Seen",
-    "Segment",
-    "SegmentGone",
     "ServerTransport",
     "Sink",
     "SinkContext",
-    "Space",
     "StopRule",
     "StreamHandler",
     "Times",
-    "Tip",
     "TransportContext",
     "UsageError",
     "Xattrs",
-    "all_frames",
-    "find_faults",
     "hookimpl",
     "hookspec",
     "neighbourhood",

@@ -11,7 +11,6 @@ from typing import Any
 import attrs
 
 from i2core.api.drivers import Channel
-from i2core.api.frames import Tip
 
 API_VERSION = 1
 """A plugin names the version that it was written for (`DriverSpec.api`); another one is reported and left out."""
@@ -117,24 +116,6 @@ class SinkContext:
     secret: bytes = attrs.field(default=b"", repr=False)
     """This node's alone, and the same after restarts: nobody else can guess a name that a sink derives from it, and the
     sink finds that name again."""
-
-
-@attrs.frozen(kw_only=True)
-class JournalContext:
-    """For journals: where the history of one replica is kept, and what this node knows of it."""
-
-    directory: bytes
-    """Absolute, of this journal alone; the directory above it must exist."""
-    known: str = ""
-    """Its `Journal.identity` when it was last open; empty for a new one."""
-    kept: Tip | None = None
-    """A tip that was durable for certain. Where the journal ends before it, or has another frame there, opening raises
-    (3535) and changes nothing."""
-    segment_bytes: int = 64 * 1024 * 1024
-    """A segment that has reached this size is followed by a new one."""
-    reserve_bytes: int = 64 * 1024 * 1024
-    """Room to keep back for merging on a full disk; 0 for none."""
-    say: Callable[[str], None] = lambda line: None
 
 
 @attrs.frozen(kw_only=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import attrs
 
-from i2core.api import MarkKind
+from i2core.api.journal import MarkKind
 from i2core.config.model import CdpRetention
 from i2core.history.retention import DAY_NS, Days, Retained, day_of
 

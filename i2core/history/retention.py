@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import attrs
 
-from i2core.api import Mark, MarkKind
+from i2core.api.journal import Mark, MarkKind
 from i2core.config.model import CdpRetention
 
 DAY_NS = 86400 * 10**9

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from i2core.api import Fault, FaultKind, Journal, Tip, find_faults
+from i2core.api.journal import Fault, FaultKind, Journal, Tip, find_faults
 from i2core.config.words import Bilingual, Words, bilingual
 
 _KINDS = {

@@ -8,11 +8,9 @@ from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
-from i2core.api import (
-    Code,
+from i2core.api import Code, DriverKind, DriverSpec, NoConfig, StopRule
+from i2core.api.journal import (
     Draft,
-    DriverKind,
-    DriverSpec,
     Frame,
     Inspection,
     Journal,
@@ -20,7 +18,6 @@ from i2core.api import (
     JournalFull,
     Mark,
     Merge,
-    NoConfig,
     Piece,
     Placed,
     Position,
@@ -28,11 +25,10 @@ from i2core.api import (
     Segment,
     SegmentGone,
     Space,
-    StopRule,
     Tip,
 )
-from i2core.api.chain import ChainEnd
-from i2core.api.frames import FrameKind
+from i2core.api.journal.chain import ChainEnd
+from i2core.api.journal.frames import FrameKind
 from i2core.testing.memory_shelf import TOTAL_BYTES, MemoryShelf, Part, seal_of, seals_in
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import attrs
 
-from i2core.api import Draft, Frame, Mark, Placed, Position, Seal, Segment
-from i2core.api.chain import ChainEnd
-from i2core.api.frames import FrameKind, decode_seals
+from i2core.api.journal import Draft, Frame, Mark, Placed, Position, Seal, Segment
+from i2core.api.journal.chain import ChainEnd
+from i2core.api.journal.frames import FrameKind, decode_seals
 
 TOTAL_BYTES = 1 << 40
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2core.api import Draft, FaultKind, Header, Inspection, Seal, Segment, Tip, find_faults
-from i2core.api.chain import ChainEnd
-from i2core.api.frames import HEADER_BYTES, NO_HASH, FrameKind, Head, decode_seals, encode_seals, frame_hash
+from i2core.api.journal import Draft, FaultKind, Header, Inspection, Seal, Segment, Tip, find_faults
+from i2core.api.journal.chain import ChainEnd
+from i2core.api.journal.frames import HEADER_BYTES, NO_HASH, FrameKind, Head, decode_seals, encode_seals, frame_hash
 
 _SEQ = st.integers(0, 2**63 - 1)
 _HASH = st.binary(min_size=32, max_size=32)

@@ -16,7 +16,8 @@ from typing import Any
 
 import trio
 
-from i2core.api import DriverSpec, JournalContext
+from i2core.api import DriverSpec
+from i2core.api.journal import JournalContext
 from i2core.config.options import structure_options
 from i2core.testing.journal import cuts, frames, merges, opening, walk
 from i2core.testing.journal.trial import Trial

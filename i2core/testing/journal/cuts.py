@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from i2core.api import Journal, Position
+from i2core.api.journal import Journal, Position
 from i2core.testing.journal.trial import Trial, payloads, prove
 
 

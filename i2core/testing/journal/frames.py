@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import trio
 
-from i2core.api import Draft, Header, Mark, MarkKind, Piece, Position, SegmentGone
-from i2core.api.frames import NO_HASH, PAYLOAD_BYTES
+from i2core.api.journal import Draft, Header, Mark, MarkKind, Piece, Position, SegmentGone
+from i2core.api.journal.frames import NO_HASH, PAYLOAD_BYTES
 from i2core.testing.journal.trial import Trial, payloads, prove
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from i2core.api import Journal, SegmentGone
+from i2core.api.journal import Journal, SegmentGone
 from i2core.testing.journal.trial import Trial, payloads, payloads_of, prove
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from i2core.api import I2Error, StopRule, Tip
+from i2core.api import I2Error, StopRule
+from i2core.api.journal import Tip
 from i2core.testing.journal.trial import Trial
 
 

@@ -8,18 +8,8 @@ from typing import Any
 
 import attrs
 
-from i2core.api import (
-    Draft,
-    DriverSpec,
-    Header,
-    Journal,
-    JournalContext,
-    Position,
-    Segment,
-    Tip,
-    all_frames,
-    find_faults,
-)
+from i2core.api import DriverSpec
+from i2core.api.journal import Draft, Header, Journal, JournalContext, Position, Segment, Tip, all_frames, find_faults
 
 
 @attrs.define

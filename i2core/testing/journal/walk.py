@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from i2core.api import Draft, Frame, Journal, Mark, MarkKind, Position, all_frames
+from i2core.api.journal import Draft, Frame, Journal, Mark, MarkKind, Position, all_frames
 from i2core.testing.journal.trial import Trial, prove, shape
 from i2core.testing.memory_journal import memory_journal
 

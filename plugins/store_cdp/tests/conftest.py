@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from i2_store_cdp.plugin import i2_journals
 
-from i2core.api import JournalContext, NoConfig
+from i2core.api import NoConfig
+from i2core.api.journal import JournalContext
 from i2core.testing.journal.trial import Trial
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import attrs
 import pytest
 
-from i2core.api import Journal, Position, StopRule, Tip
-from i2core.api.frames import OVERHEAD_BYTES
+from i2core.api import StopRule
+from i2core.api.journal import Journal, Position, Tip
+from i2core.api.journal.frames import OVERHEAD_BYTES
 from i2core.testing.journal.trial import Trial, payloads, prove
 
 WRITTEN = [b"one", b"two" * 40, b"three"]

@@ -11,7 +11,7 @@ from random import Random
 import attrs
 import pytest
 
-from i2core.api import Draft, Journal, Position, Tip
+from i2core.api.journal import Draft, Journal, Position, Tip
 from i2core.testing.journal.trial import Trial, payloads, prove
 from i2core.testing.power import RecordedDisk, crash_image, mounted_image, recorded_disk
 

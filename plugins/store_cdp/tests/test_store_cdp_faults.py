@@ -15,7 +15,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from i2core.api import Journal, JournalFull, Mark, MarkKind, Position, StopRule
+from i2core.api import StopRule
+from i2core.api.journal import Journal, JournalFull, Mark, MarkKind, Position
 from i2core.testing.journal.trial import Trial, payloads, prove
 
 

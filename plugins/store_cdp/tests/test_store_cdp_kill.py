@@ -17,7 +17,8 @@ import sys
 from random import Random
 import trio
 from i2_store_cdp.plugin import open_cdp
-from i2core.api import Draft, JournalContext, NoConfig, Position
+from i2core.api import NoConfig
+from i2core.api.journal import Draft, JournalContext, Position
 from i2core.testing.journal.trial import Trial
 
 async def main(directory, seed):

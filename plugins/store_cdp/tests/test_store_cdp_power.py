@@ -14,7 +14,8 @@ import attrs
 import pytest
 from i2_store_cdp import home, journal, opening, reserve, shelf, store, system, walk, writing
 
-from i2core.api import Draft, Journal, JournalContext, NoConfig, Position, Tip
+from i2core.api import NoConfig
+from i2core.api.journal import Draft, Journal, JournalContext, Position, Tip
 from i2core.posix import disk as disk_text
 from i2core.posix import identity
 from i2core.testing.journal.trial import Trial, payloads, prove

@@ -11,16 +11,8 @@ from random import Random
 import attrs
 import trio
 
-from i2core.api import (
-    Draft,
-    Journal,
-    Piece,
-    Position,
-    SegmentGone,
-    StopRule,
-    all_frames,
-    find_faults,
-)
+from i2core.api import StopRule
+from i2core.api.journal import Draft, Journal, Piece, Position, SegmentGone, all_frames, find_faults
 from i2core.testing.journal.trial import Trial, prove
 
 _GROUPS = 150

@@ -10,7 +10,8 @@ from random import Random
 import pytest
 from i2_store_cdp.segment_head import SEGMENT_HEAD_BYTES
 
-from i2core.api import Fault, FaultKind, Journal, Placed, Position, StopRule, Tip, find_faults
+from i2core.api import StopRule
+from i2core.api.journal import Fault, FaultKind, Journal, Placed, Position, Tip, find_faults
 from i2core.testing.journal.trial import Trial, payloads
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2core.api import Mark, MarkKind
+from i2core.api.journal import Mark, MarkKind
 from i2core.config.model import CdpRetention
 from i2core.history.lock import Lock
 from i2core.history.objective import Used, full_in_s, objective

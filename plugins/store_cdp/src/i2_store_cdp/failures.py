@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from i2core.api import Code, JournalFull, StopRule
+from i2core.api import Code, StopRule
+from i2core.api.journal import JournalFull
 from i2core.posix.disk import shortage
 from i2core.posix.errnos import FULL, PASSING
 from i2core.posix.path_text import shown

@@ -7,9 +7,9 @@ from collections.abc import Collection
 from i2_store_cdp.manifest import Entry
 from i2_store_cdp.segment_head import SEGMENT_HEAD_BYTES, SegmentHead
 from i2_store_cdp.walk import Found, FrameFile, read_at
-from i2core.api import Fault, FaultKind, Inspection, Position, Seal
-from i2core.api.chain import ChainEnd
-from i2core.api.frames import FrameKind, decode_seals
+from i2core.api.journal import Fault, FaultKind, Inspection, Position, Seal
+from i2core.api.journal.chain import ChainEnd
+from i2core.api.journal.frames import FrameKind, decode_seals
 
 
 def inspect(fd: int, entry: Entry, numbers: Collection[int]) -> Inspection:

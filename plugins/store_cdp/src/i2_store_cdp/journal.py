@@ -16,8 +16,8 @@ from i2_store_cdp.patience import patiently
 from i2_store_cdp.reading import read_frames, read_pieces, read_segment
 from i2_store_cdp.store import Store
 from i2_store_cdp.writing import MergedFile
-from i2core.api import (
-    Code,
+from i2core.api import Code
+from i2core.api.journal import (
     Draft,
     Frame,
     Inspection,

@@ -14,8 +14,9 @@ from typing import Any, Self
 
 import attrs
 
-from i2core.api import Code, Mark, MarkKind, Position, Seal, Segment, SegmentGone, StopRule
-from i2core.api.chain import ChainEnd
+from i2core.api import Code, StopRule
+from i2core.api.journal import Mark, MarkKind, Position, Seal, Segment, SegmentGone
+from i2core.api.journal.chain import ChainEnd
 
 VERSION = 1
 _WORD = "i2-cdp"

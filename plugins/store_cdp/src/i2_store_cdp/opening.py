@@ -19,9 +19,10 @@ from i2_store_cdp.store import MANIFEST, Store
 from i2_store_cdp.system import sync, sync_data, write_at
 from i2_store_cdp.walk import Found, FrameFile, read_at
 from i2_store_cdp.writing import LiveFile
-from i2core.api import Code, JournalContext, StopRule, Tip
-from i2core.api.chain import ChainEnd
-from i2core.api.frames import FrameKind, decode_seals
+from i2core.api import Code, StopRule
+from i2core.api.journal import JournalContext, Tip
+from i2core.api.journal.chain import ChainEnd
+from i2core.api.journal.frames import FrameKind, decode_seals
 from i2core.posix.path_text import shown
 
 

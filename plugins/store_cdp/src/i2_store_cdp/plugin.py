@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from i2core.api import DriverKind, DriverSpec, Journal, JournalContext, NoConfig, hookimpl
+from i2core.api import DriverKind, DriverSpec, NoConfig, hookimpl
+
+if TYPE_CHECKING:
+    from i2core.api.journal import Journal, JournalContext
 
 
 @asynccontextmanager

@@ -9,8 +9,9 @@ from i2_store_cdp.inspecting import inspect, missing
 from i2_store_cdp.segment_head import SEGMENT_HEAD_BYTES
 from i2_store_cdp.shelf import Shelf
 from i2_store_cdp.walk import FrameFile, read_at
-from i2core.api import Code, Frame, Inspection, Piece, Position, SegmentGone, StopRule
-from i2core.api.frames import FrameKind
+from i2core.api import Code, StopRule
+from i2core.api.journal import Frame, Inspection, Piece, Position, SegmentGone
+from i2core.api.journal.frames import FrameKind
 
 
 def read_frames(shelf: Shelf, at: Position, most_bytes: int) -> list[Frame]:

@@ -11,8 +11,8 @@ from hashlib import blake2b
 from typing import NamedTuple, Self
 
 from i2_store_cdp.manifest import VERSION, Entry
-from i2core.api.chain import ChainEnd
-from i2core.api.frames import HASH_BYTES
+from i2core.api.journal.chain import ChainEnd
+from i2core.api.journal.frames import HASH_BYTES
 
 _MAGIC = b"i2cdpseg"
 _END = f"QQQQqq{HASH_BYTES}s"

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 
 from i2_store_cdp.home import Home
 from i2_store_cdp.manifest import Entry, Manifest
-from i2core.api import Code, SegmentGone, StopRule
+from i2core.api import Code, StopRule
+from i2core.api.journal import SegmentGone
 from i2core.posix.path_text import shown
 
 

@@ -21,8 +21,9 @@ from i2_store_cdp.segment_head import SEGMENT_HEAD_BYTES
 from i2_store_cdp.shelf import Shelf
 from i2_store_cdp.walk import FrameFile
 from i2_store_cdp.writing import LiveFile, MergedFile
-from i2core.api import Code, Draft, JournalContext, Mark, Placed, Position, Seal, SegmentGone, StopRule
-from i2core.api.chain import ChainEnd
+from i2core.api import Code, StopRule
+from i2core.api.journal import Draft, JournalContext, Mark, Placed, Position, Seal, SegmentGone
+from i2core.api.journal.chain import ChainEnd
 from i2core.posix.errnos import FULL
 from i2core.posix.path_text import shown
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from i2core.api import Frame, Placed, Position
-from i2core.api.frames import HASH_BYTES, HEADER_BYTES, Head, find_magic, frame_hash
+from i2core.api.journal import Frame, Placed, Position
+from i2core.api.journal.frames import HASH_BYTES, HEADER_BYTES, Head, find_magic, frame_hash
 
 _WINDOW = 256 * 1024
 _MAGIC_BYTES = 4

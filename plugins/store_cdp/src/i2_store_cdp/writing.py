@@ -14,9 +14,10 @@ from i2_store_cdp.manifest import Entry
 from i2_store_cdp.reserve import Reserve
 from i2_store_cdp.segment_head import SEGMENT_HEAD_BYTES, SegmentHead
 from i2_store_cdp.system import sync, sync_data, write_at
-from i2core.api import Buffer, Draft, Placed, Position, Seal
-from i2core.api.chain import ChainEnd
-from i2core.api.frames import FrameKind
+from i2core.api import Buffer
+from i2core.api.journal import Draft, Placed, Position, Seal
+from i2core.api.journal.chain import ChainEnd
+from i2core.api.journal.frames import FrameKind
 from i2core.posix.errnos import FULL
 
 

@@ -1,30 +1,36 @@
-"""The contract of a journal: durable bytes of the history of one replica.
-
-A journal is a chain of frames. What they say is the caller's matter; the journal keeps them in order, whole, and proved
-by hashes. Frames lie in **segments**. Frames are appended to the last one; a run of older ones may be replaced by one
-**merged** segment, or dropped.
-
-    oldest                                                        newest
-    ┌─────────────────┐┌──────────┐┌──────────┐┌──────────────────
-    │ merged: 7       ││ 4        ││ 5        ││ 8: frame frame …     ← append
-    └─────────────────┘└──────────┘└──────────┘└──────────────────
-    replaces 1-3        its seal stands in a MERGE frame of 8
-
-Which segments there are, with marks and the caller's note, changes in one step: after a crash all of a change is there
-or nothing of it.
-"""
+"""The contract of a journal: what a driver owes, and what it is opened with."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+
+import attrs
 
 from i2core.api.codes import Code
 from i2core.api.errors import StopRule
-from i2core.api.faults import Inspection
-from i2core.api.frames import Draft, Frame, Placed, Position, Tip
-from i2core.api.segments import Mark, Piece, Segment, Space
+from i2core.api.journal.faults import Inspection
+from i2core.api.journal.frames import Draft, Frame, Placed, Position, Tip
+from i2core.api.journal.segments import Mark, Piece, Segment, Space
+
+
+@attrs.frozen(kw_only=True)
+class JournalContext:
+    """For journals: where the history of one replica is kept, and what this node knows of it."""
+
+    directory: bytes
+    """Absolute, of this journal alone; the directory above it must exist."""
+    known: str = ""
+    """Its `Journal.identity` when it was last open; empty for a new one."""
+    kept: Tip | None = None
+    """A tip that was durable for certain. Where the journal ends before it, or has another frame there, opening raises
+    (3535) and changes nothing."""
+    segment_bytes: int = 64 * 1024 * 1024
+    """A segment that has reached this size is followed by a new one."""
+    reserve_bytes: int = 64 * 1024 * 1024
+    """Room to keep back for merging on a full disk; 0 for none."""
+    say: Callable[[str], None] = lambda line: None
 
 
 class JournalFull(StopRule):
@@ -67,7 +73,7 @@ class Journal(ABC):
     - *Torn is not damaged.* Opening drops what a crash tore: frames that no `append` had returned for. Bytes that were
       durable and differ are never taken for a torn end: opening raises, and leaves all as it is.
     - *Proved.* `read` gives only frames whose hash is right. `inspect` finds every flipped, missing, exchanged or cut
-      frame, as `i2core.api.faults.find_faults` tells from it.
+      frame, as `i2core.api.journal.faults.find_faults` tells from it.
     - *Private.* Only this process's user can enter the journal's directory; a symlink is never followed.
     - *The right directory.* Opening raises where the directory is not the one of `JournalContext.known`; nothing is
       written once another one has its place.

@@ -9,8 +9,8 @@ import enum
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from i2core.api.frames import Position, Seal, Tip
-from i2core.api.segments import Segment
+from i2core.api.journal.frames import Position, Seal, Tip
+from i2core.api.journal.segments import Segment
 
 
 class FaultKind(enum.Enum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from i2core.api.frames import Position
+from i2core.api.journal.frames import Position
 
 
 class SegmentGone(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from i2core.api.frames import (
+from i2core.api.journal.frames import (
     NO_HASH,
     PAYLOAD_BYTES,
     Draft,
