@@ -29,20 +29,20 @@ import attrs
 
 from i2core.api.present import STAGING, STORE, TOP, Extent, Facts, Handle, Identity
 from i2core.api.records import Kind, Meta, Record
-from i2core.history.frame import Frame, Head, Size, assembled
 from i2core.history.index.batches import Batch
 from i2core.history.index.index import Index
 from i2core.history.index.partition import Rows
-from i2core.history.kept import Kept
-from i2core.history.merge import Merge
-from i2core.history.meta import pack
-from i2core.history.packing import packed
-from i2core.history.pages import Log
-from i2core.history.past import Past, Ref
-from i2core.history.places import Places
-from i2core.history.plan import Planner
-from i2core.history.rows import DataWas, Home, Left, LogRecord, MetaWas, NameWas, Object, SizeWas, Touch
-from i2core.history.step import Change
+from i2core.history.journal.frame import Frame, Head, Size, assembled
+from i2core.history.journal.packing import packed
+from i2core.history.model.meta import pack
+from i2core.history.model.rows import DataWas, Home, Left, LogRecord, MetaWas, NameWas, Object, SizeWas, Touch
+from i2core.history.plan.plan import Planner
+from i2core.history.plan.step import Change
+from i2core.history.read.log import Log
+from i2core.history.read.past import Past, Ref
+from i2core.history.read.places import Places
+from i2core.history.retention.kept import Kept
+from i2core.history.retention.merge import Merge
 
 HERE = Path(__file__).resolve().parent
 BATCH, GIB, PAGE = 256, 1 << 30, 4096

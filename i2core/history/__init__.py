@@ -1,17 +1,17 @@
 """The history of a replica: every past state of it can be read and restored.
 
-    records ──▶ plan ──▶ frame ──▶ journal (plugin)         what is lost is durable before it is lost
-                           │
-                           └─────▶ index ──▶ past           any moment, in time that does not depend on its age
-                                     ▲       difference
-                                     │       pages (the log)
-                                     │
-                     merge, sweep ───┤                      the past is thinned out
-                     undo ───────────┤                      a crash is undone
-                     rewind ─────────┘                      the replica is turned back
+    records ──▶ plan ──▶ journal (frames) ──▶ driver        what is lost is durable before it is lost
+                            │
+                            └────▶ index ──▶ read           any moment, in time that does not depend on its age
+                                     ▲
+                        retention ───┤                      the past is thinned out
+                        recovery ────┤                      a crash is undone
+                        rewind ──────┘                      the replica is turned back
 
-Beside these: which moments are kept (`retention`, by a `clock` that no jump can hurry, `lock`, `objective`), the moment
-that a person means (`moments`, `zones`), and the proof that nothing was changed (`verify`).
+Each name is a package here. `model` has the values that all of them speak in, and `moments` finds the moment that a
+person means. Imports go one way (see `pyproject.toml`):
+
+    recovery | rewind | retention → read → journal → plan | index → model
 
 No sink is connected to it yet: `i2core.api.present` is the contract by which one will be.
 

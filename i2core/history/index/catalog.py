@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 
 from i2core.api.present import STAGING, STORE, Identity
-from i2core.history.rows import FIRST_OID, CatalogChange, Home, Left, NameWas, Object
+from i2core.history.model.rows import FIRST_OID, CatalogChange, Home, Left, NameWas, Object
 
 
 class Catalog:
@@ -45,7 +45,7 @@ class Catalog:
         self._db.execute(sql, (*identity, oid))
 
     def home(self, parent: int, name: bytes) -> tuple[int, int] | None:
-        """Object and since when; see `view.Known`."""
+        """Object and since when; see `plan.view.Known`."""
         sql = "select oid,since from present where parent=? and name=?"
         row = self._db.execute(sql, (parent, name)).fetchone()
         return row and (row[0], row[1])

@@ -11,7 +11,7 @@ from i2core.history.index.now import Now, PartFile
 from i2core.history.index.partition import Partition, Rows
 from i2core.history.index.past_rows import PastRows
 from i2core.history.index.schema import TABLES
-from i2core.history.rows import CatalogChange
+from i2core.history.model.rows import CatalogChange
 
 PARTITION_ROWS = 250_000
 TAIL_ROWS = 8192

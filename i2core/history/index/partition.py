@@ -6,11 +6,11 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from i2core.history.fork import fork
-from i2core.history.grain import COARSE
+from i2core.history.index.fork import fork
 from i2core.history.index.questions import Questions
 from i2core.history.index.schema import DATA, METAS, NAMES, PARTITION, SIZES, TABLES, TOUCHES, Table
-from i2core.history.rows import DataWas, MetaWas, NameWas, SizeWas, Touch
+from i2core.history.model.grain import COARSE
+from i2core.history.model.rows import DataWas, MetaWas, NameWas, SizeWas, Touch
 
 _CACHE_KIB = 1024
 """There may be fifty partitions: a large cache for each would be the node's memory."""

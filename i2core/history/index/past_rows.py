@@ -9,7 +9,7 @@ from typing import Any
 
 from i2core.history.index.partition import Partition
 from i2core.history.index.schema import Table
-from i2core.history.rows import DataWas, NameWas
+from i2core.history.model.rows import DataWas, NameWas
 
 
 class PastRows:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 
-from i2core.history.fork import way
+from i2core.history.index.fork import way
 from i2core.history.index.schema import Table
-from i2core.history.rows import DataWas, NameWas
+from i2core.history.model.rows import DataWas, NameWas
 
 
 class Questions:

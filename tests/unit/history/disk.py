@@ -13,7 +13,7 @@ from typing import Any
 
 from i2core.api.present import STAGING, STORE, TOP, Extent, Facts, Handle, Identity
 from i2core.api.records import Buffer, Meta
-from i2core.history.grain import Grain
+from i2core.history.model.grain import Grain
 
 GRAIN = Grain(hole=4, block=8, wider=2, whole_every=4)
 HOLE = GRAIN.hole

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from i2core.history.frame import unpacked_chunk
 from i2core.history.index.batches import Batch
-from i2core.history.rows import DataWas
+from i2core.history.journal.frame import unpacked_chunk
+from i2core.history.model.rows import DataWas
 
 
 class Journal:

@@ -10,10 +10,10 @@ from collections.abc import Generator
 from typing import NamedTuple
 
 from i2core.api.records import Record
-from i2core.history.difference import Difference
 from i2core.history.index.schema import TABLES
-from i2core.history.kept import Kept
-from i2core.history.step import Change, Step
+from i2core.history.plan.step import Change, Step
+from i2core.history.read.difference import Difference
+from i2core.history.retention.kept import Kept
 
 from .copies import compare, full_copy
 from .disk import DIRECTORY, Inode

@@ -27,10 +27,10 @@ class Bug(NamedTuple):
 
 BUGS = {
     "no hole rows over whole blocks": Bug(
-        "view", "start, end = lo // step * step, min(size, -(-hi // step) * step)", "start, end = lo, hi", 2
+        "plan.view", "start, end = lo // step * step, min(size, -(-hi // step) * step)", "start, end = lo, hi", 2
     ),
     "no row for the hole at the old end": Bug(
-        "contents", "if end > size and size % hole and lo // hole <= size // hole:", "if False:", 6
+        "plan.contents", "if end > size and size % hole and lo // hole <= size // hole:", "if False:", 6
     ),
     "largest until instead of smallest": Bug(
         "index.questions",
@@ -42,46 +42,53 @@ BUGS = {
         "index.questions", "fork=? and until>? and since<=?", "fork=? and until>=? and since<=?", 0
     ),
     "the node of an interval that begins at it is missed": Bug(
-        "fork", "before = max(since, 1) - 1", "before = since", 0
+        "index.fork", "before = max(since, 1) - 1", "before = since", 0
     ),
-    "set aside although it has other names": Bug("capture", "if not thing.homes and not stays:", "if not stays:", 87),
-    "no look for hard links at the beginning": Bug("enrol", "if facts.links > 1:", "if facts.links > 99:", 50),
+    "set aside although it has other names": Bug(
+        "plan.capture", "if not thing.homes and not stays:", "if not stays:", 87
+    ),
+    "no look for hard links at the beginning": Bug("plan.enrol", "if facts.links > 1:", "if facts.links > 99:", 50),
     "an object that gets a number is not in the catalog": Bug(
-        "capture", "self.step.catalog.append(Home(parent, name, self._oid(thing), since))", "pass", 0
+        "plan.capture", "self.step.catalog.append(Home(parent, name, self._oid(thing), since))", "pass", 0
     ),
-    "rename over leaves no row": Bug("naming", "            capture.leave(*target, new)\n", "", 0),
-    "no time is kept when content changes": Bug("capture", "if oid not in self.touched:", "if False:", 0),
+    "rename over leaves no row": Bug("plan.naming", "            capture.leave(*target, new)\n", "", 0),
+    "no time is kept when content changes": Bug("plan.capture", "if oid not in self.touched:", "if False:", 0),
     "length kept only when the file grows": Bug(
-        "capture", "if size != thing.content.size:", "if size > thing.content.size:", 0
+        "plan.capture", "if size != thing.content.size:", "if size > thing.content.size:", 0
     ),
-    "old bytes of a write are not kept": Bug("contents", "            capture.save(thing, lo, end)\n", "", 1),
-    "old bytes of a hole are not kept": Bug("contents", "            capture.save(thing, lo, hi)\n", "", 0),
+    "old bytes of a write are not kept": Bug("plan.contents", "            capture.save(thing, lo, end)\n", "", 1),
+    "old bytes of a hole are not kept": Bug("plan.contents", "            capture.save(thing, lo, hi)\n", "", 0),
     "bytes that are on their way are forgotten": Bug(
-        "view", "thing.content.applied(seq)", "thing.content.applied(1 << 62)", 11
+        "plan.view", "thing.content.applied(seq)", "thing.content.applied(1 << 62)", 11
     ),
     "a staging file that may be gone is taken for there": Bug(
-        "staging", "if self._unsure.get(", "if 0 and self._unsure.get(", 1
+        "plan.staging", "if self._unsure.get(", "if 0 and self._unsure.get(", 1
     ),
-    "merging ignores marks": Bug("kept", "return at < len(self.marks) and self.marks[at] < until", "return False", 0),
+    "merging ignores marks": Bug(
+        "retention.kept", "return at < len(self.marks) and self.marks[at] < until", "return False", 0
+    ),
     "merging forgets partial rows": Bug(
-        "merge", "self._pieces = sorted(rest)", "self._pieces = [(0, 1 << 20, until)]", 0
+        "retention.merge", "self._pieces = sorted(rest)", "self._pieces = [(0, 1 << 20, until)]", 0
     ),
     "sweeping does not rescue": Bug(
-        "sweep", "elif self._index.rows.is_named_elsewhere(child, oid):", "elif False:", 375
+        "retention.sweep", "elif self._index.rows.is_named_elsewhere(child, oid):", "elif False:", 375
     ),
     "the catalog forgets too early": Bug(
         "index.catalog", "parent>0 and oid>=? and since<=?", "parent>0 and oid>=? and since<=?+9", 0
     ),
     "start-up: the newest row wins": Bug(
-        "undo",
+        "recovery.undo",
         "in self._index.rows.ended(DATA, self._seq):",
         "in reversed(list(self._index.rows.ended(DATA, self._seq))):",
         4,
     ),
-    "start-up: lengths stay": Bug("undo", "self._replica.truncate(handle, size)", "pass", 0),
-    "start-up: attributes stay": Bug("undo", "self._replica.set_meta(handle, unpack(meta))", "pass", 0),
+    "start-up: lengths stay": Bug("recovery.undo", "self._replica.truncate(handle, size)", "pass", 0),
+    "start-up: attributes stay": Bug("recovery.undo", "self._replica.set_meta(handle, unpack(meta))", "pass", 0),
     "start-up: nothing is set aside": Bug(
-        "undo", "self._replica.move(directory, name, store, limbo(oid))", "self._replica.remove(directory, name)", 0
+        "recovery.undo",
+        "self._replica.move(directory, name, store, limbo(oid))",
+        "self._replica.remove(directory, name)",
+        0,
     ),
     "start-up: the index is not rolled back": Bug(
         "index.catalog",
@@ -90,19 +97,25 @@ BUGS = {
         0,
     ),
     "turning back: names in the store have no rows": Bug(
-        "capture", "        if slot.since < self.step.seq:\n", "        if slot.since < self.step.seq and parent:\n", 0
+        "plan.capture",
+        "        if slot.since < self.step.seq:\n",
+        "        if slot.since < self.step.seq and parent:\n",
+        0,
     ),
     "turning back: names in directories from the store stay": Bug(
-        "rewind", "        yield from self._removals()  # of names", "        # of names", 12
+        "rewind.rewind", "        yield from self._removals()  # of names", "        # of names", 12
     ),
     "a failed record: a name that stayed begins anew": Bug(
-        "failed", "if home is None or (parent, name, home[0]) not in [change[:3] for change in found]:", "if True:", 93
+        "recovery.failed",
+        "if home is None or (parent, name, home[0]) not in [change[:3] for change in found]:",
+        "if True:",
+        93,
     ),
     "a failed record: the catalog is as planned": Bug(
-        "failed", "            changes += found\n", "            pass\n", 6
+        "recovery.failed", "            changes += found\n", "            pass\n", 6
     ),
     "a failed record: its frame has the catalog as planned": Bug(
-        "packing", " + [(failed, one) for one in corrections]", "", 6
+        "journal.packing", " + [(failed, one) for one in corrections]", "", 6
     ),
     "a failed record: what was planned after it stays": Bug(
         "index.index",
@@ -110,7 +123,9 @@ BUGS = {
         "self.now.reach",
         4,
     ),
-    "readers take the catalog for what stands": Bug("places", "yield from self._index.rows.places(oid)", "pass", 0),
+    "readers take the catalog for what stands": Bug(
+        "read.places", "yield from self._index.rows.places(oid)", "pass", 0
+    ),
 }
 
 

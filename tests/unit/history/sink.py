@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from i2core.api.records import Kind, Meta, Record
-from i2core.history.capture import merged
-from i2core.history.step import Restore, Step
+from i2core.history.plan.capture import merged
+from i2core.history.plan.step import Restore, Step
 
 from .disk import DIRECTORY, EMPTY_FILE, Disk, Inode
 

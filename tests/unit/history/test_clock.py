@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2core.history.clock import SLEW, SteadyClock
+from i2core.history.retention.clock import SLEW, SteadyClock
 
 DAY_NS = 86400 * 10**9
 BOOT, OTHER = b"one", b"other"

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from i2core.api.inode_flags import UNREAD
 from i2core.api.records import Kind, Meta, Record
-from i2core.history.columns import Damaged, Reader, pack
-from i2core.history.frame import unpacked, unpacked_log
-from i2core.history.meta import pack as pack_meta
-from i2core.history.meta import unpack as unpack_meta
-from i2core.history.packing import packed
-from i2core.history.rows import Moment
-from i2core.history.step import Change
+from i2core.history.journal.columns import Damaged, Reader, pack
+from i2core.history.journal.frame import unpacked, unpacked_log
+from i2core.history.journal.packing import packed
+from i2core.history.model.meta import pack as pack_meta
+from i2core.history.model.meta import unpack as unpack_meta
+from i2core.history.model.rows import Moment
+from i2core.history.plan.step import Change
 
 from .disk import EMPTY_FILE
 from .world import World

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from i2core.api.present import Identity
-from i2core.history.grain import Grain
 from i2core.history.index.index import Index
 from i2core.history.index.partition import Partition, Rows
-from i2core.history.kept import Kept
-from i2core.history.merge import Merge
-from i2core.history.rows import HOLE, DataWas, Home, Left, MetaWas, NameWas, Object, SizeWas, Touch
+from i2core.history.model.grain import Grain
+from i2core.history.model.rows import HOLE, DataWas, Home, Left, MetaWas, NameWas, Object, SizeWas, Touch
+from i2core.history.retention.kept import Kept
+from i2core.history.retention.merge import Merge
 
 
 def _rows(*untils: int) -> Rows:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2core.history.content import Content
-from i2core.history.fork import fork, way
-from i2core.history.kept import Kept
-from i2core.history.merge import Cover
+from i2core.history.index.fork import fork, way
+from i2core.history.plan.content import Content
+from i2core.history.retention.kept import Kept
+from i2core.history.retention.merge import Cover
 
 _SEQS = st.integers(0, 300)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from i2core.api import UsageError
 from i2core.config.words import Bilingual
-from i2core.history.moments import format_moment, parse_moment
-from i2core.history.zones import local_zone_name, zone
+from i2core.history.moments.text import format_moment, parse_moment
+from i2core.history.moments.zones import local_zone_name, zone
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 NOW_NS = 1_796_000_000_123_456_789

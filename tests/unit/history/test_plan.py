@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from i2core.api.records import Kind, Record
-from i2core.history.plan import Plan
-from i2core.history.rows import Left
-from i2core.history.step import Change
-from i2core.history.view import ForeignChange
+from i2core.history.model.rows import Left
+from i2core.history.plan.plan import Plan
+from i2core.history.plan.step import Change
+from i2core.history.plan.view import ForeignChange
 
 from .disk import DIRECTORY, EMPTY_FILE
 from .world import World

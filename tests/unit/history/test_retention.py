@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from i2core.api.journal import Mark, MarkKind
 from i2core.config.model import CdpRetention
-from i2core.history.lock import Lock
-from i2core.history.objective import Used, full_in_s, objective
-from i2core.history.retention import DAY_NS, SPAN_DAYS, Change, Days, Moment, Retained, day_of, retain, shorten
+from i2core.history.retention.lock import Lock
+from i2core.history.retention.objective import Used, full_in_s, objective
+from i2core.history.retention.policy import DAY_NS, SPAN_DAYS, Change, Days, Moment, Retained, day_of, retain, shorten
 
 HOUR_NS = DAY_NS // 24
 BEGUN_NS = 1_790_000_000 * 10**9

@@ -7,7 +7,7 @@ import trio
 
 from i2core.api import NoConfig
 from i2core.api.journal import Fault, FaultKind, JournalContext, Position, Tip
-from i2core.history.verify import Progress, fault_text, verify
+from i2core.history.journal.verify import Progress, fault_text, verify
 from i2core.testing.journal.trial import Trial
 from i2core.testing.memory_journal import memory_journal
 

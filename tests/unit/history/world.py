@@ -7,24 +7,24 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 
 from i2core.api.records import Record
-from i2core.history.enrol import enrol
-from i2core.history.failed import correct_catalog
-from i2core.history.frame import Frame, unpacked
 from i2core.history.index.index import Index
 from i2core.history.index.partition import Partition
-from i2core.history.kept import Kept
-from i2core.history.merge import Merge
-from i2core.history.packing import Packed, packed, shortened
-from i2core.history.pages import Log
-from i2core.history.past import Past, Ref
-from i2core.history.places import Places
-from i2core.history.plan import Plan, Planner
-from i2core.history.rewind import Rewind
-from i2core.history.rows import CatalogChange, Object
-from i2core.history.startup import take_in
-from i2core.history.step import Change, Restore, Step
-from i2core.history.sweep import Sweep
-from i2core.history.undo import Undo
+from i2core.history.journal.frame import Frame, unpacked
+from i2core.history.journal.packing import Packed, packed, shortened
+from i2core.history.journal.take_in import take_in
+from i2core.history.model.rows import CatalogChange, Object
+from i2core.history.plan.enrol import enrol
+from i2core.history.plan.plan import Plan, Planner
+from i2core.history.plan.step import Change, Restore, Step
+from i2core.history.read.log import Log
+from i2core.history.read.past import Past, Ref
+from i2core.history.read.places import Places
+from i2core.history.recovery.failed import correct_catalog
+from i2core.history.recovery.undo import Undo
+from i2core.history.retention.kept import Kept
+from i2core.history.retention.merge import Merge
+from i2core.history.retention.sweep import Sweep
+from i2core.history.rewind.rewind import Rewind
 
 from .copies import Copy, Tree, compare, full_copy
 from .disk import GRAIN, Disk, Inode

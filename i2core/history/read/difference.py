@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from i2core.history.index.index import Index
 from i2core.history.index.schema import DATA, METAS, SIZES
-from i2core.history.past import Past, Ref
-from i2core.history.paths import PathsAt, Place
+from i2core.history.read.past import Past, Ref
+from i2core.history.read.paths import PathsAt, Place
 
 _PIECE_BYTES = 1024 * 1024
 

@@ -9,8 +9,8 @@ it is carried out.
 from __future__ import annotations
 
 from i2core.api.records import Kind, Record
-from i2core.history.capture import Capture
-from i2core.history.view import MustWait, Thing
+from i2core.history.plan.capture import Capture
+from i2core.history.plan.view import MustWait, Thing
 
 _LEAVES_STAGING = (Kind.WRITE, Kind.PUNCH, Kind.TRUNCATE, Kind.STAGE, Kind.SETATTR, Kind.BARRIER)
 

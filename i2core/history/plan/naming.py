@@ -5,10 +5,10 @@ from __future__ import annotations
 import stat
 
 from i2core.api.records import Kind, Meta, Record
-from i2core.history.capture import Capture
-from i2core.history.staging import key
-from i2core.history.step import Restore
-from i2core.history.view import Thing, View
+from i2core.history.plan.capture import Capture
+from i2core.history.plan.staging import key
+from i2core.history.plan.step import Restore
+from i2core.history.plan.view import Thing, View
 
 _NEW_TYPES = {Kind.CREATE: stat.S_IFREG, Kind.MKDIR: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK}
 

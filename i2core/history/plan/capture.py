@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from i2core.api.inode_flags import UNREAD
 from i2core.api.present import Handle
 from i2core.api.records import Buffer, Meta
-from i2core.history.content import Content, Part
-from i2core.history.grain import Grain
-from i2core.history.meta import pack
-from i2core.history.rows import FIRST_OID, Home, Left, MetaWas, NameWas, Object, SizeWas
-from i2core.history.step import Old, OldPart, Step
-from i2core.history.view import Thing, View
+from i2core.history.model.grain import Grain
+from i2core.history.model.meta import pack
+from i2core.history.model.rows import FIRST_OID, Home, Left, MetaWas, NameWas, Object, SizeWas
+from i2core.history.plan.content import Content, Part
+from i2core.history.plan.step import Old, OldPart, Step
+from i2core.history.plan.view import Thing, View
 
 _COUNTED_BLOCKS = 50_000
 """Blocks whose rows are counted at a time; when there are more, counting begins again, and a whole block is kept

@@ -7,10 +7,10 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
-from i2core.history.frame import unpacked_log
 from i2core.history.index.batches import Batch, Batches
 from i2core.history.index.index import Index
-from i2core.history.rows import LogRecord, Moment
+from i2core.history.journal.frame import unpacked_log
+from i2core.history.model.rows import LogRecord, Moment
 
 BINS = 200
 """Bars of a histogram; more than a screen can show are of no use."""

@@ -9,7 +9,7 @@ import attrs
 
 from i2core.api.journal import MarkKind
 from i2core.config.model import CdpRetention
-from i2core.history.retention import DAY_NS, Days, Retained, day_of
+from i2core.history.retention.policy import DAY_NS, Days, Retained, day_of
 
 _WINDOWS_NS = (3600 * 10**9, 24 * 3600 * 10**9)
 """The rate of growth is looked at over the last hour and the last day: a burst counts at once, and a quiet hour after a

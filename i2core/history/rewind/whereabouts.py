@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from i2core.api.present import STAGING, STORE, TOP
 from i2core.history.index.catalog import Catalog
-from i2core.history.paths import Place
+from i2core.history.read.paths import Place
 
 
 class Whereabouts:

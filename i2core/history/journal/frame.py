@@ -15,10 +15,10 @@ from typing import NamedTuple
 import pyzstd
 
 from i2core.api.present import Identity
-from i2core.history.columns import Damaged, Reader, pack
 from i2core.history.index.batches import Batch
 from i2core.history.index.partition import Rows
-from i2core.history.rows import (
+from i2core.history.journal.columns import Damaged, Reader, pack
+from i2core.history.model.rows import (
     HOLE,
     CatalogChange,
     DataWas,

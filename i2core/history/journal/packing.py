@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from i2core.api.present import Present
-from i2core.history.frame import CHUNK_BYTES, Frame, Head, Size, assembled, chunk, placed, unpacked
 from i2core.history.index.partition import Rows
-from i2core.history.plan import Plan
-from i2core.history.rows import HOLE, CatalogChange, DataWas, LogRecord, Touch
-from i2core.history.step import Old, Restore, Step
+from i2core.history.journal.frame import CHUNK_BYTES, Frame, Head, Size, assembled, chunk, placed, unpacked
+from i2core.history.model.rows import HOLE, CatalogChange, DataWas, LogRecord, Touch
+from i2core.history.plan.plan import Plan
+from i2core.history.plan.step import Old, Restore, Step
 
 FRAME_OLD_BYTES = 8 * 1024 * 1024
 """Old bytes in one frame, about."""

@@ -18,14 +18,14 @@ import stat
 from collections.abc import Iterator
 
 from i2core.api.present import STAGING, STORE, Handle, Replica
-from i2core.history.grain import Grain
 from i2core.history.index.index import Index
 from i2core.history.index.schema import DATA, METAS, SIZES
-from i2core.history.meta import unpack
-from i2core.history.past import OldBytes
-from i2core.history.places import ObjectLost
-from i2core.history.rows import HOLE, DataWas
-from i2core.history.scattered import Scattered, limbo
+from i2core.history.model.grain import Grain
+from i2core.history.model.meta import unpack
+from i2core.history.model.rows import HOLE, DataWas
+from i2core.history.read.past import OldBytes
+from i2core.history.read.places import ObjectLost
+from i2core.history.recovery.scattered import Scattered, limbo
 
 
 class Undo:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from i2core.api import UsageError
 from i2core.config.units import DURATIONS
 from i2core.config.words import Bilingual, bilingual
-from i2core.history.zones import offset_text, zone
+from i2core.history.moments.zones import offset_text, zone
 
 EXAMPLES = "2026-11-29T22:31:07.123456, 2026-11-29T22:31:07+08:00, -90s"
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

@@ -9,7 +9,7 @@ import attrs
 
 from i2core.api.present import Handle, Present
 from i2core.api.records import Buffer, Record
-from i2core.history.rows import RESTORE, CatalogChange, MetaWas, NameWas, SizeWas
+from i2core.history.model.rows import RESTORE, CatalogChange, MetaWas, NameWas, SizeWas
 
 
 class Restore(NamedTuple):

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from i2core.api.present import TOP, Handle, Identity, Present
-from i2core.history.rows import CatalogChange, Home, Object
+from i2core.history.model.rows import CatalogChange, Home, Object
 
 _Names = list[tuple[tuple[bytes, ...], bytes]]
 

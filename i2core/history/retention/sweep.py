@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from i2core.api.present import STORE, Replica
 from i2core.history.index.index import Index
-from i2core.history.kept import Kept
-from i2core.history.places import Places
-from i2core.history.rows import Home, Left
+from i2core.history.model.rows import Home, Left
+from i2core.history.read.places import Places
+from i2core.history.retention.kept import Kept
 
 _ROUND = 256
 """Objects that are removed with one sync of the index."""

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from i2core.api.present import STAGING, STORE
 from i2core.api.records import Kind, Meta, Record
 from i2core.history.index.schema import DATA, METAS, SIZES
-from i2core.history.past import Past, Ref, Span
-from i2core.history.paths import PathsAt, Place
-from i2core.history.rows import HOLE, DataWas
-from i2core.history.step import Restore
-from i2core.history.whereabouts import Whereabouts
+from i2core.history.model.rows import HOLE, DataWas
+from i2core.history.plan.step import Restore
+from i2core.history.read.past import Past, Ref, Span
+from i2core.history.read.paths import PathsAt, Place
+from i2core.history.rewind.whereabouts import Whereabouts
 
 _Name = tuple[int, bytes]
 

@@ -17,13 +17,13 @@ import attrs
 
 from i2core.api.present import Present
 from i2core.api.records import Kind, Record
-from i2core.history.capture import Capture
-from i2core.history.contents import Contents
-from i2core.history.grain import Grain
-from i2core.history.naming import Naming
-from i2core.history.staging import Staging
-from i2core.history.step import Change, Restore, Step
-from i2core.history.view import ForeignChange, Known, MustWait, View
+from i2core.history.model.grain import Grain
+from i2core.history.plan.capture import Capture
+from i2core.history.plan.contents import Contents
+from i2core.history.plan.naming import Naming
+from i2core.history.plan.staging import Staging
+from i2core.history.plan.step import Change, Restore, Step
+from i2core.history.plan.view import ForeignChange, Known, MustWait, View
 
 
 @attrs.frozen

@@ -14,7 +14,7 @@ import attrs
 
 from i2core.api.present import STAGING, STORE, TOP, Facts, Handle, Identity, Present
 from i2core.api.records import Meta
-from i2core.history.content import Content
+from i2core.history.plan.content import Content
 
 
 class MustWait(Exception):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import stat
 
 from i2core.api.records import Meta, Record
-from i2core.history.capture import Capture, merged
-from i2core.history.staging import Staging, key
-from i2core.history.view import Thing, View
+from i2core.history.plan.capture import Capture, merged
+from i2core.history.plan.staging import Staging, key
+from i2core.history.plan.view import Thing, View
 
 _END = 1 << 63
 _NEW_FILE = Meta(stat.S_IFREG | 0o600, 0, 0, 0)

@@ -14,13 +14,13 @@ from typing import Any
 import attrs
 
 from i2core.api.present import STAGING, STORE
-from i2core.history.grain import COARSE
 from i2core.history.index.index import Index
 from i2core.history.index.partition import Partition
 from i2core.history.index.past_rows import merged_rows
 from i2core.history.index.schema import DATA, METAS, NAMES, SIZES, TABLES, TOUCHES, Table
-from i2core.history.kept import Kept
-from i2core.history.rows import HOLE, DataWas
+from i2core.history.model.grain import COARSE
+from i2core.history.model.rows import HOLE, DataWas
+from i2core.history.retention.kept import Kept
 
 _BLOCK_ROWS = 8192
 

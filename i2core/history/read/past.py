@@ -13,11 +13,11 @@ import attrs
 
 from i2core.api.present import TOP, Handle, Present
 from i2core.api.records import Meta
-from i2core.history.grain import Grain
 from i2core.history.index.index import Index
-from i2core.history.meta import unpack
-from i2core.history.places import ObjectLost, Places
-from i2core.history.rows import HOLE, DataWas
+from i2core.history.model.grain import Grain
+from i2core.history.model.meta import unpack
+from i2core.history.model.rows import HOLE, DataWas
+from i2core.history.read.places import ObjectLost, Places
 
 
 class Ref(NamedTuple):

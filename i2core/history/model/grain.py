@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from i2core.history.rows import BLOCK_BYTES
+from i2core.history.model.rows import BLOCK_BYTES
 
 LEVELS = 4
 """With blocks of 64 KiB, each level 256 times as large: up to a terabyte."""

@@ -2,13 +2,13 @@
 
 Live, a frame is taken in when it is durable and before its first record is carried out. `Now.reach` is the end of the
 last frame that the index has. Start-up takes in the frames after it (after a power cut: those after `Now.synced`), and
-then undoes what is not certain (`undo`).
+then undoes what is not certain (`recovery.undo`).
 """
 
 from __future__ import annotations
 
-from i2core.history.frame import unpacked
 from i2core.history.index.index import Index
+from i2core.history.journal.frame import unpacked
 
 
 def take_in(index: Index, payload: bytes, segment: int, offset: int) -> None:

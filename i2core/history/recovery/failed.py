@@ -5,7 +5,7 @@ they were planned for a state that never came; those records are planned again. 
 
     1. `Index.give_up` takes back what the catalog says of later records
     2. `correct_catalog` corrects it for the record that failed
-    3. the journal is cut before the frame, and gets one instead that ends with this record (`packing.shortened`)
+    3. the journal is cut before the frame, and gets one that ends with this record (`journal.packing.shortened`)
     4. the index takes this frame in again, and the planner forgets the later records (`Planner.forget`)
 """
 
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from i2core.api.present import STAGING, Handle, Identity
 from i2core.history.index.catalog import Catalog
-from i2core.history.places import ObjectLost, Places
-from i2core.history.rows import CatalogChange, Home, Left, Object
-from i2core.history.step import Step
+from i2core.history.model.rows import CatalogChange, Home, Left, Object
+from i2core.history.plan.step import Step
+from i2core.history.read.places import ObjectLost, Places
 
 
 def correct_catalog(catalog: Catalog, places: Places, step: Step) -> list[CatalogChange]:
