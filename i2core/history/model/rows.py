@@ -107,7 +107,7 @@ CatalogChange = Home | Left | Object
 
 
 class Moment(NamedTuple):
-    """The state after record `seq`. Several records may have one time: the seq says which."""
+    """The state after record `seq`; 0: before the first. Several records may have one time: the seq says which."""
 
     time_ns: int
     """The work node's time of the change."""

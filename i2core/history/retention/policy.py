@@ -22,17 +22,11 @@ import attrs
 
 from i2core.api.journal import Mark, MarkKind
 from i2core.config.model import CdpRetention
+from i2core.history.model.rows import Moment
 
 DAY_NS = 86400 * 10**9
 SPAN_DAYS = 30
 _FIRST_DAY = datetime.date(1970, 1, 1).toordinal()
-
-
-class Moment(NamedTuple):
-    """A state: after all records below `next_seq`. `time_ns` is when the last of them changed, by the work node."""
-
-    next_seq: int
-    time_ns: int
 
 
 @attrs.frozen(kw_only=True)
@@ -146,7 +140,7 @@ def day_of(mark: Mark) -> int:
 
 
 def _mark(day: int, moment: Moment) -> Mark:
-    return Mark(moment.next_seq, moment.time_ns, MarkKind.DAY, datetime.date.fromordinal(day).isoformat())
+    return Mark(moment.seq + 1, moment.time_ns, MarkKind.DAY, datetime.date.fromordinal(day).isoformat())
 
 
 def _became(mark: Mark) -> Mark:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from i2core.api.journal import Mark, MarkKind
 from i2core.config.model import CdpRetention
+from i2core.history.model.rows import Moment
 from i2core.history.retention.lock import Lock
 from i2core.history.retention.objective import Used, full_in_s, objective
-from i2core.history.retention.policy import DAY_NS, SPAN_DAYS, Change, Days, Moment, Retained, day_of, retain, shorten
+from i2core.history.retention.policy import DAY_NS, SPAN_DAYS, Change, Days, Retained, day_of, retain, shorten
 
 HOUR_NS = DAY_NS // 24
 BEGUN_NS = 1_790_000_000 * 10**9
@@ -36,7 +37,7 @@ class World:
         """The state at a time, which must be there still."""
         assert time_ns >= self.kept.floor_ns, "asked for what is gone"
         seq = bisect_right(self.changes, time_ns)
-        return Moment(seq + 1, self.changes[seq - 1] if seq else 0)
+        return Moment(self.changes[seq - 1] if seq else 0, seq)
 
     def run(self, now_ns: int, free_before_ns: int | None = None) -> Change:
         """Retention at a time."""
