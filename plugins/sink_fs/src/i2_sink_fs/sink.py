@@ -18,7 +18,6 @@ from i2_sink_fs.directories import Directories
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.outcome import stop
 from i2_sink_fs.paths import IllegalPath
-from i2_sink_fs.patience import patiently
 from i2_sink_fs.private import Private, clean_homes
 from i2_sink_fs.progress import Progress
 from i2_sink_fs.roots import Roots
@@ -29,6 +28,7 @@ from i2core.api.blockmap import BlockMap
 from i2core.api.drivers import Ask, Seen
 from i2core.api.names import NamePages
 from i2core.posix.errnos import PASSING
+from i2core.posix.patience import patiently
 
 T = TypeVar("T")
 PATIENCE_S = 5.0

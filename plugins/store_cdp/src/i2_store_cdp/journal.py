@@ -12,7 +12,6 @@ import trio
 
 from i2_store_cdp.failures import told
 from i2_store_cdp.opening import open_store
-from i2_store_cdp.patience import patiently
 from i2_store_cdp.reading import read_frames, read_pieces, read_segment
 from i2_store_cdp.store import Store
 from i2_store_cdp.writing import MergedFile
@@ -32,6 +31,8 @@ from i2core.api.journal import (
     Space,
     Tip,
 )
+from i2core.posix.path_text import shown
+from i2core.posix.patience import patiently
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class FilesJournal(Journal):
     def __init__(self, store: Store, context: JournalContext) -> None:
         self.identity = store.home.identity
         self._store, self._context = store, context
+        self._shown = partial(shown, context.directory)
         self._turn = trio.Lock()
         self._merging = False
 
@@ -147,14 +149,14 @@ class FilesJournal(Journal):
 
     async def _change(self, work: Callable[[], T]) -> T:
         async with self._turn:
-            return await patiently(work, self._context.say)
+            return await patiently(work, self._context.say, self._shown)
 
     async def _read(self, work: Callable[[], T], doing: str = "read CDP data", code: Code = Code.CDP_READ) -> T:
         def worked() -> T:
             with told(self._context.directory, doing, code):
                 return work()
 
-        return await patiently(worked, self._context.say)
+        return await patiently(worked, self._context.say, self._shown)
 
 
 class FilesMerge(Merge):
@@ -180,7 +182,7 @@ async def open_journal(context: JournalContext) -> AsyncIterator[Journal]:
     Raises:
         StopRule: as `Journal` has it.
     """
-    store = await patiently(partial(open_store, context), context.say)
+    store = await patiently(partial(open_store, context), context.say, partial(shown, context.directory))
     try:
         yield FilesJournal(store, context)
     finally:
