@@ -1,1 +1,1 @@
-"""Reading a local tree, for core and drivers: system calls, entries, blocks, and which errors pass."""
+"""Local files, for core and drivers: reading a tree, system calls, locks, durable writes, and which errors pass."""

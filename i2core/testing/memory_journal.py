@@ -66,7 +66,7 @@ class MemoryJournal(Journal):
 
     @property
     def segments(self) -> Sequence[Segment]:
-        return tuple(part.told() for part in self._shelf.parts)
+        return tuple(part.segment() for part in self._shelf.parts)
 
     @property
     def marks(self) -> Sequence[Mark]:
@@ -171,7 +171,7 @@ class MemoryJournal(Journal):
             raise ValueError("another merge is under way")
         self._merging = True
         try:
-            yield MemoryMerge(self, [part.told() for part in parts])
+            yield MemoryMerge(self, [part.segment() for part in parts])
         finally:
             self._merging = False
 
@@ -191,7 +191,7 @@ class MemoryJournal(Journal):
         parts = self._shelf.parts
         first = next((i for i, part in enumerate(parts) if part.number == run[0].number), -1)
         gone = parts[first : first + len(run)]
-        if first < 0 or [part.told() for part in gone] != list(run):
+        if first < 0 or [part.segment() for part in gone] != list(run):
             raise SegmentGone(run[0].number)
         parts[first : first + len(run)] = [merged] if merged else []
         for part in gone:
@@ -210,7 +210,7 @@ class MemoryJournal(Journal):
         parts = self._run(run)
         if parts[0] is not self._shelf.parts[0]:
             raise ValueError(f"these are not the oldest segments: {run}")
-        self._replace([part.told() for part in parts], None, note)
+        self._replace([part.segment() for part in parts], None, note)
 
     @asynccontextmanager
     async def lease(self, segments: Sequence[int]) -> AsyncIterator[None]:
@@ -242,15 +242,15 @@ class MemoryJournal(Journal):
     async def inspect(self, segment: int, numbers: Sequence[int] = ()) -> Inspection:
         await trio.lowlevel.checkpoint()
         part = self._part(segment)
-        told = part.told()
+        found = part.segment()
         hashes = [(f.placed.number, f.placed.hash) for _, f in part.frames if f.placed.number in numbers]
         return Inspection(
             segment=segment,
-            before=told.before,
-            after=told.after,
+            before=found.before,
+            after=found.after,
             hash=part.end.hash,
             frames=len(part.frames),
-            next_seq=told.next_seq,
+            next_seq=found.next_seq,
             seals=list(seals_in(part)),
             hashes=[] if part.replaced else hashes,
         )
@@ -287,7 +287,7 @@ class MemoryMerge(Merge):
     async def commit(self, note: bytes | None = None) -> Segment:
         await trio.lowlevel.checkpoint()
         self._journal._replace(self._run, self._part, note)
-        return self._part.told()
+        return self._part.segment()
 
 
 def memory_journal(shelf: MemoryShelf | None = None) -> DriverSpec:

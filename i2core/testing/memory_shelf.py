@@ -48,7 +48,7 @@ class Part:
             end = end.with_frame(frame.header, frame.placed.hash)
         return end
 
-    def told(self) -> Segment:
+    def segment(self) -> Segment:
         """As the contract tells of it."""
         begin, end = self.ends
         first = self.frames[0][1].header.first_ns if self.frames else begin.last_ns

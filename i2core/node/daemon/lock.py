@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from i2core.api import Code, UsageError
 from i2core.config.words import bilingual
+from i2core.posix.locks import lock
 
 
 @contextmanager
@@ -30,16 +30,14 @@ def locked(state_dir: Path) -> Iterator[None]:
             next_step=bilingual("choose a state_dir that this user may write", "请选择可写的 state_dir"),
         ) from error
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not lock(fd, alone=True):
             owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise UsageError(
                 bilingual(f"process {owner} is using this state directory", f"进程 {owner} 正在使用该状态目录"),
                 code=Code.DUPLICATE_TASK,
                 obj=str(state_dir),
                 next_step=bilingual("stop it first, or choose another state_dir", "请先停止它，或选择其他 state_dir"),
-            ) from error
+            )
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -54,9 +52,6 @@ def is_locked(state_dir: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not lock(fd, alone=False)
     finally:
         os.close(fd)
-    return False

@@ -30,6 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from i2core.api import UsageError
 from i2core.config.words import bilingual
 from i2core.node.pairing.private_file import locked_directory, read_private, write_new
+from i2core.posix.durable import sync_path
 
 _DIRECTORY = "identity"
 _UNFINISHED = ".identity.new"
@@ -139,7 +140,7 @@ def _create(state_dir: Path, name: str) -> None:
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             write_new(unfinished / "key.pem", pem)
             write_new(unfinished / "certificate.pem", _self_signed(key, name).public_bytes(Encoding.PEM), 0o644)
-            _sync_directory(unfinished)
+            sync_path(unfinished)
             # Both files get their names in one step, by the rename of their directory.
             unfinished.rename(state_dir / _DIRECTORY)
         except BaseException:
@@ -166,11 +167,3 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, name: str) -> x509.Certificate
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .sign(key, hashes.SHA256())
     )
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

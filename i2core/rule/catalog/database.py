@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from i2core.rule.catalog.seal import put_seal, sync_file
+from i2core.posix.durable import sync_path
+from i2core.rule.catalog.seal import put_seal
 
 _NEXT_ID = "SELECT max((SELECT coalesce(max(id), 0) FROM node), (SELECT coalesce(max(id), 0) FROM inode)) + 1"
 SUBTREE = "WITH RECURSIVE sub(id) AS (SELECT ? UNION ALL SELECT node.id FROM node JOIN sub ON node.parent = sub.id)"
@@ -152,5 +153,5 @@ class Database:
         finally:
             self._connection.close()
         if clean and self._path is not None:
-            sync_file(self._path)
+            sync_path(self._path)
             put_seal(self._path)

@@ -8,10 +8,11 @@ only sign of an orderly end. A seal that does not match means damage.
 from __future__ import annotations
 
 import enum
-import os
 from pathlib import Path
 
 import xxhash
+
+from i2core.posix.durable import sync_path
 
 _READ_BYTES = 1 << 20
 _MOST_BYTES = 64
@@ -38,21 +39,8 @@ def put_seal(path: Path) -> None:
     fresh.unlink(missing_ok=True)
     fresh.touch(0o600, exist_ok=False)
     fresh.write_bytes(_digest(path))
-    sync_file(fresh)
+    sync_path(fresh)
     fresh.replace(seal)
-
-
-def sync_file(path: Path) -> None:
-    """fsync(2) by name.
-
-    Raises:
-        OSError: it cannot be opened, or data written to it are lost.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def look_at_seal(path: Path) -> Seal:

@@ -19,6 +19,7 @@ import xxhash
 from i2core.api import Line
 from i2core.api.records import Buffer
 from i2core.config.words import bilingual
+from i2core.posix.durable import write_all
 from i2core.wire.batch import EncodedBatch
 
 SEGMENT_BYTES = 64 * 1024 * 1024
@@ -173,8 +174,8 @@ class Spool:
             segment = _Segment(path, fd, 0, 0)
             self._segments.append(segment)
         try:
-            _write(segment.fd, header, segment.size)
-            _write(segment.fd, batch.raw, segment.size + len(header))
+            write_all(segment.fd, header, segment.size)
+            write_all(segment.fd, batch.raw, segment.size + len(header))
         except OSError:
             os.ftruncate(segment.fd, segment.size)
             raise
@@ -265,10 +266,3 @@ def _entries(segment: _Segment) -> Iterator[SpoolEntry]:
         batch, since_ns = found
         yield SpoolEntry(batch.first_seq, batch.last_seq, since_ns, segment.path, offset, size)
         offset, before = offset + size, batch.last_seq
-
-
-def _write(fd: int, data: Buffer, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written

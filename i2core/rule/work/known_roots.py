@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from i2core.api import Code, StopRule
 from i2core.config.words import bilingual
+from i2core.posix.durable import sync_path
 from i2core.posix.identity import Standing
 from i2core.posix.tree import LocalTree
-from i2core.rule.catalog.seal import sync_file
 from i2core.rule.sealed_text import sealed, unsealed
 
 
@@ -81,9 +81,9 @@ class KnownRoots:
         fresh.unlink(missing_ok=True)
         fresh.touch(0o600, exist_ok=False)
         fresh.write_bytes(content)
-        sync_file(fresh)
+        sync_path(fresh)
         fresh.replace(self._path)
-        sync_file(self._path.parent)
+        sync_path(self._path.parent)
 
     def _load(self) -> list[Root] | None:
         """The kept roots. None: nothing is kept, or the file is damaged; then everything is compared."""

@@ -22,10 +22,11 @@ import attrs
 from i2core.api import StopRule
 from i2core.config.model import First, MirrorOptions, Rule, Verify
 from i2core.config.words import Bilingual, bilingual
+from i2core.posix.durable import sync_path
 from i2core.rule.boot_id import boot_id
 from i2core.rule.catalog.catalog import Catalog
 from i2core.rule.catalog.memory import RuleMemory
-from i2core.rule.catalog.seal import Seal, look_at_seal, sync_file, take_seal_off
+from i2core.rule.catalog.seal import Seal, look_at_seal, take_seal_off
 from i2core.rule.life.disk_full import means_full
 
 
@@ -201,7 +202,7 @@ def drop_catalog(path: Path, *, distrusts: bool = True) -> None:
         catalog.commit()  # `close` would not report a full disk
     finally:
         catalog.close(clean=False)
-    sync_file(making)
+    sync_path(making)
     making.replace(fresh)
     _finish_drop(path)
 

@@ -275,8 +275,8 @@ class Descriptors(Namespace):
         else:
             self._drop(fd)
 
-    def lock_directory(self, fd: int, *, alone: bool) -> bool:
-        """As `i2_sink_fs.system.lock_directory`."""
+    def lock(self, fd: int, *, alone: bool) -> bool:
+        """As `i2core.posix.locks.lock`."""
         self._step()
         held = self._get(fd)
         held.locked = ""

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -25,7 +25,7 @@ import attrs
 import trio
 
 from i2core.api import DriverKind
-from i2core.posix import syscalls
+from i2core.posix import locks, syscalls
 from i2core.registry import Registry
 from i2core.rule.live.dirty import DirtySet
 from i2core.testing.sim.bounds import BoundedDirtySet
@@ -95,8 +95,7 @@ def _real() -> dict[str, object]:
         "inode_flags": syscalls.inode_flags,
         "sync_filesystem": importlib.import_module(f"{sink}.system").sync_filesystem,
         "punch_hole": importlib.import_module(f"{sink}.system").punch_hole,
-        "lock_directory": importlib.import_module(f"{sink}.system").lock_directory,
-        "lock_journal": importlib.import_module("i2_store_cdp.system").lock,
+        "lock": locks.lock,
         "DirtySet": DirtySet,
         "can_chown": importlib.import_module(f"{sink}.attributes").can_chown,
     }
@@ -159,8 +158,7 @@ def installed(seam: Seam, *, order: int) -> Iterator[None]:
         "inode_flags": kernel.inode_flags,
         "sync_filesystem": kernel.sync_filesystem,
         "punch_hole": kernel.punch_hole,
-        "lock_directory": kernel.lock_directory,
-        "lock_journal": partial(kernel.lock_directory, alone=True),
+        "lock": kernel.lock,
         "DirtySet": BoundedDirtySet,
         "can_chown": lambda: True,
     }

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from i2_sink_fs import content, files, objects
+from i2_sink_fs import files, objects
 from i2_sink_fs.kept import Names
 from i2_sink_fs.plugin import open_fs
 
 from i2core.api import BLOCK_BYTES, Ask, Batch, Code, Kind, Meta, NoConfig, Place, Record, SinkContext, StopRule
+from i2core.posix import durable
 
 if TYPE_CHECKING:
     from conftest import OpenAt, Replica
@@ -99,7 +100,7 @@ async def test_content_is_never_in_a_file_that_others_may_open(
     except OSError:
         pytest.skip("no access lists here")
     seen: list[int] = []
-    real = content.write_all
+    real = durable.write_all
 
     def write_all(fd: int, data: bytes, offset: int) -> None:
         status = os.fstat(fd)
@@ -253,7 +254,7 @@ async def test_a_flush_leaves_it_to_a_batch_that_is_at_work(
 ) -> None:
     root = tmp_path / "backup" / "data"
     context = SinkContext(roots=(os.fsencode(root),), allowed=(os.fsencode(root.parent),), secret=SECRET)
-    real = content.write_all
+    real = durable.write_all
     async with open_fs(NoConfig(), context) as sink, open_fs(NoConfig(), context) as other:
         assert (await sink.apply(Batch(1, [REPLACE, REPLACE]))).failures == ()
         flushing = sink if whose == "the same sink" else other

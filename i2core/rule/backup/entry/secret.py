@@ -7,7 +7,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from i2core.rule.backup.replica.state_files import sync_directory, unkept, write_durably
+from i2core.posix.durable import sync_path
+from i2core.rule.backup.replica.state_files import unkept, write_durably
 
 SECRET_BYTES = 32
 
@@ -42,7 +43,7 @@ def _make(directory: Path, path: Path, *, damaged: bool) -> None:
             os.link(fresh, path)
     finally:
         os.unlink(fresh)
-    sync_directory(directory)
+    sync_path(directory)
 
 
 def _read(path: Path) -> bytes:

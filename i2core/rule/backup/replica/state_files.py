@@ -13,6 +13,7 @@ from pathlib import Path
 
 from i2core.api import Code, I2Error, LinkError, StopRule
 from i2core.posix.disk import shortage
+from i2core.posix.durable import sync_path
 from i2core.posix.errnos import FULL, PASSING
 from i2core.rule.life.disk_full import code_of_full
 
@@ -58,19 +59,10 @@ def write_durably(path: Path, data: bytes) -> None:
         os.close(fd)
 
 
-def sync_directory(path: Path) -> None:
-    """Syncs the names in the directory."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def replace_durably(path: Path, data: bytes) -> None:
     """Replaces the file so that a power cut leaves the old content or the new one; makes its directory."""
     os.makedirs(path.parent, 0o700, exist_ok=True)
     fresh = path.with_suffix(".new")
     write_durably(fresh, data)
     os.replace(fresh, path)
-    sync_directory(path.parent)
+    sync_path(path.parent)

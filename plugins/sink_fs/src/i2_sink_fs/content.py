@@ -12,21 +12,10 @@ from i2core.api import BLOCK_BYTES
 from i2core.api.blockmap import BlockMap
 from i2core.api.content import data_bytes, hole_blocks
 from i2core.api.content import digests as block_digests
-from i2core.api.records import Buffer
 from i2core.posix.file import LocalContent
 
 _READ_BYTES = 4 << 20
 _ZEROS = bytes(1 << 20)
-
-
-def write_all(fd: int, data: Buffer, offset: int) -> None:
-    """Writes all of `data` at `offset` (bytes); after a short write (a disk that fills up) it writes the rest."""
-    done = os.pwrite(fd, data, offset)
-    if done == len(data):
-        return
-    view = memoryview(data)
-    while done < len(view):
-        done += os.pwrite(fd, view[done:], offset + done)
 
 
 def punch(fd: int, offset: int, size: int) -> None:

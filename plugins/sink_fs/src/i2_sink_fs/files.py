@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from i2_sink_fs.content import punch, write_all
+from i2_sink_fs.content import punch
 from i2_sink_fs.directories import Directory
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.left import check_patch
@@ -16,6 +16,7 @@ from i2_sink_fs.placing import Placer
 from i2_sink_fs.settling import Settler
 from i2_sink_fs.staging import Staging
 from i2core.api import Meta, Place, Record
+from i2core.posix.durable import write_all
 from i2core.posix.errnos import PASSING
 
 # O_NONBLOCK: a FIFO that another user has put there must not block the rule.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import stat
 
-from i2_sink_fs.content import write_all
 from i2_sink_fs.directories import Directory
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator
 from i2_sink_fs.placing import Placer
 from i2_sink_fs.settling import Settler, bits_for_all
 from i2core.api import Record
+from i2core.posix.durable import write_all
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODES = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)

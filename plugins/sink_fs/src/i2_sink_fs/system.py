@@ -1,13 +1,12 @@
-"""System calls that the standard library lacks, syncfs(2) and fallocate(2), and flock(2), which is not in `os`.
+"""System calls that the standard library lacks, syncfs(2) and fallocate(2).
 
-All release the interpreter lock while they run and raise OSError with the errno of the kernel.
+Both release the interpreter lock while they run and raise OSError with the errno of the kernel.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -33,13 +32,3 @@ def punch_hole(fd: int, offset: int, size: int) -> None:
     if _fallocate(fd, _FALLOC_KEEP_SIZE | _FALLOC_PUNCH_HOLE, offset, size):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-
-
-def lock_directory(fd: int, *, alone: bool) -> bool:
-    """flock(2) on an open directory, exclusive (`alone`) or shared; replaces the lock that the descriptor has. False
-    when another process has one that forbids it."""
-    try:
-        fcntl.flock(fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from i2_sink_fs.paths import proc_path
-from i2_sink_fs.system import lock_directory
+from i2core.posix.locks import lock
 
 _ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCKABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -107,7 +107,7 @@ class TargetLocks:
         if held.fd < 0 or (before != (0, 0) and not (alone and not before[0])):
             return
         try:
-            free = lock_directory(held.fd, alone=bool(held.alone))
+            free = lock(held.fd, alone=bool(held.alone))
         except OSError as error:
             say(f"{_path(held.fd)} cannot be locked against other processes: {error.strerror}")
             return
@@ -128,7 +128,7 @@ class TargetLocks:
             if held.fd >= 0:
                 os.close(held.fd)
         elif alone and not held.alone and held.fd >= 0:
-            lock_directory(held.fd, alone=False)
+            lock(held.fd, alone=False)
 
 
 def _key(fd: int) -> Key:

@@ -22,7 +22,7 @@ class SyncFailed(Exception):
 
 
 @contextmanager
-def told(directory: bytes, doing: str, code: Code) -> Iterator[None]:
+def translated(directory: bytes, doing: str, code: Code) -> Iterator[None]:
     """Raises what failed in the block as the contract has it. A passing error goes through: the call is repeated.
 
     Raises:

@@ -16,9 +16,10 @@ import stat
 from contextlib import suppress
 from typing import Self
 
-from i2_store_cdp.system import lock, sync, write_at
+from i2_store_cdp.system import sync, write_at
 from i2core.api import Code, StopRule
 from i2core.posix.identity import Standing
+from i2core.posix.locks import lock
 from i2core.posix.path_text import shown
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -164,7 +165,7 @@ class Home:
             os.fchmod(self.fd, 0o700)
 
     def _lock(self) -> None:
-        if not lock(self.fd):
+        if not lock(self.fd, alone=True):
             cause = "another process has this CDP directory open"
             raise StopRule(cause, code=Code.DUPLICATE_TASK, obj=shown(self.path), next_step="stop that one first")
 

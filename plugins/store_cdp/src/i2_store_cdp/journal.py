@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import trio
 
-from i2_store_cdp.failures import told
+from i2_store_cdp.failures import translated
 from i2_store_cdp.opening import open_store
 from i2_store_cdp.reading import read_frames, read_pieces, read_segment
 from i2_store_cdp.store import Store
@@ -57,7 +57,7 @@ class FilesJournal(Journal):
 
     @property
     def segments(self) -> Sequence[Segment]:
-        return tuple(entry.told() for entry in self._store.shelf.entries())
+        return tuple(entry.segment() for entry in self._store.shelf.entries())
 
     @property
     def marks(self) -> Sequence[Mark]:
@@ -104,7 +104,7 @@ class FilesJournal(Journal):
         """Puts a merged segment in the place of its run."""
         merged = await self._read(file.finish)
         entry = await self._change(partial(self._store.end_merge, file.run, merged, note))
-        return entry.told()
+        return entry.segment()
 
     async def write_merged(self, file: MergedFile, group: Sequence[Draft]) -> list[Placed]:
         """Adds frames to a merged segment."""
@@ -153,7 +153,7 @@ class FilesJournal(Journal):
 
     async def _read(self, work: Callable[[], T], doing: str = "read CDP data", code: Code = Code.CDP_READ) -> T:
         def worked() -> T:
-            with told(self._context.directory, doing, code):
+            with translated(self._context.directory, doing, code):
                 return work()
 
         return await patiently(worked, self._context.say, self._shown)

@@ -55,7 +55,7 @@ class Entry:
         assert self.seal is not None
         return Seal(self.number, self.seal, self.begin.hash, self.end.hash)
 
-    def told(self) -> Segment:
+    def segment(self) -> Segment:
         """As the contract has it."""
         return Segment(
             number=self.number,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import attrs
 
-from i2_store_cdp.failures import told
+from i2_store_cdp.failures import translated
 from i2_store_cdp.home import Home
 from i2_store_cdp.manifest import Entry, Manifest
 from i2_store_cdp.segment_head import SEGMENT_HEAD_BYTES, SegmentHead
@@ -33,10 +33,10 @@ def open_store(context: JournalContext) -> Store:
         StopRule: as `Journal` has it.
         OSError: a passing lack; nothing is held.
     """
-    with told(context.directory, "open the CDP directory", Code.CDP_DESCRIPTION_READ):
+    with translated(context.directory, "open the CDP directory", Code.CDP_DESCRIPTION_READ):
         home = Home.open(context.directory, context.known)
     try:
-        with told(context.directory, "open the CDP data", Code.CDP_READ):
+        with translated(context.directory, "open the CDP data", Code.CDP_READ):
             manifest = _manifest(home, context)
             _clear(home, manifest)
             manifest, live = _Opening(home, context, manifest).live()
@@ -45,7 +45,7 @@ def open_store(context: JournalContext) -> Store:
         home.close()
         raise
     try:
-        with told(context.directory, "keep a reserve", Code.CDP_DATA_WRITE):
+        with translated(context.directory, "keep a reserve", Code.CDP_DATA_WRITE):
             if not store.reserve.fill():
                 context.say(f"{shown(context.directory)}: too little room for the reserve of the CDP data")
     except BaseException:

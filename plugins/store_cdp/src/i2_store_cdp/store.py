@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import attrs
 
-from i2_store_cdp.failures import SyncFailed, told
+from i2_store_cdp.failures import SyncFailed, translated
 from i2_store_cdp.home import Home
 from i2_store_cdp.manifest import Entry, Manifest, in_order
 from i2_store_cdp.reserve import Reserve
@@ -242,7 +242,7 @@ class Store:
                 obj=shown(self.home.path),
                 next_step="check the disk of the CDP directory, then start the rule",
             )
-        with told(self.home.path, doing, code):
+        with translated(self.home.path, doing, code):
             self.home.check()
             try:
                 yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 
@@ -57,12 +56,3 @@ def sync(fd: int) -> None:
         os.fsync(fd)
     except OSError as error:
         raise SyncFailed(error) from error
-
-
-def lock(fd: int) -> bool:
-    """flock(2): locks an open directory against everybody else. False when somebody else has it."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
