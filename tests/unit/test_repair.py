@@ -11,7 +11,7 @@ import pytest
 
 from i2core.api import Kind, LinkError, Place
 from i2core.rule.catalog.rows import Doubt
-from i2core.rule.repair.plan import RepairPlan, Unresolved, plan
+from i2core.rule.repair.plan import RepairPlan, Unresolved, plan, with_directories
 from i2core.rule.repair.repair import repair
 from i2core.rule.survey.lister import Scope
 from i2core.wire.frame import FrameType
@@ -38,6 +38,10 @@ def at(name: bytes) -> Place:
 
 def doubt(side: SourceSide, path: bytes, *, deep: bool = False) -> Doubt:
     return side.catalog.doubts.at(at(path), deep=deep)
+
+
+def only(place: Place, *names: bytes) -> Scope:
+    return Scope(place, deep=False, names=frozenset(names))
 
 
 async def repaired(
@@ -205,11 +209,42 @@ class TestDirectoriesThatTheReplicaLacks:
 
     async def test_have_nothing_made_in_them_by_a_narrow_repair(self, side: SourceSide) -> None:
         replica = ScriptedReplica()
-        replica.missing = {b"d/e"}
+        replica.verdicts, replica.missing = {b"d": Verdict.WHOLE}, {b"d", b"d/e"}
         planned_for = doubt(side, b"d/e/g")
         unresolved, _ = await repaired(side, plan(side.source, [planned_for], narrow=True), replica)
         assert unresolved.absent == [(at(b"d/e/g"), planned_for)]
-        assert not [kind for kind, _ in replica.kinds() if kind is not Kind.REMOVE]
+        assert [each for each in replica.kinds() if each[0] is not Kind.REMOVE] == [(Kind.MKDIR, b"d")]
+        assert [(each.name, each.deep) for each in unresolved.deeper] == [(b"d", True)]
+
+    async def test_are_found_by_the_names_above(self, side: SourceSide) -> None:
+        """Nothing is sent that would fail before the topmost of them exists again."""
+        replica = ScriptedReplica()
+        replica.verdicts, replica.missing = {b"d": Verdict.WHOLE}, {b"d", b"d/e"}
+        planned = plan(side.source, [doubt(side, b"d/e/g"), doubt(side, b"d/e", deep=True)])
+        replica.before[FrameType.BATCH] = replica.missing.clear
+        replica.verdicts |= {b"d/e": Verdict.WHOLE, b"d/e/g": Verdict.WHOLE}
+        unresolved, found = await repaired(side, planned, replica)
+        assert replica.kinds()[:2] == [(Kind.MKDIR, b"d"), (Kind.MKDIR, b"d/e")]
+        assert (Kind.CREATE, b"d/e/g") in replica.kinds()[2:]
+        assert replica.asked[:6] == [b"d", b"d/e", b"", b"d", b"d/e", b"d"]
+        assert [each.name for each in found] == [b"d"]
+        assert unresolved == Unresolved()
+
+    async def test_or_only_cannot_be_read(self, side: SourceSide) -> None:
+        """Then the records for what is in them say why, or succeed."""
+        replica = ScriptedReplica()
+        replica.missing = {b"d/e"}
+        planned = plan(side.source, [doubt(side, b"d/e/g")], narrow=True)
+        unresolved, _ = await repaired(side, planned, replica)
+        assert [each for each in replica.kinds() if each[0] is not Kind.REMOVE] == [(Kind.CREATE, b"d/e/g")]
+        assert unresolved == Unresolved()
+
+    def test_of_a_very_deep_tree(self, side: SourceSide, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The paths of all levels together would take the square of the depth."""
+        scopes = [Scope(at(b"d/e"), deep=False)]
+        assert with_directories(scopes) == [only(TOP, b"d"), only(at(b"d"), b"e"), *scopes]
+        monkeypatch.setattr("i2core.rule.repair.plan.LEVELS", 1)
+        assert with_directories(scopes) == [only(at(b"d"), b"e"), *scopes]
 
 
 class TestNarrow:

@@ -37,7 +37,7 @@ def maker_of(side: SourceSide, policy: BringPolicy | None = None) -> StepMaker:
 
 
 def repairing(side: SourceSide, *, non_recursive: bool = False) -> RepairPolicy:
-    policy = RepairPolicy(side.catalog, side.findings)
+    policy = RepairPolicy(side.catalog, side.findings, [])
     policy.non_recursive = {TOP} if non_recursive else set()
     return policy
 
@@ -183,7 +183,7 @@ class TestNamesThatOnlyTheReplicaHas:
         maker = maker_of(side)
         assert not [step for step in all_of(maker, [chunk], with_extra(chunk, b"x")) if isinstance(step, OrphanList)]
         assert list(side.findings.places(Why.APPEARED)) == [at(b"x")]
-        assert maker.dirs_to_add == ([Scope(at(b"x"))] if is_dir else [])
+        assert list(maker.dirs_to_add) == ([at(b"x")] if is_dir else [])
 
     def test_that_the_rule_excludes_stay(self, tmp_path: Path) -> None:
         class NoTemporaries(Filter):
@@ -330,7 +330,7 @@ class TestDirectoriesThatTheReplicaLacks:
         maker = maker_of(side, repairing(side, non_recursive=True))
         steps = all_of(maker, [chunk], lacking([chunk]))
         assert records(steps) == [(Kind.MKDIR, b"d"), (Kind.SETATTR, b"")]
-        assert maker.dirs_to_add == [Scope(at(b"d"))]
+        assert list(maker.dirs_to_add) == [at(b"d")]
         (doubt,) = side.findings.doubts(Why.SUBTREE_NEW)
         row = side.catalog.objects.get(at(b"d"))
         assert row is not None
@@ -343,7 +343,7 @@ class TestDirectoriesThatTheReplicaLacks:
         (chunk,) = side.chunks(Scope(TOP, deep=False))
         maker = maker_of(side, repairing(side, non_recursive=True))
         all_of(maker, [chunk], same([chunk]))
-        assert maker.dirs_to_add == [Scope(at(b"d"))]
+        assert list(maker.dirs_to_add) == [at(b"d")]
 
     def test_that_were_sent_are_left(self, side: SourceSide) -> None:
         (side.path / "d").mkdir()
@@ -351,17 +351,37 @@ class TestDirectoriesThatTheReplicaLacks:
         (chunk,) = side.chunks(Scope(TOP, deep=False))
         maker = maker_of(side, repairing(side, non_recursive=True))
         all_of(maker, [chunk], same([chunk]))
-        assert maker.dirs_to_add == []
+        assert not maker.dirs_to_add
 
-    def test_a_narrow_repair_makes_nothing_in_them(self, side: SourceSide) -> None:
+    def test_are_filled_in_the_next_round(self, side: SourceSide) -> None:
+        """What was sent now would fail if the directory cannot be made, and be compared again if it can."""
         (side.path / "d").mkdir()
         (side.path / "d" / "f").touch()
         side.sent(b"", b"d")
-        (chunk,) = side.chunks(Scope(at(b"d"), deep=False, names=frozenset([b"f"])))
-        policy = NarrowPolicy(side.catalog, side.findings)
-        answer = ChunkVerdicts(Verdict.WHOLE, bytes([Verdict.WHOLE]), {}, [])
-        assert all_of(maker_of(side, policy), [chunk], [answer]) == []
-        assert policy.lacking == {at(b"d")}
+        names = Scope(TOP, deep=False, names=frozenset([b"d"])), Scope(at(b"d"), deep=False, names=frozenset([b"f"]))
+        chunks = side.chunks(*names)
+        policy = NarrowPolicy(side.catalog, side.findings, [])
+        policy.non_recursive = {scope.place for scope in names}
+        answers = [
+            answer._replace(here=here)
+            for answer, here in zip(lacking(chunks), (Verdict.SAME, Verdict.WHOLE), strict=True)
+        ]
+        maker = maker_of(side, policy)
+        assert records(all_of(maker, chunks, answers))[:1] == [(Kind.MKDIR, b"d")]
+        assert (Kind.CREATE, b"d/f") not in records(all_of(maker, chunks, answers))
+        assert list(maker.dirs_to_add) == [at(b"d")]
+
+    def test_that_it_should_have_are_not_looked_into(self, side: SourceSide) -> None:
+        """The directories above are looked at first."""
+        (side.path / "d" / "e").mkdir(parents=True)
+        side.sent(b"", b"d", b"d/e")
+        scope = Scope(at(b"d"))
+        chunks = side.chunks(scope)
+        policy = RepairPolicy(side.catalog, side.findings, [scope])
+        answers = [answer._replace(here=Verdict.WHOLE) for answer in lacking(chunks)]
+        assert all_of(maker_of(side, policy), chunks, answers) == []
+        assert policy.next_round([]) == [Scope(TOP, deep=False, names=frozenset([b"d"])), scope]
+        assert records(all_of(maker_of(side, policy), chunks, answers))[0] == (Kind.MKDIR, b"d/e")
 
 
 def test_a_file_that_became_a_directory_sets_the_one_above_again(side: SourceSide) -> None:

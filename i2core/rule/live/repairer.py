@@ -137,7 +137,7 @@ class Repairer:
             doubt = await trio.to_thread.run_sync(unverified.doubt_at, place)
             unverified.failed_again(doubt, Failure(last_seq, place, Code.SHORT, f"it cannot be read now: {why}"))
         for place, doubt in unresolved.absent:
-            lacking = "its directory is missing on the replica, and cannot be made there now"
+            lacking = "its directory was missing on the replica"
             unverified.failed_again(doubt, Failure(last_seq, place, Code.OPEN_REPLICA, lacking))
 
     def _send_large(

@@ -65,7 +65,8 @@ async def bring(
                 await sender.send_pending()
             # Directories that the replica lacks, and of which only the name was surveyed, are surveyed with all
             # beneath.
-            todo, maker.dirs_to_add = policy.next_round(maker.dirs_to_add), []
+            todo = policy.next_round([Scope(place) for place in maker.dirs_to_add])
+            maker.dirs_to_add.clear()
     finally:
         survey.close()
 

@@ -25,7 +25,7 @@ from i2core.rule.mirror.shared import SharedFiles, is_shared
 from i2core.rule.source.draft import Drafted, Large, draft, draft_patch, meta_of, setattr_record
 from i2core.rule.source.source import Source
 from i2core.rule.survey.findings import Findings, Why
-from i2core.rule.survey.lister import Scope
+from i2core.rule.survey.lister import Scope, is_within
 from i2core.wire.listing import Chunk, ChunkVerdicts, Verdict
 from i2core.wire.questions import OrphanList
 
@@ -92,7 +92,7 @@ class StepMaker:
         self.policy = policy
         self.findings = findings
         self.shared = SharedFiles(source.catalog, findings, certain=policy.certain)
-        self.dirs_to_add: list[Scope] = []
+        self.dirs_to_add: dict[Place, None] = {}
         """Directories that must be surveyed with all beneath, and were listed without it."""
         self.sent_large = False
         """The large file of the previous step was sent, in whole or in part."""
@@ -109,7 +109,7 @@ class StepMaker:
         for chunk, answer in zip(chunks, answers, strict=True):
             place = Place(chunk.root, chunk.path)
             row = self.source.catalog.objects.get(place)
-            if answer.here & _WHOLE and not self.policy.looks_into(place):
+            if answer.here & _WHOLE and (is_within(place, self.dirs_to_add) or not self.policy.looks_into(place)):
                 continue
             if row is not None and row.is_object(chunk.here) and self._is_same(place, row, chunk, answer):
                 self.source.catalog.objects.put_listing(row, chunk.entries)
@@ -229,7 +229,7 @@ class StepMaker:
             # It may move again before its hint is seen, and leave foreign objects of the replica there.
             self.findings.add(at, Why.APPEARED)
             if is_dir:
-                self.dirs_to_add.append(Scope(at))
+                self.dirs_to_add[at] = None
         return gone
 
     def vanished(self, directory: OpenDirectory, at: Place) -> Iterator[Step]:
@@ -330,7 +330,7 @@ class _Entries:
         return False
 
     def _add_subtree(self, at: Place) -> None:
-        self._maker.dirs_to_add.append(Scope(at))
+        self._maker.dirs_to_add[at] = None
         self._new_subtrees.append(at)
 
     def _differing(self, index: int, entry: Entry, row: Row | None, verdict: int) -> Iterator[Step]:

@@ -18,6 +18,10 @@ from i2core.rule.source.draft import Large
 from i2core.rule.source.source import Source
 from i2core.rule.survey.lister import Scope
 
+LEVELS = 100
+"""Of at most so many directories above a place the names are compared. In a deeper tree the attributes of the topmost
+of them fail, and the next repair begins there. Without a limit, their paths would take the square of the depth."""
+
 
 @attrs.define
 class Unresolved:
@@ -34,7 +38,7 @@ class Unresolved:
     large: list[Large] = attrs.field(factory=list)
     """Large files that are to be sent."""
     absent: list[tuple[Place, Doubt]] = attrs.field(factory=list)
-    """Objects whose directory is missing on the replica: they can be created only when it exists."""
+    """Objects beneath a directory that was missing on the replica: they are compared after its content."""
     unread: dict[Place, str] = attrs.field(factory=dict)
     """Objects that cannot be read here at the moment, with the cause."""
 
@@ -89,17 +93,46 @@ def _planned(source: Source, doubts: Iterable[Doubt], narrow: bool) -> RepairPla
             if place in scopes:  # a directory: it is compared itself together with its entries
                 names.setdefault(place, set())
     unresolved.doubts = list(dict.fromkeys(unresolved.doubts))
-    if narrow:
-        only = [Scope(place, deep=False, names=frozenset(names[place])) for place in sorted(names)]
-        return RepairPlan(only, gone, compared, unresolved, narrow=True)
-    chosen: list[Scope] = []
+    chosen = _chosen({}, names) if narrow else _chosen(scopes, {})
+    return RepairPlan(list(chosen), gone, compared, unresolved, narrow)
+
+
+def _chosen(scopes: dict[Place, bool], names: dict[Place, set[bytes]]) -> Iterator[Scope]:
+    """The directories to be surveyed: those of `scopes` as a whole, deep or not; of the others the `names`."""
     top: Place | None = None
     # In this order a directory is followed at once by everything beneath it.
-    for place in sorted(scopes, key=lambda each: (each.root, each.path and each.path + b"/")):
-        if top is None or not is_beneath(place, top):
-            chosen.append(Scope(place, deep=scopes[place]))
+    for place in sorted(scopes | names, key=lambda each: (each.root, each.path and each.path + b"/")):
+        if top is not None and is_beneath(place, top):
+            continue
+        if place in scopes:
+            yield Scope(place, deep=scopes[place])
             top = place if scopes[place] else top
-    return RepairPlan(chosen, gone, compared, unresolved)
+        else:
+            yield Scope(place, deep=False, names=frozenset(names[place]))
+
+
+def with_directories(lacking: Iterable[Scope]) -> list[Scope]:
+    """Scopes of which the replica lacks the directory, and the names of the directories that lead to them: the topmost
+    one that is missing is found by its name, in the directory above it."""
+    scopes: dict[Place, bool] = {}
+    names: dict[Place, set[bytes]] = {}
+    for scope in lacking:
+        if scope.names is None:
+            scopes[scope.place] = scope.deep
+        else:
+            names.setdefault(scope.place, set()).update(scope.names)
+        _add_directories(names, scope.place)
+    return list(_chosen(scopes, names))
+
+
+def _add_directories(names: dict[Place, set[bytes]], place: Place) -> None:
+    """Adds the names of the directory at `place` and of those above it."""
+    for _ in range(LEVELS):
+        name = place.path.rpartition(b"/")[2]
+        if not name or name in names.setdefault(place.above, set()):
+            return  # the root, or those above were added before
+        names[place.above].add(name)
+        place = place.above
 
 
 def _within(above: Place, place: Place) -> list[bytes]:

@@ -14,28 +14,51 @@ from i2core.rule.catalog.rows import Doubt, Row
 from i2core.rule.mirror.bring import Link, bring
 from i2core.rule.mirror.shared import is_shared
 from i2core.rule.mirror.steps import BringPolicy, Step
-from i2core.rule.repair.plan import RepairPlan, Unresolved, is_beneath
+from i2core.rule.repair.plan import RepairPlan, Unresolved, is_beneath, with_directories
 from i2core.rule.source.draft import Large
 from i2core.rule.source.source import Source
 from i2core.rule.survey.findings import Findings, Why
-from i2core.rule.survey.lister import Scope
+from i2core.rule.survey.lister import Scope, is_within
 from i2core.wire.message_size import runs
 
 
 class RepairPolicy(BringPolicy):
     """Names that only the replica has are removed beneath a deep scope, since the lost records would have removed them.
-    Elsewhere they are left alone: a directory is compared because of only a few names in it."""
+    Elsewhere they are left alone: a directory is compared because of only a few names in it.
+
+    The replica may lack a directory of `scopes`, although the catalog has it. Example: somebody has replaced `d` by a
+    symlink on the replica, a record fails, and its place `d/e/x` is compared. Nothing can be made in `d/e`. So the
+    names of the directories above are compared next: `d` is created again, and then compared with everything beneath.
+    """
 
     certain = False
 
-    def __init__(self, catalog: Catalog, findings: Findings) -> None:
+    def __init__(self, catalog: Catalog, findings: Findings, scopes: Iterable[Scope]) -> None:
         super().__init__()
         self._catalog = catalog
         self._findings = findings
+        self._expected = {scope.place: scope for scope in scopes}
+        """In the first round: directories that the replica should have."""
+        self._lacking: set[Place] = set()
         self.large: list[Large] = []
         """Large files that differ, and are left to the caller."""
-        self.lacking: set[Place] = set()
-        """Directories that the replica does not have, so that nothing can be made in them."""
+        self.put_off: set[Place] = set()
+        """Directories that the replica lacked, and whose content is left to the caller."""
+
+    def looks_into(self, place: Place) -> bool:
+        if place in self._expected or is_within(place, self._lacking):
+            self._lacking.add(place)
+            return False
+        return True
+
+    def next_round(self, added: list[Scope]) -> list[Scope]:
+        again = [scope for place, scope in self._expected.items() if place in self._lacking]
+        self._expected, self._lacking = {}, set()
+        return [*with_directories(again), *self.fill(added)]
+
+    def fill(self, made: list[Scope]) -> list[Scope]:
+        """Of directories that were created, those whose content is sent now."""
+        return made
 
     def only_there(self, place: Place, names: Sequence[bytes], known: dict[bytes, Row]) -> Iterator[Step]:
         if place in self.non_recursive:
@@ -57,18 +80,15 @@ class RepairPolicy(BringPolicy):
 
 
 class NarrowPolicy(RepairPolicy):
-    """For names that have failed before and may fail again: does no more than is necessary. It does not look into
-    directories that the replica lacks, and leaves large files to the caller."""
-
-    def looks_into(self, place: Place) -> bool:
-        self.lacking.add(place)
-        return False
+    """For names that have failed before and may fail again: does no more than is necessary. It leaves large files, and
+    the content of directories that the replica lacks, to the caller."""
 
     def takes(self, large: Large) -> bool:
         self.large.append(large)
         return True
 
-    def next_round(self, added: list[Scope]) -> list[Scope]:
+    def fill(self, made: list[Scope]) -> list[Scope]:
+        self.put_off.update(scope.place for scope in made)
         return []
 
 
@@ -83,7 +103,7 @@ async def repair(source: Source, session: Link, plan: RepairPlan, found: dict[Do
     if plan.narrow:
         await _send(session, _unstage(source, plan))
     findings = Findings(source)
-    policy = (NarrowPolicy if plan.narrow else RepairPolicy)(source.catalog, findings)
+    policy = (NarrowPolicy if plan.narrow else RepairPolicy)(source.catalog, findings, plan.scopes)
     unresolved = plan.unresolved
     try:
         await bring(source, session, plan.scopes, policy, findings, strict=True)
@@ -95,7 +115,7 @@ async def repair(source: Source, session: Link, plan: RepairPlan, found: dict[Do
     unresolved.doubts += findings.doubts(Why.APPEARED)
     unresolved.unread |= findings.places(Why.UNREADABLE)
     unresolved.large += policy.large
-    unresolved.absent += [each for each in plan.compared if each[0].above in policy.lacking]
+    unresolved.absent += [each for each in plan.compared if is_within(each[0].above, policy.put_off)]
     missed = set(findings.places(Why.MOVED_AWAY)).difference(plan.gone)
     unresolved.doubts += [doubt for place, doubt in plan.compared if _touches(place, doubt, missed)]
     compared = [place for place, _ in plan.compared]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Container, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 from i2core.api import Entry, Place
@@ -40,6 +40,16 @@ class Scope(NamedTuple):
     deep: bool = True
     names: frozenset[bytes] | None = None
     """Without `deep`: only these entries; None: all."""
+
+
+def is_within(place: Place, tops: Container[Place]) -> bool:
+    """True when the place is one of `tops`, or beneath one of them. However many they are, this costs the depth of the
+    place."""
+    while place not in tops:
+        if not place.path:
+            return False
+        place = place.above
+    return True
 
 
 class Lister:
