@@ -1,1 +1,1 @@
-"""Local files, for core and drivers: reading a tree, system calls, locks, durable writes, and which errors pass."""
+"""Local files, for core and drivers: how they are opened and read, locks, durable writes, and which errors pass."""

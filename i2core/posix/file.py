@@ -13,9 +13,9 @@ from i2core.api.tree import OpenFile
 from i2core.posix.entries import entry_of, xattrs_of_fd
 from i2core.posix.errnos import UNFIT
 from i2core.posix.inode_flags import read_flags
+from i2core.posix.opening import CONTENT
 from i2core.posix.syscalls import inode_flags
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Root may usually read without touching atime; others may only do so for their own files, and would get EPERM.
 _NOATIME = os.O_NOATIME if os.geteuid() == 0 else 0
 
@@ -100,9 +100,9 @@ def open_file(dir_fd: int, name: bytes) -> LocalFile:
         FileNotFoundError: there is no regular file of that name (any more).
     """
     try:
-        fd = os.open(name, _READ | _NOATIME, dir_fd=dir_fd)
+        fd = os.open(name, CONTENT | _NOATIME, dir_fd=dir_fd)
     except PermissionError:  # another owner's file, and root lacks CAP_FOWNER, as in many containers
-        fd = os.open(name, _READ, dir_fd=dir_fd)
+        fd = os.open(name, CONTENT, dir_fd=dir_fd)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)

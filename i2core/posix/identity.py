@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple, Self
 
+from i2core.posix.opening import BASE
 from i2core.posix.syscalls import born_ns
-
-_ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Identity(NamedTuple):
@@ -46,7 +45,7 @@ class Standing(NamedTuple):
         Raises:
             OSError: it, or the directory that contains it, cannot be read.
         """
-        above = os.open(b"..", _ABOVE, dir_fd=fd)
+        above = os.open(b"..", BASE, dir_fd=fd)
         try:
             return cls(identity(fd), identity(above), os.fstat(fd).st_dev != os.fstat(above).st_dev)
         finally:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 
 from i2core.api.inode_flags import UNREAD, may_have_flags, packed
+from i2core.posix.opening import CONTENT
 from i2core.posix.syscalls import inode_flags, project_id
-
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_flags(fd: int) -> int:
@@ -26,7 +25,7 @@ def flags_at(dir_fd: int, name: bytes, status: os.stat_result) -> int:
     if not may_have_flags(status.st_mode):
         return UNREAD
     try:
-        fd = os.open(name, _OPEN, dir_fd=dir_fd)
+        fd = os.open(name, CONTENT, dir_fd=dir_fd)
     except PermissionError:
         return UNREAD
     try:

@@ -14,6 +14,7 @@ import struct
 import sys
 
 from i2core.posix.errnos import READ_FAILED
+from i2core.posix.opening import DIRECTORY
 
 _open = ctypes.CDLL(None, use_errno=True).syscall
 _open.restype = ctypes.c_long
@@ -45,7 +46,6 @@ _HOW = struct.Struct("=QQQ")
 _CANNOT = (errno.ENOSYS, errno.EPERM)
 _PATH_MAX = 4096
 """One system call takes a path that is shorter than this."""
-_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_beneath(dir_fd: int, path: bytes, flags: int) -> int:
@@ -60,7 +60,7 @@ def open_beneath(dir_fd: int, path: bytes, flags: int) -> int:
             cut = path.rfind(b"/", 0, _PATH_MAX)
             if cut < 0:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
-            deeper = _open_piece(above, path[:cut], _STEP)
+            deeper = _open_piece(above, path[:cut], DIRECTORY)
             if above != dir_fd:
                 os.close(above)
             above, path = deeper, path[cut + 1 :]
@@ -88,11 +88,11 @@ def _open_piece(dir_fd: int, path: bytes, flags: int) -> int:
 def walk_beneath(dir_fd: int, path: bytes, flags: int) -> int:
     """`open_beneath` component by component, where openat2 is missing or a sandbox forbids it. `path` has no ``..``
     component."""
-    fd = os.open(b".", _STEP, dir_fd=dir_fd)
+    fd = os.open(b".", DIRECTORY, dir_fd=dir_fd)
     parts = path.split(b"/")
     for position, part in enumerate(parts):
         try:
-            step = _STEP if position < len(parts) - 1 else flags | os.O_NOFOLLOW
+            step = DIRECTORY if position < len(parts) - 1 else flags | os.O_NOFOLLOW
             deeper = os.open(part, step, dir_fd=fd)
         finally:
             os.close(fd)

@@ -18,13 +18,11 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from i2core.posix.descriptors import may_keep
+from i2core.posix.opening import DIRECTORY, READABLE
 from i2core.posix.syscalls import open_beneath
 
-READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 LONG_BYTES = 256
 """Shorter paths are opened as a whole: that costs less than keeping descriptors."""
-_STEP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-"""For directories on the way, search permission is enough."""
 _MOST = 256
 """At most so many descriptors are kept by one trail; fewer if this process may have only few."""
 _APART_BYTES = 512
@@ -61,7 +59,7 @@ class Trail:
         at = len(above) + 1 if above else 0
         # In pieces, so that on the way back up a directory above this one is opened from one that is still kept.
         while len(path) - at > _APART_BYTES and (cut := path.rfind(b"/", at, at + _APART_BYTES)) > at:
-            fd = open_beneath(fd, path[at:cut], _STEP)
+            fd = open_beneath(fd, path[at:cut], DIRECTORY)
             steps.append(_Step(path[:cut], fd, readable=False))
             at = cut + 1
         fd = open_beneath(fd, path[at:], READABLE)

@@ -23,8 +23,9 @@ from i2core.posix.entries import entry_here, read_entries, xattrs_at
 from i2core.posix.errnos import GONE
 from i2core.posix.file import open_file
 from i2core.posix.identity import Standing, identity
+from i2core.posix.opening import READABLE
 from i2core.posix.syscalls import inode_flags, open_beneath
-from i2core.posix.trail import LONG_BYTES, READABLE, Trails
+from i2core.posix.trail import LONG_BYTES, Trails
 
 
 class LocalDirectory(OpenDirectory):

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import attrs
 import i2_sink_fs.directories
 import i2_sink_fs.objects
-import i2_sink_fs.paths
 import i2_sink_fs.roots
 import i2_sink_fs.sink
 import i2_sink_fs.torn
@@ -25,6 +24,7 @@ import i2core.rule.work.mirroring
 import i2core.rule.work.resume
 import i2core.wire.batch
 from i2core.api import Applied, Batch, Change, Failure, Lost, Place, Record
+from i2core.posix.opening import DIRECTORY
 from i2core.rule.backup.replica.position import Position, PositionFile
 from i2core.rule.backup.replica.progress import ProgressFile
 from i2core.rule.backup.replica.replica import Replica
@@ -193,7 +193,7 @@ def one_volume(patch: pytest.MonkeyPatch) -> None:
 def symlink_followed(patch: pytest.MonkeyPatch) -> None:
     """Directories of the replica are opened by their path."""
 
-    def opened(root_fd: int, path: bytes, private: bytes, flags: int = i2_sink_fs.paths.DIRECTORY) -> int:
+    def opened(root_fd: int, path: bytes, private: bytes, flags: int = DIRECTORY) -> int:
         system: Any = vars(i2_sink_fs.directories)["os"]  # the simulated one, while a history is played
         fd: int = system.open(path or b".", flags & ~os.O_NOFOLLOW, dir_fd=root_fd)
         return fd

@@ -15,6 +15,7 @@ from i2_sink_fs import directories, paths, roots
 from i2core.api import Code, Kind, Meta, Place, Record, StopRule, UsageError
 from i2core.api.drivers import Ask, Seen
 from i2core.posix import syscalls
+from i2core.posix.opening import DIRECTORY
 
 if TYPE_CHECKING:
     from conftest import OpenAt, Replica
@@ -142,13 +143,13 @@ def test_openat2_refuses_what_the_walk_refuses(tmp_path: Path) -> None:
     (tmp_path / "d" / "sub").mkdir(parents=True)
     (tmp_path / "l").symlink_to("d")
     (tmp_path / "d" / "abs").symlink_to("/")
-    fd = os.open(tmp_path, paths.DIRECTORY)
+    fd = os.open(tmp_path, DIRECTORY)
     try:
         for opener in (syscalls.open_beneath, syscalls.walk_beneath):
-            os.close(opener(fd, b"d/sub", paths.DIRECTORY))
+            os.close(opener(fd, b"d/sub", DIRECTORY))
             for path in (b"l", b"l/sub", b"d/abs", b"d/abs/etc", b"missing", b"d/missing/x"):
                 with pytest.raises(OSError, match="Errno"):
-                    opener(fd, path, paths.DIRECTORY)
+                    opener(fd, path, DIRECTORY)
     finally:
         os.close(fd)
 

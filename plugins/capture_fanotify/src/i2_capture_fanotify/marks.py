@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,12 +13,11 @@ from i2_capture_fanotify.fanotify import Group
 from i2_capture_fanotify.handle import BTRFS_TOP, handle_of, open_handle
 from i2_capture_fanotify.mounts import NETWORK, Mount
 from i2core.api import Code, StopRule
+from i2core.posix.errnos import SCARCE
+from i2core.posix.opening import DIRECTORY
 
 _GONE = fanotify.MOVE_SELF | fanotify.DELETE_SELF
 _GONE_OR_NEW_ENTRY = _GONE | fanotify.CREATE | fanotify.MOVED_TO
-DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""errno values that do not depend on the path: the check is retried."""
 
 
 class SameId(StopRule):

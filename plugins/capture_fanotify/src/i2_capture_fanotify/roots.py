@@ -16,9 +16,11 @@ from i2_capture_fanotify.fanotify import Group
 from i2_capture_fanotify.filesystem import FileSystem, Unsettled
 from i2_capture_fanotify.handle import handle_of
 from i2_capture_fanotify.listener import Slot
-from i2_capture_fanotify.marks import DIRECTORY, SCARCE, Marks, SameId
+from i2_capture_fanotify.marks import Marks, SameId
 from i2_capture_fanotify.mounts import Mount, read_mounts
 from i2core.api import Code, StopRule
+from i2core.posix.errnos import SCARCE
+from i2core.posix.opening import DIRECTORY
 
 
 class Spot(NamedTuple):

@@ -18,9 +18,9 @@ from i2_capture_inotify.kernel import Inotify
 from i2_capture_inotify.watches import Directory, WatchTable
 from i2core.api import CaptureContext, Place
 from i2core.posix.errnos import GONE
+from i2core.posix.opening import READABLE
 from i2core.posix.syscalls import open_beneath
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _GONE = frozenset((*GONE, errno.ESTALE))
 """The directory was removed or replaced since it was listed: its event is still in the queue."""
 
@@ -88,7 +88,7 @@ class Walker:
             if parent is None:
                 fd = os.open(self._context.roots[root], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             else:
-                fd = open_beneath(self._parent_fd, name, _DIRECTORY)
+                fd = open_beneath(self._parent_fd, name, READABLE)
         except OSError as error:
             if error.errno in _GONE:
                 self.unwatched.pop(place, None)
@@ -110,7 +110,7 @@ class Walker:
         try:
             root_fd = self._open_root(parent.root)
             try:
-                fd = open_beneath(root_fd, prefix[:-1] or b".", _DIRECTORY)
+                fd = open_beneath(root_fd, prefix[:-1] or b".", READABLE)
             finally:
                 os.close(root_fd)
         except OSError:
@@ -190,7 +190,7 @@ class Walker:
         try:
             root_fd = self._open_root(known.root)
             try:
-                other = open_beneath(root_fd, prefix[:-1] or b".", _DIRECTORY)
+                other = open_beneath(root_fd, prefix[:-1] or b".", READABLE)
             finally:
                 os.close(root_fd)
         except OSError:

@@ -9,12 +9,10 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from i2_sink_fs.paths import DIRECTORY
 from i2core.api import Code, UsageError
 from i2core.posix.errnos import PASSING
+from i2core.posix.opening import BASE, DIRECTORY
 
-BASE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-"""Opens an allowed directory: symlinks are followed."""
 _MAKE_TRIES = 100
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from i2_sink_fs.allowed import make_directories, open_allowed
 from i2_sink_fs.directories import Directories
 from i2_sink_fs.flags import Flags
-from i2_sink_fs.paths import DIRECTORY
 from i2core.api import Code, Place, StopRule, UsageError
 from i2core.posix.errnos import FULL, GONE
+from i2core.posix.opening import DIRECTORY, READABLE
 
 _NAME_BYTES = 255
 
@@ -79,7 +79,7 @@ def _make_like(fd: int, directories: Directories, root: int, path: bytes) -> int
             try:
                 os.mkdir(part, 0o700, dir_fd=fd)
                 model = os.stat(b"/proc/self/fd/%d" % directories.find(root, so_far).fd)
-                deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                deeper = os.open(part, READABLE, dir_fd=fd)
                 if os.geteuid() == 0:
                     os.chown(deeper, model.st_uid, model.st_gid)
                 os.chmod(deeper, model.st_mode & 0o7777)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from i2_sink_fs.paths import DIRECTORY, IllegalPath, check_name, open_directory, proc_path
+from i2_sink_fs.paths import IllegalPath, check_name, open_directory, proc_path
 from i2_sink_fs.roots import Roots
 from i2core.api import Place
 from i2core.posix.descriptors import may_keep
+from i2core.posix.opening import DIRECTORY
 from i2core.posix.syscalls import open_beneath
 
 _CACHED_DIRS = 256

@@ -35,10 +35,10 @@ from i2core.api.inode_flags import (
     letters_of,
     may_have_flags,
 )
+from i2core.posix.opening import READABLE
 from i2core.posix.syscalls import inode_flags, project_id, set_inode_flags, set_project_id
 
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNSUPPORTED = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL)
 _probing = threading.Lock()
 """Mirror and replication have a sink each, on the same directories."""
@@ -263,7 +263,7 @@ def probe(directory_fd: int, name: bytes) -> int:
     with _probing:
         made = _make(directory_fd, name)
         try:
-            fd = os.open(name, _DIRECTORY, dir_fd=directory_fd)
+            fd = os.open(name, READABLE, dir_fd=directory_fd)
             try:
                 return _probe_within(fd)
             finally:

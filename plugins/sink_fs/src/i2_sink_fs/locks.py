@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import stat
 
-from i2_sink_fs.paths import DIRECTORY, proc_path
-
-_OBJECT = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+from i2_sink_fs.paths import proc_path
+from i2core.posix.opening import DIRECTORY, OBJECT
 
 
 class Unlocked:
@@ -30,7 +29,7 @@ class Unlocked:
         try:
             for part in path.split(b"/") if path else ():
                 try:
-                    deeper = os.open(part, _OBJECT, dir_fd=fd)
+                    deeper = os.open(part, OBJECT, dir_fd=fd)
                 except OSError:
                     break
                 os.close(fd)

@@ -12,8 +12,8 @@ from i2_sink_fs.placing import Placer
 from i2_sink_fs.settling import Settler, bits_for_all
 from i2core.api import Record
 from i2core.posix.durable import write_all
+from i2core.posix.opening import NEW_FILE
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODES = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
 
 
@@ -60,7 +60,7 @@ class ObjectMaker:
 
     def _make_file(self, directory: Directory, name: bytes, record: Record) -> None:
         meta = record.meta
-        fd = os.open(name, _NEW_FILE, 0o600 | bits_for_all(meta), dir_fd=directory.fd)
+        fd = os.open(name, NEW_FILE, 0o600 | bits_for_all(meta), dir_fd=directory.fd)
         try:
             if meta is not None:
                 self._flags.begin(fd, meta.flags)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 
 from i2core.api.records import safe_name, safe_path
+from i2core.posix.opening import DIRECTORY
 from i2core.posix.syscalls import open_beneath
-
-DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class IllegalPath(Exception):

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from i2_sink_fs.directories import Directories, Directory
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator
-from i2_sink_fs.paths import READABLE, proc_path
+from i2_sink_fs.paths import proc_path
 from i2_sink_fs.private import Private
 from i2_sink_fs.removal import remove
 from i2_sink_fs.staging import Staging
 from i2core.api import Place, Record
 from i2core.posix.errnos import GONE, OTHER_TYPE
+from i2core.posix.opening import READABLE
 
 
 class InTheWay(OSError):

@@ -11,7 +11,7 @@ from contextlib import closing
 from i2_sink_fs.directories import Directories, Directory
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import find as find_status
-from i2_sink_fs.paths import READABLE, IllegalPath, exists, open_directory, proc_path
+from i2_sink_fs.paths import IllegalPath, exists, open_directory, proc_path
 from i2_sink_fs.staging import Staging
 from i2core.api import Place
 from i2core.api.drivers import Ask, Seen
@@ -19,8 +19,7 @@ from i2core.api.names import NAME_COST, NAMES_BYTES, paged
 from i2core.api.records import safe_name
 from i2core.posix.entries import read_entries
 from i2core.posix.errnos import GONE
-
-_CONTENT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+from i2core.posix.opening import CONTENT, READABLE
 
 # A path without access counts as missing too: the record that is then sent fails with the reason.
 _MISSING = (*GONE, errno.EACCES, errno.ENAMETOOLONG)
@@ -63,7 +62,7 @@ def open_content(directories: Directories, place: Place, staging: Staging | None
     try:
         # The type is checked before the file is opened: opening a device can already act on it.
         if stat.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-            return os.open(name, _CONTENT, dir_fd=fd)
+            return os.open(name, CONTENT, dir_fd=fd)
     except OSError as error:
         if error.errno not in _MISSING:
             raise

@@ -12,8 +12,9 @@ import stat
 from collections.abc import Callable
 
 from i2_sink_fs.flags import Flags
-from i2_sink_fs.paths import DIRECTORY, READABLE, mode_of, proc_path
+from i2_sink_fs.paths import mode_of, proc_path
 from i2core.posix.errnos import NOT_EMPTY
+from i2core.posix.opening import DIRECTORY, READABLE
 from i2core.posix.syscalls import open_beneath
 
 _LIFTED = b".i2-gone-%d"

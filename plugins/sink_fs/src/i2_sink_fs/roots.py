@@ -6,12 +6,13 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 
-from i2_sink_fs.allowed import BASE, find_allowed, make_directories, open_base
-from i2_sink_fs.paths import DIRECTORY, IllegalPath
+from i2_sink_fs.allowed import find_allowed, make_directories, open_base
+from i2_sink_fs.paths import IllegalPath
 from i2core.api import Code, Place, StopRule, UsageError
 from i2core.posix.disk import shortage
 from i2core.posix.errnos import FULL, GONE, PASSING
 from i2core.posix.identity import Standing, identity
+from i2core.posix.opening import BASE, DIRECTORY
 from i2core.posix.path_text import shown
 from i2core.posix.syscalls import open_beneath
 

@@ -18,8 +18,7 @@ from i2_sink_fs.locks import Unlocked
 from i2_sink_fs.outcome import Drift
 from i2_sink_fs.paths import proc_path
 from i2core.api import Meta, Place, Record
-
-_OBJECT = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+from i2core.posix.opening import OBJECT
 
 
 class Settler:
@@ -65,7 +64,7 @@ class Settler:
         meta = record.meta
         if meta is None:
             return
-        fd = os.open(name, _OBJECT, dir_fd=directory.fd)
+        fd = os.open(name, OBJECT, dir_fd=directory.fd)
         try:
             found = os.fstat(fd)
             if stat.S_IFMT(found.st_mode) != stat.S_IFMT(meta.mode):

@@ -19,8 +19,8 @@ from i2core.api import Place
 from i2core.api.changes import join
 from i2core.api.records import safe_name
 from i2core.posix.errnos import GONE
+from i2core.posix.opening import NEW_FILE
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 
@@ -43,7 +43,7 @@ class Staging:
             where = self._make_tree(root, base, above)
             if not (again and stat.S_ISREG(mode_of(where.fd, name))):
                 remove(where.fd, name)
-                os.close(os.open(name, _NEW_FILE, 0o600, dir_fd=where.fd))
+                os.close(os.open(name, NEW_FILE, 0o600, dir_fd=where.fd))
             if base == bases[-1] or self._reaches(where.fd, name, root, above):
                 break
             remove(where.fd, name)

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from i2_sink_fs.paths import proc_path
 from i2core.posix.locks import lock
+from i2core.posix.opening import BASE
 
-_ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCKABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCKS = "/proc/locks"
 _MOST_BYTES = 1 << 20
@@ -66,7 +66,7 @@ class TargetLocks:
         """
         taken: list[tuple[Key, bool]] = []
         with self._guard:
-            fd = os.open(b".", _ABOVE, dir_fd=root_fd)
+            fd = os.open(b".", BASE, dir_fd=root_fd)
             try:
                 while True:
                     key = _key(fd)
@@ -74,7 +74,7 @@ class TargetLocks:
                         break  # what is above / is / again
                     self._take(fd, key, alone=not taken, say=say)
                     taken.append((key, not taken))
-                    above = os.open(b"..", _ABOVE, dir_fd=fd)
+                    above = os.open(b"..", BASE, dir_fd=fd)
                     os.close(fd)
                     fd = above
             except BaseException:

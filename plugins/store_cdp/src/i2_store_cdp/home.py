@@ -20,9 +20,9 @@ from i2_store_cdp.system import sync, write_at
 from i2core.api import Code, StopRule
 from i2core.posix.identity import Standing
 from i2core.posix.locks import lock
+from i2core.posix.opening import READABLE
 from i2core.posix.path_text import shown
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _SEGMENT = re.compile(r"([0-9]{1,19})\.seg")
 _SEGMENTS = b"segments"
@@ -55,7 +55,7 @@ class Home:
             with suppress(FileExistsError):
                 os.mkdir(_SEGMENTS, 0o700, dir_fd=home.fd)
                 sync(home.fd)
-            home._segments_fd = os.open(_SEGMENTS, _DIRECTORY, dir_fd=home.fd)
+            home._segments_fd = os.open(_SEGMENTS, READABLE, dir_fd=home.fd)
         except BaseException:
             home.close()
             raise
@@ -181,7 +181,7 @@ def segment_name(number: int) -> str:
 
 def _opened(path: bytes, known: str) -> int:
     try:
-        return os.open(path, _DIRECTORY)
+        return os.open(path, READABLE)
     except FileNotFoundError:
         if known:
             raise _gone(path) from None
@@ -190,7 +190,7 @@ def _opened(path: bytes, known: str) -> int:
     try:
         os.mkdir(name, 0o700, dir_fd=above_fd)
         sync(above_fd)
-        return os.open(name, _DIRECTORY, dir_fd=above_fd)
+        return os.open(name, READABLE, dir_fd=above_fd)
     finally:
         os.close(above_fd)
 
