@@ -211,8 +211,12 @@ class Sink(ABC):
 
     - *Nothing outside.* Nothing outside the roots is ever written, created or removed, whatever the records or the tree
       contain. Symlinks are data; every path is resolved beneath its root without following any.
-    - *Repeatable.* Each record may be applied again with the same result, also after a crash in the middle of it. A
-      name that later records moved away from or onto is compared instead (docs/design/decisions.md, 5).
+    - *Repeatable.* Each record may be applied again, also after a crash in the middle of it: with the same result, or
+      with a failure that has `repair` and leaves the tree as it is. A name that later records moved away from or onto
+      is compared anyway (docs/design/decisions.md, 5).
+    - *No guess.* A record about an object that is missing fails with `repair`: a RENAME or a LINK without its first
+      name (the place to compare is the second one), a staged record without its staging file. Whatever has the name
+      instead is never taken for the result of an earlier application. Only a REMOVE has nothing left to do.
     - *Atomic.* Whole files and published staging files replace what was there in one step.
     - *Known to be wrong.* After a record that changes a file's content (WRITE, PUNCH, TRUNCATE) has failed, the file is
       not published and gets no attributes: those records fail as well, until the file is made anew or its content is

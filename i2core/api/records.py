@@ -1,13 +1,12 @@
 """Records: the ordered steps that change a tree.
 
 A `Record` is what crosses from the work node to the backup node. Records are idempotent: applied twice, in order,
-they leave the same tree (see `Sink.apply`). A batch is a list of records with consecutive seqs. How they look on the
-wire is in `i2core/wire/encoding.py`.
+they leave the same tree, or fail and are compared (see `Sink`, *Repeatable*). A batch is a list of records with
+consecutive seqs. How they look on the wire is in `i2core/wire/encoding.py`.
 
 Whole files of at most one record's size travel as `CREATE` with their content. Larger ones are staged: `STAGE`,
-any number of staged `WRITE`, then `PUBLISH`, which gives the file its name in one rename. A staged write whose
-staging file is gone belongs to a file that was already published, and goes into that file: this keeps a repeated
-tail of the stream harmless.
+any number of staged `WRITE`, then `PUBLISH`, which gives the file its name in one rename. A staged record whose
+staging file is gone fails, and the file is compared: it may be published already, or be any other.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Kind(enum.IntEnum):
     CREATE = 1
     """A regular file with its whole content: created, or atomically put in the place of what was there."""
     STAGE = 2
-    """Begin a staged file. With `size` 1 a staging file that an earlier run left is gone on with. `meta` has the flags
+    """Begin a staged file. With `size` 1 the staging file that an earlier run left is continued. `meta` has the flags
     that a file can only get while it is empty; None: it has none of these."""
     WRITE = 3
     """`data` at `offset`; in place, or into the staging file when `staged`. In place, `meta` tells what is to be

@@ -224,8 +224,7 @@ class MemorySink(Sink):
 
     def _file(self, record: Record) -> Node:
         directory, name = self._locate(record.root, record.path)
-        node = directory.staging.get(name) if record.staged else None
-        node = node or directory.entries.get(name)
+        node = (directory.staging if record.staged else directory.entries).get(name)
         if node is None or not node.is_file:
             raise _Failed("no regular file is here")
         return node
@@ -254,7 +253,9 @@ class MemorySink(Sink):
 
     def _stage(self, record: Record) -> None:
         directory, name = self._locate(record.root, record.path)
-        if record.size != 1 or name not in directory.staging:
+        if record.size == 1 and name not in directory.staging:
+            raise _Failed("the staging file is missing")
+        if record.size != 1:
             directory.staging[name] = self._disk.node(Meta(stat.S_IFREG | 0o600, 0, 0, 0))
         self._staged.add(Place(record.root, record.path))
 
@@ -280,15 +281,14 @@ class MemorySink(Sink):
 
     def _publish(self, record: Record) -> None:
         directory, name = self._locate(record.root, record.path)
-        node = directory.staging.pop(name, None) or directory.entries.get(name)
-        if node is None or not node.is_file:
-            raise _Failed("no regular file is here")
+        node = directory.staging.get(name)
+        if node is None:
+            raise _Failed("the staging file is missing")
         if node.torn:
-            directory.staging[name] = node
             raise _Failed(_TORN)
         self._cut(node, record.size)
         self._set(node, record.meta)
-        directory.entries[name] = node
+        directory.entries[name] = directory.staging.pop(name)
         self._staged.discard(Place(record.root, record.path))
 
     def _drop_stale_staging(self, record: Record, directory: Node, name: bytes) -> None:
@@ -324,7 +324,6 @@ class MemorySink(Sink):
 
     def _link(self, record: Record) -> None:
         directory, name = self._locate(record.root, record.path)
-        there = directory.entries.get(name)
         try:
             source, source_name = self._locate(record.root, record.other)
             node = source.entries.get(source_name)
@@ -333,12 +332,10 @@ class MemorySink(Sink):
                 raise
             node = None
         if node is None:
-            if there is None or there.is_dir:
-                raise _Failed("the file to link to is missing")
-        elif node.is_dir:
+            raise _Failed("the file to link to is missing")
+        if node.is_dir:
             raise _Failed("a directory cannot have a second name")
-        else:
-            directory.entries[name] = node
+        directory.entries[name] = node
 
     def _rename(self, record: Record) -> None:
         old, new = record.path, record.other
@@ -358,10 +355,9 @@ class MemorySink(Sink):
                 raise
             source, old_name = Node(0, Meta(stat.S_IFDIR, 0, 0, 0)), b""
         node = source.entries.pop(old_name, None)
-        if node is not None:
-            target.entries[new_name] = node
-        elif new_name not in target.entries:
+        if node is None:
             raise _Failed("the object to rename is missing", path=new)
+        target.entries[new_name] = node
 
     def _remove(self, record: Record) -> None:
         if not record.path and not record.staged:

@@ -24,8 +24,8 @@ class Contents:
         return self._capture.view
 
     def stage(self, record: Record) -> None:
-        if record.size == 1 and self._staging.find(record) is not None:
-            return
+        if record.size == 1:
+            return  # one that exists is continued
         if self._view.place(record.root, record.path) is not None:
             fresh = self._capture.new(_NEW_FILE)
             self._view.set(self._view.staging, key(record), fresh, self._capture.step.seq)
@@ -88,11 +88,6 @@ class Contents:
         directory, name = place
         staged = self._staging.find(record)
         if staged is None:
-            thing = self._view.slot(directory, name).thing
-            if thing is not None and thing.is_file:
-                self._resize(thing, record.size)
-                capture.set_meta(thing, record.meta)
-                capture.step.oid = thing.oid or 0
             return
         self._staging.identify(staged)
         capture.ident(directory)
@@ -114,9 +109,10 @@ class Contents:
 
     def _target(self, record: Record) -> tuple[Thing | None, bool]:
         """The file that a record changes in place, and whether that is a staging file."""
-        staged = self._staging.find(record) if record.staged else None
-        if staged is not None:
-            staged.changed = self._capture.step.seq
+        if record.staged:
+            staged = self._staging.find(record)
+            if staged is not None:
+                staged.changed = self._capture.step.seq
             return staged, True
         thing = self._view.find(record.root, record.path)
         return (thing if thing is not None and thing.is_file else None), False

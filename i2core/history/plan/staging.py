@@ -1,9 +1,8 @@
 """Staging files, as far as planning must know them.
 
-No moment shows a staging file, so what is written into one needs no rows. But which records go into a staging file and
-which into the file itself depends on whether there is one; and the sink removes and moves staging files by itself, when
-a record replaces, removes or moves what they belong to. What a planned record may have done to them is only known when
-it is carried out.
+No moment shows a staging file, so what is written into one needs no rows. But a record about one that is not there
+fails; and the sink removes and moves staging files by itself, when a record replaces, removes or moves what they belong
+to. What a planned record may have done to them is only known when it is carried out.
 """
 
 from __future__ import annotations

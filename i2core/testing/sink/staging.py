@@ -51,13 +51,16 @@ async def _hidden(trial: Trial) -> None:
 
 
 async def _published(trial: Trial) -> None:
-    """PUBLISH gives the file its name, once and again, over whatever is there."""
+    """PUBLISH gives the file its name over whatever is there. Repeated from its STAGE on, a transfer gives the same
+    file. A staged record without a staging file is a failure."""
     await trial.done(create_file(b"big", b"old"), *_TRANSFER)
     await trial.holds(b"big", _WHOLE, "published")
     entry = await trial.entry(b"big")
     assert entry is not None and (entry.mode, entry.mtime_ns) == (FILE.mode, TIME_NS), "PUBLISH set other metadata"
-    await trial.done(_FIRST, _SECOND, _PUBLISH)
+    for record in (_STAGE._replace(size=1), *_TRANSFER[1:]):
+        await trial.fails(record, repair=True)
     await trial.holds(b"big", _WHOLE, "the tail repeated without its STAGE")
+    await trial.done(Record(Kind.SETATTR, 0, b"big", meta=FILE))  # nothing of its own content has failed
     await trial.done(*_TRANSFER)
     await trial.holds(b"big", _WHOLE, "all repeated")
     await trial.done(remove(b"big"), make_dir(b"big"), create_file(b"big/x"), *_TRANSFER)
@@ -106,9 +109,10 @@ async def _torn_in_vain(trial: Trial) -> None:
 
 
 async def _moved(trial: Trial) -> None:
-    """A directory is renamed while a file in it is staged."""
+    """A directory is renamed while a file in it is staged; the rename may be repeated."""
     begun, rest = _TRANSFER[:2], _TRANSFER[2:]
     await trial.done(make_dir(b"dir"), *(record._replace(path=b"dir/f") for record in begun), rename(b"dir", b"moved"))
+    await trial.fails(rename(b"dir", b"moved"), repair=True, path=b"moved")
     await trial.done(*(record._replace(path=b"moved/f") for record in rest))
     await trial.holds(b"moved/f", _WHOLE, "staged in a directory that was renamed meanwhile")
 

@@ -16,6 +16,7 @@ import trio.testing
 from i2_sink_fs import content, system, volumes
 from i2_sink_fs.attributes import Attributes
 from i2_sink_fs.plugin import open_fs
+from i2_sink_fs.staging import Staging
 
 from i2core.api import BLOCK_BYTES, Ask, Batch, Code, Kind, Meta, NoConfig, Place, Record, SinkContext, StopRule
 
@@ -185,7 +186,7 @@ async def test_what_the_attributes_of_a_record_met_is_not_the_next_ones(
     """A staged file whose attributes cannot be set, and which then cannot take its name: one failure, of its own."""
     place = Place(0, b"big")
     staged = [
-        Record(Kind.STAGE, 0, b"big", size=1),
+        Record(Kind.STAGE, 0, b"big"),
         Record(Kind.WRITE, 0, b"big", data=b"x", staged=True),
     ]
     assert await replica.apply(*staged) == ()
@@ -199,6 +200,26 @@ async def test_what_the_attributes_of_a_record_met_is_not_the_next_ones(
         publish = Record(Kind.PUBLISH, 0, b"big", meta=FILE, size=1)
         failed = await replica.apply(publish, Record(Kind.CREATE, 0, b"other"))
     assert [failure.place for failure in failed] == [place]
+
+
+async def test_staging_files_follow_a_rename_that_was_interrupted(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was killed after the directory had its new name. The repeated record fails, so that the directory is
+    compared, and records for what is staged beneath it find their staging file."""
+    rename = Record(Kind.RENAME, 0, b"d", other=b"e")
+    begun = [Record(Kind.STAGE, 0, b"d/f"), Record(Kind.WRITE, 0, b"d/f", data=b"one ", staged=True)]
+    rest = [
+        Record(Kind.WRITE, 0, b"e/f", offset=4, data=b"two", staged=True),
+        Record(Kind.PUBLISH, 0, b"e/f", size=7, meta=FILE),
+    ]
+    assert await replica.apply(Record(Kind.MKDIR, 0, b"d"), *begun) == ()
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "moved", lambda *_args: None)
+        assert await replica.apply(rename) == ()
+    (failure,) = await replica.apply(rename, *rest)
+    assert (failure.place, failure.repair) == (Place(0, b"e"), True)
+    assert (replica.root / "e/f").read_bytes() == b"one two"
 
 
 AS_NOBODY = """

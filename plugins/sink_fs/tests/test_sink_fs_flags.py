@@ -228,7 +228,7 @@ async def test_no_pin_is_in_the_way(open_replica: OpenReplica, pin: str) -> None
         assert [failure for failure in failures if failure.place.path != b"kept"] == []
         await replica.sink.flush()  # its private directory goes from a directory that is pinned
         assert (os.listdir(root), lsattr(root / "kept"), lsattr(root)) == (["kept"], pins, pins)
-        record = Record(Kind.PUBLISH, 0, b"kept", meta=flagged(FILE), size=3)  # what was staged is published already
+        record = Record(Kind.SETATTR, 0, b"kept", meta=flagged(FILE))
         assert (await replica.apply(record), lsattr(root / "kept")) == ((), "")
         assert await replica.apply(mkdir(b"kept", pin), create(b"kept/in", pin), create(b"kept")) == ()
         assert (root / "kept").read_text() == "content"

@@ -45,7 +45,7 @@ BUGS = {
         "index.fork", "before = max(since, 1) - 1", "before = since", 0
     ),
     "set aside although it has other names": Bug(
-        "plan.capture", "if not thing.homes and not stays:", "if not stays:", 87
+        "plan.capture", "if not thing.homes and not stays:", "if not stays:", 107
     ),
     "no look for hard links at the beginning": Bug("plan.enrol", "if facts.links > 1:", "if facts.links > 99:", 50),
     "an object that gets a number is not in the catalog": Bug(
@@ -59,7 +59,7 @@ BUGS = {
     "old bytes of a write are not kept": Bug("plan.contents", "            capture.save(thing, lo, end)\n", "", 1),
     "old bytes of a hole are not kept": Bug("plan.contents", "            capture.save(thing, lo, hi)\n", "", 0),
     "bytes that are on their way are forgotten": Bug(
-        "plan.view", "thing.content.applied(seq)", "thing.content.applied(1 << 62)", 11
+        "plan.view", "thing.content.applied(seq)", "thing.content.applied(1 << 62)", 21
     ),
     "a staging file that may be gone is taken for there": Bug(
         "plan.staging", "if self._unsure.get(", "if 0 and self._unsure.get(", 1
@@ -71,7 +71,7 @@ BUGS = {
         "retention.merge", "self._pieces = sorted(rest)", "self._pieces = [(0, 1 << 20, until)]", 0
     ),
     "sweeping does not rescue": Bug(
-        "retention.sweep", "elif self._index.rows.is_named_elsewhere(child, oid):", "elif False:", 375
+        "retention.sweep", "elif self._index.rows.is_named_elsewhere(child, oid):", "elif False:", 455
     ),
     "the catalog forgets too early": Bug(
         "index.catalog", "parent>0 and oid>=? and since<=?", "parent>0 and oid>=? and since<=?+9", 0
@@ -103,7 +103,7 @@ BUGS = {
         0,
     ),
     "turning back: names in directories from the store stay": Bug(
-        "rewind.rewind", "        yield from self._removals()  # of names", "        # of names", 12
+        "rewind.rewind", "        yield from self._removals()  # of names", "        # of names", 14
     ),
     "a failed record: a name that stayed begins anew": Bug(
         "recovery.failed",

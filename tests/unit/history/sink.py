@@ -79,7 +79,7 @@ class Sink:
 
     def _stage(self, record: Record, keeps: dict[bytes, int], made: list[Inode]) -> Iterator[None]:
         key = b"0/" + record.path
-        if self._disk.place(record.path) is not None and not (record.size == 1 and key in self._disk.staging.entries):
+        if self._disk.place(record.path) is not None and record.size != 1:
             yield
             self._disk.do("new", self._disk.inode(EMPTY_FILE), self._disk.staging, key)
             self._disk.staged.add(record.path)
@@ -89,30 +89,23 @@ class Sink:
         if place is None:
             return
         directory, name = place
-        staged, there = self._disk.staging.entries.get(key), directory.entries.get(name)
+        staged = self._disk.staging.entries.get(key)
+        if staged is None:
+            return
         assert record.meta
-        if staged is not None:
-            yield
-            self._disk.do("truncate", staged, record.size)
-            self._disk.do("meta", staged, merged(staged.meta, record.meta))
-            yield
-            self._disk.do("touch", directory)
-            yield from self._lose(directory, name, record.path, keeps)
-            yield
-            self._disk.do("mv", staged, self._disk.staging, key, directory, name)
-            self._disk.staged.discard(record.path)
-            made.append(staged)
-        elif there is not None and there.is_file:
-            yield
-            if record.size != len(there.data):
-                self._disk.do("truncate", there, record.size)
-                self._disk.do("touch", there)
-            yield
-            self._set(there, record.meta)
+        yield
+        self._disk.do("truncate", staged, record.size)
+        self._disk.do("meta", staged, merged(staged.meta, record.meta))
+        yield
+        self._disk.do("touch", directory)
+        yield from self._lose(directory, name, record.path, keeps)
+        yield
+        self._disk.do("mv", staged, self._disk.staging, key, directory, name)
+        self._disk.staged.discard(record.path)
+        made.append(staged)
 
     def _file(self, record: Record) -> Inode | None:
-        staged = self._disk.staging.entries.get(b"0/" + record.path) if record.staged else None
-        node = staged or self._disk.walk(record.path)
+        node = self._disk.staging.entries.get(b"0/" + record.path) if record.staged else self._disk.walk(record.path)
         return node if node is not None and node.is_file else None
 
     def _content(self, record: Record, kind: str, *values: Any) -> Iterator[None]:
@@ -120,7 +113,7 @@ class Sink:
         if node is not None:
             yield
             self._disk.do(kind, node, *values)
-            if not (record.staged and b"0/" + record.path in self._disk.staging.entries):
+            if not record.staged:
                 self._disk.do("touch", node)
 
     def _write(self, record: Record, keeps: dict[bytes, int], made: list[Inode]) -> Iterator[None]:

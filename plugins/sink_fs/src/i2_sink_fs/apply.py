@@ -5,10 +5,11 @@
             ──▶ NameChanger   links, renames, removals  ┘
 
 Each kind of record has one method. All of them may run again after a crash: an object that is already as the record
-says is left or created once more, and a rename whose old name is gone is no error. One case cannot be detected on a
-replica of plain files: the name in a repeated record belongs to another object by now. Example: ``RENAME a b``,
-``CREATE a``, applied twice, moves the second ``a`` to ``b``. So the work node compares such names after it has repeated
-records."""
+says is left or created once more. Where the object of a record is missing (the old name of a rename, a staging file),
+nothing shows whether the record was applied before or the replica is wrong: the record fails, and its name is compared.
+One case cannot be detected on a replica of plain files: the name in a repeated record belongs to another object by now.
+Example: ``RENAME a b``, ``CREATE a``, applied twice, moves the second ``a`` to ``b``. So the work node compares such
+names after it has repeated records."""
 
 from __future__ import annotations
 

@@ -39,16 +39,15 @@ class FileWriter:
     def stage(self, record: Record) -> None:
         """`Kind.STAGE`."""
         self._locator.locate(record.root, record.path)
-        place = Place(record.root, record.path)
-        self._staging.stage(place, again=record.size == 1)
+        place, again = Place(record.root, record.path), record.size == 1
+        if again:
+            self._staged(place)
+        self._staging.stage(place, again=again)
         if record.meta is None and self._kept.torn.is_empty:
             return
-        staged = self._staging.staged(place)
-        if staged is None:
-            raise Drift("somebody has removed the staging file")
-        fd = _open_regular(*staged)
+        fd = _open_regular(*self._staged(place))
         try:
-            if record.size != 1:
+            if not again:
                 self._kept.torn.discard(os.fstat(fd))  # a new file, with an inode number that may have been used before
             if record.meta is not None:
                 self._kept.flags.begin(fd, record.meta.flags)
@@ -71,23 +70,18 @@ class FileWriter:
         """`Kind.PUBLISH`."""
         directory, name = self._locator.locate(record.root, record.path)
         place = Place(record.root, record.path)
-        staged = self._staging.staged(place)
-        if staged is None:
-            fd = self._open_left(directory, name, place, None)
-        else:
-            self._left.forget(place)
-            fd = _open_regular(*staged)
+        staged = self._staged(place)
+        self._left.forget(place)
+        fd = _open_regular(*staged)
         try:
             self._kept.torn.check(os.fstat(fd))
             os.ftruncate(fd, record.size)
             if record.meta is not None:
-                fresh = staged is not None
-                self._settler.settle(fd, os.fstat(fd), record.meta, record, fresh=fresh, inherits=True)
+                self._settler.settle(fd, os.fstat(fd), record.meta, record, fresh=True, inherits=True)
         finally:
             os.close(fd)
-        if staged is not None:
-            # If this fails the staging file stays, and a repeated record publishes it.
-            self._placer.move(*staged, directory, name, place)
+        # If this fails the staging file stays, and a repeated record publishes it.
+        self._placer.move(*staged, directory, name, place)
         self._staging.published(place)
 
     def note_torn(self, record: Record) -> None:
@@ -98,11 +92,10 @@ class FileWriter:
         """
         try:
             directory, name = self._locator.locate(record.root, record.path)
-            staged = self._staging.staged(Place(record.root, record.path)) if record.staged else None
-            fd, name = staged or (directory.fd, name)
+            fd, name = self._staged(Place(record.root, record.path)) if record.staged else (directory.fd, name)
             # Not opened: perhaps that is what has failed, as for a program that is running.
             self._kept.torn.add(os.stat(name, dir_fd=fd, follow_symlinks=False))
-        except IllegalPath:
+        except (IllegalPath, Drift):
             return
         except OSError as error:
             if error.errno in PASSING:
@@ -115,17 +108,33 @@ class FileWriter:
             self._file_key = None
 
     def _open(self, record: Record) -> int:
-        """The staging file, or the file itself."""
+        """The staging file for a staged record, else the file itself."""
         key = (record.root, record.path, record.staged)
         if key == self._file_key:
             return self._file
         self.leave()
         directory, name = self._locator.locate(record.root, record.path)
         place = Place(record.root, record.path)
-        staged = self._staging.staged(place) if record.staged else None
-        fd = _open_regular(*staged) if staged else self._open_left(directory, name, place, record.meta)
+        if record.staged:
+            fd = _open_regular(*self._staged(place))
+        else:
+            fd = self._open_left(directory, name, place, record.meta)
         self._file, self._file_key = fd, key
         return fd
+
+    def _staged(self, place: Place) -> tuple[int, bytes]:
+        """The directory that holds the staging file of `place`, and the name there.
+
+        A record that is repeated may find its file published already. Nothing shows that: the file at `place` may be an
+        older one, whose blocks between the sent ones would stay, under the new size and time. So it is compared.
+
+        Raises:
+            Drift: there is no staging file.
+        """
+        staged = self._staging.staged(place)
+        if staged is None:
+            raise Drift("the staging file is missing here")
+        return staged
 
     def _open_left(self, directory: Directory, name: bytes, place: Place, expected: Meta | None) -> int:
         """The file that this sink has left at `place`, for writing.

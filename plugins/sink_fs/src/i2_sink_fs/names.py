@@ -1,4 +1,10 @@
-"""Changes names: further names of a file, renames, removals."""
+"""Changes names: further names of a file, renames, removals.
+
+A rename, or a link, whose first name is missing is a failure, whatever has the second name: a compare of that name
+finds out what it is. The record may have been applied before (a killed process had not noted it), or the object at the
+second name may be any other, even of the same type and size, for example because somebody has changed the replica. The
+object does not show which of both it is.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +46,7 @@ class NameChanger:
         except OSError as error:
             if error.errno not in GONE:
                 raise
-            if there is None or stat.S_ISDIR(there.st_mode):
-                raise Drift("the file to link to is missing here") from error
-            return  # linked before, and the first name has gone since
+            raise Drift("the file to link to is missing here") from error
         if stat.S_ISDIR(old.st_mode):
             raise Drift("a directory is here, but the source has a file with two names")
         if there is None:
@@ -69,11 +73,10 @@ class NameChanger:
         except OSError as error:
             if error.errno not in GONE:
                 raise
-            if there is None:
-                raise Drift("the object to rename is missing here", new) from error
-            if stat.S_ISDIR(there.st_mode):
+            if there is not None and stat.S_ISDIR(there.st_mode):
+                # The rename may have been interrupted before this. Records that follow use the new name.
                 self._staging.moved(record.root, old, new)
-            return  # renamed before
+            raise Drift("the object to rename is missing here", new) from error
         if there is not None and os.path.samestat(there, found):
             os.unlink(old_name, dir_fd=source.fd)  # rename(2) leaves both names of one file
         else:
