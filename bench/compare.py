@@ -1,7 +1,7 @@
 """Two checkouts side by side: what a row costs in this one, and in an older one.
 
 git worktree add /somewhere/old COMMIT && make -C /somewhere/old setup
-python bench/compare.py /somewhere/old [--rounds 5] [--files 5000] [--large-mb 256] [--rows small,large,live]
+python bench/compare.py /somewhere/old [--rounds 5] [--files 5000] [--large-mb 256] [--rows start,small,large,live]
 
 The runs of both take turns, and each round begins with the other one, so that what else happens on the machine meets
 both alike. Medians are shown; CPU time (user and system, of all processes of i2) is the figure to go by on a machine
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,12 +65,16 @@ class Side:
 
     def once(self, *more: str) -> Cost:
         """A mirror; user and system time of both its processes."""
+        return self.cost(self.command("--once", *more))
+
+    def cost(self, command: Sequence[str], exit_code: int = 0) -> Cost:
+        """Of a command that ends with this exit code."""
         begun = time.perf_counter()
-        process = subprocess.Popen(self.command("--once", *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            sys.exit(f"{self.name}: i2 replicate --once failed with exit code {process.returncode}")
+        if process.returncode != exit_code:
+            sys.exit(f"{self.name}: {' '.join(command)} failed with exit code {process.returncode}")
         return Cost(time.perf_counter() - begun, used.ru_utime + used.ru_stime)
 
     @contextmanager
@@ -101,6 +105,18 @@ def until(condition: Callable[[], bool]) -> None:
         if time.monotonic() > end:
             sys.exit(f"not within {WAIT_S:.0f} s")
         time.sleep(STEP_S)
+
+
+def start(side: Side) -> Rows:
+    """Commands that find nothing to do: imports are most of their cost."""
+    side.fresh()
+    side.once()
+    nowhere = ["--state-dir", str(side.home / "nowhere")]
+    return {
+        "i2 --help": side.cost([str(side.i2), "--help"]),
+        "i2 rule status, no daemon": side.cost([str(side.i2), "rule", "status", *nowhere], exit_code=1),
+        "i2 replicate, one file, unchanged": side.once(),
+    }
 
 
 def small(side: Side, files: int) -> Rows:
@@ -176,11 +192,13 @@ def size_of(path: Path) -> int:
 def make_sources(base: Path, files: int, size_mb: int) -> dict[str, Path]:
     """A source for each group of rows."""
     dice = random.Random(1)
-    sources = {name: base / f"source-{name}" for name in ("small", "large", "live")}
+    sources = {name: base / f"source-{name}" for name in ("start", "small", "large", "live")}
     for number in range(files):
         directory = sources["small"] / str(number // 500)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / str(number)).write_bytes(dice.randbytes(PAGE))
+    sources["start"].mkdir()
+    (sources["start"] / "file").write_bytes(dice.randbytes(PAGE))
     sources["large"].mkdir()
     with (sources["large"] / "large").open("wb") as file:
         for _ in range(size_mb):
@@ -225,7 +243,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=5_000)
     parser.add_argument("--large-mb", type=int, default=256)
     parser.add_argument("--changes", type=int, default=200, help="of each kind, live")
-    parser.add_argument("--rows", default="small,large,live")
+    parser.add_argument("--rows", default="start,small,large,live")
     chosen = parser.parse_args()
     checkouts = {"old": chosen.other.resolve(), "new": HERE.parent}
     for name, checkout in checkouts.items():
@@ -240,7 +258,9 @@ def main() -> None:
             for group in groups:
                 for name in list(checkouts)[:: 1 if number % 2 else -1]:
                     side = Side(name, checkouts[name] / ".venv/bin/i2", base / name, sources[group])
-                    if group == "small":
+                    if group == "start":
+                        rows = start(side)
+                    elif group == "small":
                         rows = small(side, chosen.files)
                     elif group == "large":
                         rows = large(side, chosen.large_mb, random.Random(number))

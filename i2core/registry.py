@@ -177,7 +177,8 @@ def _installed(report: Callable[[PluginProblem], None]) -> dict[str, list[_Offer
         try:
             if GROUP not in (dist.read_text("entry_points.txt") or ""):
                 continue
-            name, version = str(dist.name), str(dist.version)
+            metadata = dist.metadata  # parsed at each access, also by `dist.name` and `dist.version`
+            name, version = str(metadata["Name"]), str(metadata["Version"])
             entry_points = list(dist.entry_points.select(group=GROUP))
         except Exception as error:
             report(PluginProblem(name, name, version, f"metadata cannot be read: {_words(error)}"))

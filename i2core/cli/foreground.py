@@ -20,8 +20,8 @@ from i2core.config.options import structure_options
 from i2core.config.places import beneath, real
 from i2core.config.words import bilingual
 from i2core.drivers.select import check_drivers
-from i2core.node.daemon.allocator import keep_freed_memory
 from i2core.node.daemon.lock import locked
+from i2core.node.daemon.memory import frozen_startup, keep_freed_memory
 from i2core.node.oneshot.local import BackupProcess, backup_process
 from i2core.node.oneshot.single import LOCAL, Single
 from i2core.posix.descriptors import raise_limit
@@ -67,9 +67,10 @@ class Foreground:
         check_drivers(self.single.rule, registry)
         if self.single.role is not None:
             registry.driver(DriverKind.SINK, self.single.role.sink.name)
-        if self.single.role is None:
-            return self._to_node(registry)
-        return self._to_directory(registry, self.single.role)
+        with frozen_startup():
+            if self.single.role is None:
+                return self._to_node(registry)
+            return self._to_directory(registry, self.single.role)
 
     def _to_directory(self, registry: Registry, role: BackupRole) -> bool:
         _keep_apart(self.state_dir, role.allow_roots)

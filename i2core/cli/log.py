@@ -64,8 +64,8 @@ def _refuse_unknown(rule: str, config: Path | None, state_dir: Path) -> None:
     """
     from i2core.api import I2Error
     from i2core.node.control.client import control_client
+    from i2core.node.control.errors import unknown_rule
     from i2core.node.daemon.paths import rule_names
-    from i2core.node.daemon.running import unknown_rule
 
     if any(entry["rule"] == rule for entry in _kept(state_dir, None)) or rule in rule_names(config):
         return

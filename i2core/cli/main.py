@@ -150,4 +150,5 @@ def main() -> None:
         sys.exit(shell_complete(i2, {}, "i2", COMPLETE_VARIABLE, asked))
     ending = run(sys.argv[1:])
     _leave_streams()
-    sys.exit(ending)
+    # Everything is closed and flushed. Python would now free each of its objects, for a fifth of a short command's CPU.
+    os._exit(ending)

@@ -52,7 +52,7 @@ def _daemon(config_file: str | None, state_dir: str | None) -> AbstractContextMa
 
 
 def _rules(config_file: str | None, state_dir: str | None, name: str | None) -> list[dict[str, Any]]:
-    from i2core.node.daemon.running import unknown_rule
+    from i2core.node.control.errors import unknown_rule
 
     with _daemon(config_file, state_dir) as daemon:
         found = daemon.rules()

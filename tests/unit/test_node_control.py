@@ -286,15 +286,13 @@ def test_another_user_is_told_whose_daemon_it_is(
 ) -> None:
     denied = PermissionError(errno.EACCES, "Permission denied")
 
-    def refuse(*_: object, **__: object) -> NoReturn:
-        if where == "directory":
-            raise denied
-        raise httpx.ConnectError(str(denied)) from denied
+    def refuse(*_: object) -> NoReturn:
+        raise denied
 
     if where == "directory":
         monkeypatch.setattr(client_module, "short_path", refuse)
     else:
-        monkeypatch.setattr(httpx.HTTPTransport, "handle_request", refuse)
+        monkeypatch.setattr(socket.socket, "connect", refuse)
     assert run(["rule", "status", "--state-dir", str(tmp_path)]) == 2
     assert "sudo" in capsys.readouterr().err
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
-
-import httpx
 
 from i2core.api import Code, I2Error, UsageError
 from i2core.config.words import bilingual
@@ -21,8 +23,8 @@ TIMEOUT_S = 30.0
 class ControlClient:
     """The calls of the control API as methods. All raise the `I2Error` of the daemon's answer."""
 
-    def __init__(self, http: httpx.Client, where: str) -> None:
-        self._http = http
+    def __init__(self, path: str, where: str) -> None:
+        self._path = path
         self._where = where
 
     def status(self) -> dict[str, Any]:
@@ -63,10 +65,13 @@ class ControlClient:
 
     def _call(self, method: str, path: str, *, timeout_s: float = TIMEOUT_S) -> Any:
         try:
-            response = self._http.request(method, path, timeout=timeout_s)
-        except httpx.TransportError as error:
-            if _is_forbidden(error):
-                raise _forbidden(self._where) from error
+            with closing(_UnixConnection(self._path, timeout_s)) as connection:
+                connection.request(method, path)
+                response = connection.getresponse()
+                body = response.read()
+        except PermissionError as error:
+            raise _forbidden(self._where) from error
+        except (OSError, HTTPException) as error:
             raise I2Error(
                 bilingual(f"no daemon answers here ({error})", f"没有守护进程应答（{error}）"),
                 code=Code.NETWORK,
@@ -76,15 +81,15 @@ class ControlClient:
                     "请用 i2 node run 启动，或用 --config 指定其配置",
                 ),
             ) from error
-        if response.is_success:
-            return response.json()
+        if response.status == HTTPStatus.OK:
+            return json.loads(body)
         try:
-            fault = response.json()
+            fault = json.loads(body)
         except ValueError:
             raise I2Error(
                 bilingual(
-                    f"the daemon answered {response.status_code} to {path}",
-                    f"守护进程对 {path} 应答 {response.status_code}",
+                    f"the daemon answered {response.status} to {path}",
+                    f"守护进程对 {path} 应答 {response.status}",
                 ),
                 obj=self._where,
             ) from None
@@ -92,6 +97,19 @@ class ControlClient:
         # The printer of an error adds the code's text; a cause without Chinese text has it in front already.
         cause = bilingual(fault["message"], fault["message_zh"].removeprefix(f"{code.text.zh}："))
         raise kind(cause, code=code, obj=fault["object"], next_step=bilingual(fault["next"], fault["next_zh"]))
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP over the Unix socket at `path`; each step may take `timeout_s` seconds."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("i2", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 @contextmanager
@@ -103,9 +121,7 @@ def control_client(state_dir: Path) -> Iterator[ControlClient]:
     """
     try:
         with short_path(state_dir) as directory:
-            transport = httpx.HTTPTransport(uds=f"{directory}/{SOCKET}")
-            with httpx.Client(transport=transport, base_url="http://i2", timeout=TIMEOUT_S) as http:
-                yield ControlClient(http, str(state_dir))
+            yield ControlClient(f"{directory}/{SOCKET}", str(state_dir))
     except PermissionError as error:
         raise _forbidden(str(state_dir)) from error
     except OSError as error:
@@ -118,12 +134,6 @@ def control_client(state_dir: Path) -> Iterator[ControlClient]:
                 "请用 i2 node run 启动，或用 --config 指定其配置",
             ),
         ) from error
-
-
-def _is_forbidden(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, PermissionError):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _forbidden(where: str) -> UsageError:

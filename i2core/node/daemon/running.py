@@ -15,6 +15,7 @@ from i2core.api import Channel, Code, UsageError
 from i2core.config.model import NodeConfig
 from i2core.config.words import bilingual
 from i2core.limits.throttle import RateLimit
+from i2core.node.control.errors import unknown_rule
 from i2core.node.daemon.objectives import Objectives
 from i2core.node.daemon.rule_runner import RuleRunner
 from i2core.node.logs.logbook import Logbook
@@ -186,16 +187,6 @@ def _peer_and_rule(name: str) -> tuple[str | None, str]:
     """``PEER/RULE``, or a rule alone: neither name contains a slash."""
     peer, slash, rule = name.partition("/")
     return (peer, rule) if slash else (None, name)
-
-
-def unknown_rule(name: str) -> UsageError:
-    """The error for a name that no rule here has."""
-    return UsageError(
-        bilingual("no rule of this name here", "此处没有该名称的规则"),
-        code=Code.RULE_UNKNOWN,
-        obj=name,
-        next_step=bilingual("see i2 rule list", "参见 i2 rule list"),
-    )
 
 
 def _received_json(status: BackupRuleStatus) -> dict[str, Any]:

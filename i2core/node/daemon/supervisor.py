@@ -25,11 +25,11 @@ from i2core.config.notices import notices
 from i2core.config.options import structure_options
 from i2core.drivers.select import check_drivers
 from i2core.limits.throttle import Throttle
-from i2core.node.daemon.allocator import keep_freed_memory
 from i2core.node.daemon.control_api import serve_control
 from i2core.node.daemon.control_port import ControlPort, control_place
 from i2core.node.daemon.limits import keep_limits, set_limits
 from i2core.node.daemon.lock import locked
+from i2core.node.daemon.memory import frozen_startup, keep_freed_memory
 from i2core.node.daemon.notify import notify
 from i2core.node.daemon.plaintext import plaintext_risks
 from i2core.node.daemon.reload import follow_config
@@ -61,7 +61,7 @@ async def run_node(config: NodeConfig, registry: Registry) -> None:
         UsageError: another daemon uses the state directory, or a port is taken; no rule was started.
     """
     keep_freed_memory()
-    with locked(config.state_dir):
+    with frozen_startup(), locked(config.state_dir):
         logbook = Logbook(config.state_dir / "log", keep_days=config.log_days)
         try:
             await _run(config, registry, logbook)

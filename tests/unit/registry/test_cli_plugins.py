@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -132,12 +130,3 @@ def test_check_takes_options_as_a_config_file_does(site: Site, capsys: pytest.Ca
     out, err = capsys.readouterr()
     assert out.startswith("codec choosy: good\n")
     assert "'nonsense' is not KEY=VALUE" in err
-
-
-def test_help_loads_neither_plugins_nor_the_event_loop() -> None:
-    """`i2 --help` must answer at once; these imports take most of the time."""
-    code = (
-        "import sys; from i2core.cli.main import run; assert run(['--help']) == 0;"
-        "heavy = {'stevedore', 'pluggy', 'trio', 'cattrs', 'rich'} & set(sys.modules); assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
