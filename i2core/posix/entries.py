@@ -107,14 +107,27 @@ def xattrs_at(dir_fd: int, name: bytes) -> Xattrs | None:
     return _values(path, names)
 
 
-def _values(target: int | bytes, names: list[str]) -> Xattrs | None:
+def xattrs_behind(fd: int) -> Xattrs | None:
+    """The extended attributes of an open object, also of one that is not open for reading (O_PATH), as a symlink; None:
+    they are unreadable."""
+    path = b"/proc/self/fd/%d" % fd
+    try:
+        names = os.listxattr(path)
+    except OSError as error:
+        if error.errno in READ_FAILED:
+            raise
+        return ()
+    return _values(path, names, follow=True)
+
+
+def _values(target: int | bytes, names: list[str], *, follow: bool = False) -> Xattrs | None:
     pairs = []
     for name in names:
         try:
             if isinstance(target, int):
                 value = os.getxattr(target, name)
             else:
-                value = os.getxattr(target, name, follow_symlinks=False)
+                value = os.getxattr(target, name, follow_symlinks=follow)
         except OSError as error:
             if error.errno == errno.EACCES and name.startswith("user."):
                 return None

@@ -35,3 +35,23 @@ def flags_at(dir_fd: int, name: bytes, status: os.stat_result) -> int:
         return read_flags(fd) if same else UNREAD
     finally:
         os.close(fd)
+
+
+def flags_behind(fd: int) -> int:
+    """The flags of an open object, also of one that is not open for reading (O_PATH).
+
+    Returns: `UNREAD` when it can have none, or this process may not open it.
+
+    Raises:
+        OSError: it cannot be opened for the moment.
+    """
+    if not may_have_flags(os.fstat(fd).st_mode):
+        return UNREAD
+    try:
+        readable = os.open(b"/proc/self/fd/%d" % fd, CONTENT & ~os.O_NOFOLLOW)
+    except PermissionError:
+        return UNREAD
+    try:
+        return read_flags(readable)
+    finally:
+        os.close(readable)

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from i2core.testing.journal import check_journal as check_journal
     from i2core.testing.memory_journal import MemoryJournal as MemoryJournal
     from i2core.testing.memory_net import MemoryNet as MemoryNet
+    from i2core.testing.memory_replica import MemoryReplica as MemoryReplica
     from i2core.testing.memory_sink import MemorySink as MemorySink
     from i2core.testing.memory_tree import MemoryTree as MemoryTree
+    from i2core.testing.replica import check_present as check_present
+    from i2core.testing.replica import check_replica as check_replica
     from i2core.testing.sink import check_sink as check_sink
     from i2core.testing.transport import check_client_transport as check_client_transport
     from i2core.testing.transport import check_server_transport as check_server_transport
@@ -37,8 +40,10 @@ NAMES = {
     "journal": ("check_journal",),
     "memory_journal": ("MemoryJournal",),
     "memory_net": ("MemoryNet",),
+    "memory_replica": ("MemoryReplica",),
     "memory_sink": ("MemorySink",),
     "memory_tree": ("MemoryTree",),
+    "replica": ("check_present", "check_replica"),
     "sink": ("check_sink",),
     "transport": ("check_client_transport", "check_server_transport"),
     "tree": ("check_tree",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .disk import Inode
+from i2core.testing.memory_replica import Inode
 
 
 class Copy(NamedTuple):

@@ -7,8 +7,9 @@ import stat
 
 from i2core.api.inode_flags import UNREAD
 from i2core.api.records import Kind, Meta, Record
+from i2core.testing.memory_replica import Inode
 
-from .disk import Disk, Inode
+from .disk import Disk
 
 _KINDS = {
     "create": 8, "write": 12, "append": 5, "punch": 5, "truncate": 6, "staged": 4, "publish": 1, "mkdir": 7, "symlink":
@@ -66,7 +67,7 @@ class Records:
     def _meta(self, kind: int = stat.S_IFREG, *, full: bool = False) -> Meta:
         pairs = (None, (), ((b"user.a", b"1"),), ((b"user.a", b"2"), (b"user.b", b"x")))
         xattrs = self.rng.choice(pairs[1:] if full else pairs)
-        mode = kind | self.rng.choice((0o600, 0o644))
+        mode = kind | self.rng.choice((0o600, 0o644)) | 0o100 * stat.S_ISDIR(kind)
         flags = self.rng.choice((0, 16) if full else (0, 16, UNREAD))
         return Meta(mode, self.rng.randrange(2), 0, self.rng.randrange(10**6), xattrs, flags)
 
@@ -136,7 +137,7 @@ class Records:
 
     def _mknod(self) -> list[Record]:
         return [
-            Record(Kind.MKNOD, 0, self._new(), meta=self._meta(stat.S_IFCHR, full=True), size=self.rng.randrange(3))
+            Record(Kind.MKNOD, 0, self._new(), meta=self._meta(stat.S_IFIFO, full=True), size=self.rng.randrange(3))
         ]
 
     def _link(self) -> list[Record]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 from i2core.api.records import Record
@@ -14,9 +14,10 @@ from i2core.history.index.schema import TABLES
 from i2core.history.plan.step import Change, Step
 from i2core.history.read.difference import Difference
 from i2core.history.retention.kept import Kept
+from i2core.testing.memory_replica import DIRECTORY, Inode
 
 from .copies import compare, full_copy
-from .disk import DIRECTORY, Inode
+from .disk import Disk
 from .histories import Records
 from .objects import visible_change
 from .world import World
@@ -38,9 +39,9 @@ class Lived(NamedTuple):
 class Life:
     """One life in three rounds."""
 
-    def __init__(self, seed: int, directory: str) -> None:
+    def __init__(self, seed: int, directory: str, make_disk: Callable[[random.Random], Disk]) -> None:
         self.seed, self.rng = seed, random.Random(seed)  # noqa: S311
-        self.world = World(self.rng, directory)
+        self.world = World(self.rng, directory, make_disk=make_disk)
         self.records = Records(self.rng, self.world.disk)
         self.crashes = self.rng.random() < 0.5
         self.world.failures = self.rng.random() < 0.3
@@ -74,7 +75,7 @@ class Life:
                 for _ in sink.carry_out(Step(0, Change(record, 0))):
                     pass
         if self.rng.random() < 0.5:
-            disk.root.meta = DIRECTORY._replace(mtime_ns=3)
+            disk.do("meta", disk.root, DIRECTORY._replace(mtime_ns=3))
         self.world.begin()
 
     def _work(self) -> None:
@@ -183,11 +184,11 @@ class Life:
         assert not world.disk.open_handles, (self.seed, world.disk.open_handles)
 
 
-def live(seed: int, *, length: int = 70, moments: int = 6) -> Lived:
+def live(seed: int, *, length: int = 70, moments: int = 6, make_disk: Callable[[random.Random], Disk] = Disk) -> Lived:
     """One life."""
     with tempfile.TemporaryDirectory(prefix="i2-history-", dir=_MEMORY) as directory:
         try:
-            return Life(seed, directory).live(length, moments)
+            return Life(seed, directory, make_disk).live(length, moments)
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from i2core.testing.memory_replica import Inode
+
 from .copies import Copy, Tree
-from .disk import Inode
 
 
 class State(NamedTuple):

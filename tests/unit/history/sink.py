@@ -9,8 +9,9 @@ from typing import Any
 from i2core.api.records import Kind, Meta, Record
 from i2core.history.plan.capture import merged
 from i2core.history.plan.step import Restore, Step
+from i2core.testing.memory_replica import DIRECTORY, EMPTY_FILE, Inode
 
-from .disk import DIRECTORY, EMPTY_FILE, Disk, Inode
+from .disk import Disk
 
 
 class Sink:

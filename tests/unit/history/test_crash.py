@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 
 from i2core.api.records import Kind, Record
+from i2core.testing.memory_replica import EMPTY_FILE
 
 from .copies import compare, full_copy
-from .disk import EMPTY_FILE
 from .world import World
 
 

@@ -18,8 +18,8 @@ from i2core.history.model.meta import pack as pack_meta
 from i2core.history.model.meta import unpack as unpack_meta
 from i2core.history.model.rows import Moment
 from i2core.history.plan.step import Change
+from i2core.testing.memory_replica import EMPTY_FILE
 
-from .disk import EMPTY_FILE
 from .world import World
 
 _CELL = st.tuples(st.integers(-(1 << 63), (1 << 63) - 1), st.binary(max_size=9))

@@ -13,8 +13,8 @@ from i2core.history.model.rows import Left
 from i2core.history.plan.plan import Plan
 from i2core.history.plan.step import Change
 from i2core.history.plan.view import ForeignChange
+from i2core.testing.memory_replica import DIRECTORY, EMPTY_FILE
 
-from .disk import DIRECTORY, EMPTY_FILE
 from .world import World
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from i2core.api.records import Record
 from i2core.history.index.index import Index
@@ -25,17 +25,26 @@ from i2core.history.retention.kept import Kept
 from i2core.history.retention.merge import Merge
 from i2core.history.retention.sweep import Sweep
 from i2core.history.rewind.rewind import Rewind
+from i2core.testing.memory_replica import Inode
 
 from .copies import Copy, Tree, compare, full_copy
-from .disk import GRAIN, Disk, Inode
+from .disk import GRAIN, Disk
 from .journal import Journal
 from .sink import Sink
 
 
 class World:
-    def __init__(self, rng: random.Random, directory: str, *, tail_rows: int = 40, part_rows: int = 120) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        directory: str,
+        *,
+        make_disk: Callable[[random.Random], Disk] = Disk,
+        tail_rows: int = 40,
+        part_rows: int = 120,
+    ) -> None:
         self.rng = rng
-        self.disk = Disk(rng)
+        self.disk = make_disk(rng)
         self.sink = Sink(self.disk)
         self.journal = Journal()
         self.index = Index(directory, tail_rows=tail_rows, part_rows=part_rows)
@@ -300,7 +309,7 @@ class World:
             group = groups.setdefault(ref.oid or inode, path)
             size = was.size if inode.is_file else 0
             holes = bytearray(size)
-            for lo, hi in past.holes(ref, seq, 0, size):
+            for lo, hi in past.holes(ref, seq, 0, size) if size else ():
                 holes[lo:hi] = b"\1" * (hi - lo)
             data = past.read(ref, seq, 0, size)
             tree[path] = Copy(was.meta.mode, group, tuple(was.meta), data, bytes(holes), inode.target, False, inode)

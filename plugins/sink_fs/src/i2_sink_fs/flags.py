@@ -19,9 +19,10 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from i2_sink_fs.directories import Directory
+from i2_sink_fs.paths import proc_path
 from i2core.api.inode_flags import (
     CARRIED,
     EVERY_FLAG,
@@ -161,13 +162,15 @@ class Flags:
         """Within the block, an open directory and these names in it have no pins; True when they had any. For steps
         that a record may take several times, or that belong to no record."""
         found = [each for name in (b".", *names) if (each := _lift(dir_fd, name)) is not None] if self.on else []
-        try:
+        with _pinned_after(found):
             yield bool(found)
-        finally:
-            for fd, pins in found:
-                with contextlib.suppress(OSError):
-                    _pin(fd, pins)
-                os.close(fd)
+
+    @contextlib.contextmanager
+    def lifted_from(self, *fds: int) -> Iterator[None]:
+        """Within the block, these open objects, which need not be open for reading (O_PATH), have no pins."""
+        found = [each for fd in fds if (each := _lift_behind(fd)) is not None] if self.on else []
+        with _pinned_after(found):
+            yield
 
     def adopt(self, dir_fd: int, name: bytes, into_fd: int) -> bool:
         """Gives an object the project of the directory `into_fd` until `restore`: a directory whose project is
@@ -229,9 +232,37 @@ def _opened(dir_fd: int, name: bytes) -> int | None:
     return None
 
 
+def _opened_behind(path_fd: int) -> int | None:
+    """As `_opened`, of an object that is open with O_PATH."""
+    try:
+        return os.open(proc_path(path_fd), _OPEN) if may_have_flags(os.fstat(path_fd).st_mode) else None
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def _pinned_after(found: Sequence[tuple[int, int]]) -> Iterator[None]:
+    """At the end of the block, these descriptors get their pins again, and are closed."""
+    try:
+        yield
+    finally:
+        for fd, pins in found:
+            with contextlib.suppress(OSError):
+                _pin(fd, pins)
+            os.close(fd)
+
+
 def _lift(dir_fd: int, name: bytes) -> tuple[int, int] | None:
     """Removes the pins of an object: an open descriptor and the removed pins; None when it had none."""
-    fd = _opened(dir_fd, name)
+    return _unpinned(_opened(dir_fd, name))
+
+
+def _lift_behind(path_fd: int) -> tuple[int, int] | None:
+    """As `_lift`, of an object that is open with O_PATH."""
+    return _unpinned(_opened_behind(path_fd))
+
+
+def _unpinned(fd: int | None) -> tuple[int, int] | None:
     if fd is None:
         return None
     raw = inode_flags(fd)

@@ -24,7 +24,7 @@ class Unlocked:
 
         Returns: True when that changed anything, so that another try makes sense.
         """
-        changed = self._unlock(root_fd)
+        changed = self.unlock(root_fd)
         fd = os.open(b".", DIRECTORY, dir_fd=root_fd)
         try:
             for part in path.split(b"/") if path else ():
@@ -34,12 +34,16 @@ class Unlocked:
                     break
                 os.close(fd)
                 fd = deeper
-                changed |= self._unlock(fd)
+                changed |= self.unlock(fd)
         finally:
             os.close(fd)
         return changed
 
-    def _unlock(self, fd: int) -> bool:
+    def unlock(self, fd: int) -> bool:
+        """Makes one open object writable if it is ours.
+
+        Returns: True when that changed anything.
+        """
         found = os.fstat(fd)
         if stat.S_ISDIR(found.st_mode):
             wanted = found.st_mode | stat.S_IRWXU

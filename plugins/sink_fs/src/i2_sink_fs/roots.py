@@ -111,11 +111,22 @@ class Roots:
             os.close(above)
 
     def _by_path(self, index: int, flags: int) -> int:
-        base, relative = self._allowed[index]
-        base_fd = os.open(base, BASE)
+        return self.open_beside(index, self.beneath_allowed(index), flags)
+
+    def beneath_allowed(self, index: int) -> bytes:
+        """The root's path beneath the allowed directory that it is in; empty: it is the allowed directory itself."""
+        return self._allowed[index][1]
+
+    def open_beside(self, index: int, path: bytes, flags: int = DIRECTORY) -> int:
+        """What has the path beneath the allowed directory that a root is in; empty: that directory itself.
+
+        Raises:
+            OSError: ENOENT, ENOTDIR or ELOOP where no directory is.
+        """
+        base_fd = os.open(self._allowed[index][0], BASE)
         try:
-            if relative:
-                return open_beneath(base_fd, relative, flags)
+            if path:
+                return open_beneath(base_fd, path, flags)
             return os.open(b".", flags, dir_fd=base_fd)
         finally:
             os.close(base_fd)

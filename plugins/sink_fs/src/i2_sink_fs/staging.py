@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from i2_sink_fs.directories import Directory
 from i2_sink_fs.paths import IllegalPath, exists, mode_of, proc_path
 from i2_sink_fs.private import Private
-from i2_sink_fs.removal import remove
+from i2_sink_fs.removal import prune, remove
 from i2core.api import Place
 from i2core.api.changes import join
 from i2core.api.records import safe_name
@@ -79,6 +79,44 @@ class Staging:
             if where is not None and exists(where.fd, name):
                 return where.fd, name
         return None
+
+    def find(self, place: Place) -> tuple[int, bytes] | None:
+        """As `staged`, also where the file's directory is not in the replica."""
+        root, path = place
+        above, _, name = path.rpartition(b"/")
+        for base in self._private.bases(root, self._nearest(root, above)):
+            where = self._tree(root, base, above)
+            if where is not None and not stat.S_ISDIR(mode_of(where.fd, name) or stat.S_IFDIR):
+                return where.fd, name
+        return None
+
+    def rooms(self, place: Place) -> Iterator[tuple[int, bytes]]:
+        """Where a staging file of `place` can be: in each private directory that may serve it, the usual one first.
+        The directories are made."""
+        root, path = place
+        above, _, name = path.rpartition(b"/")
+        self._bare.clear()
+        for base in self._private.bases(root, self._nearest(root, above)):
+            where = self._make_tree(root, base, above)
+            if stat.S_ISDIR(mode_of(where.fd, name)):
+                prune(where.fd, name)  # it was for staging files beneath, which are gone
+            yield where.fd, name
+
+    def paths(self, root: int) -> Iterator[bytes]:
+        """The paths of all files that have a staging file, in any order. Private directories deeper than in the root
+        itself count if this process has met them."""
+        for base in (b"", *list(self._kept.homes[root].nested)):
+            waiting = [base]
+            while waiting:
+                path = waiting.pop()
+                self._directories.trim()
+                where = self._tree(root, base, path)
+                for name in () if where is None else os.listdir(proc_path(where.fd)):
+                    assert where is not None
+                    if stat.S_ISDIR(mode_of(where.fd, name)):
+                        waiting.append(join(path, name))
+                    else:
+                        yield join(path, name)
 
     def published(self, place: Place) -> None:
         """Notes that the staging file of `place` has become the file itself."""

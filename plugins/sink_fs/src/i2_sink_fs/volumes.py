@@ -26,9 +26,13 @@ class Volumes:
 
     def watch(self, directory: Directory) -> None:
         """Holds the directory's file system, which is about to change."""
-        if directory.device not in self._fds:
-            fd = os.open(proc_path(directory.fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._fds[directory.device] = (fd, os.fsdecode(os.readlink(proc_path(fd))))
+        self.hold(directory.fd, directory.device)
+
+    def hold(self, path_fd: int, device: int) -> None:
+        """As `watch`, for an open directory or regular file, and the number of its device."""
+        if device not in self._fds:
+            fd = os.open(proc_path(path_fd), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._fds[device] = (fd, os.fsdecode(os.readlink(proc_path(fd))))
 
     def changed(self, devices: AbstractSet[int]) -> None:
         """Notes the file systems that a call has changed. Called when it ends, not before: a sync that another thread

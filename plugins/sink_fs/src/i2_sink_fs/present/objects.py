@@ -1,0 +1,102 @@
+"""Reads and opens objects that are open by their place alone (O_PATH): so whatever has their name meanwhile, the object
+itself is read, and no device or FIFO is ever opened."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+from i2_sink_fs.paths import proc_path
+from i2core.api.inode_flags import UNREAD
+from i2core.api.present import Facts, Identity
+from i2core.api.records import Meta
+from i2core.posix.entries import xattrs_behind
+from i2core.posix.errnos import GONE
+from i2core.posix.identity import identity
+from i2core.posix.inode_flags import flags_behind
+from i2core.posix.opening import CONTENT, OBJECT
+
+_READ = CONTENT & ~os.O_NOFOLLOW  # by way of /proc/self/fd, which leads to the object itself
+_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_63_BITS = (1 << 63) - 1
+
+
+class Spot(NamedTuple):
+    """A name in an open directory."""
+
+    fd: int
+    name: bytes
+
+
+class Volume(NamedTuple):
+    """A file system as it is mounted at one place: rename(2) reaches no other, not even the same one that is mounted
+    twice."""
+
+    device: int
+    mount: int
+
+    @classmethod
+    def of(cls, fd: int) -> Volume:
+        """That of an open object."""
+        with open(b"/proc/self/fdinfo/%d" % fd, "rb") as lines:
+            for line in lines:
+                if line.startswith(b"mnt_id:"):
+                    return cls(os.fstat(fd).st_dev, int(line.split()[1]))
+        return cls(os.fstat(fd).st_dev, 0)
+
+
+def opened(spot: Spot) -> int | None:
+    """The object with the name, by its place alone; None: nothing has the name."""
+    try:
+        return os.open(spot.name, OBJECT, dir_fd=spot.fd)
+    except OSError as error:
+        if error.errno in (*GONE, errno.ENAMETOOLONG):
+            return None
+        raise
+
+
+def facts(fd: int, *, flags: bool) -> Facts:
+    """What an open object is like; its inode flags are read with `flags`.
+
+    Raises:
+        OSError: it cannot be read. EACCES: it has attributes that this process may not see; without them, what is known
+            of the object would be wrong.
+    """
+    status = os.fstat(fd)
+    xattrs = xattrs_behind(fd)
+    if xattrs is None:
+        raise PermissionError(errno.EACCES, "its extended attributes cannot be read", os.readlink(proc_path(fd)))
+    meta = Meta(
+        status.st_mode,
+        status.st_uid,
+        status.st_gid,
+        status.st_mtime_ns,
+        xattrs,
+        flags_behind(fd) if flags else UNREAD,
+    )
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return Facts(_identity(fd), meta, size, status.st_nlink)
+
+
+def _identity(fd: int) -> Identity:
+    """Without the number of the device, which another start of the machine may change: the file system's own id is
+    taken, and where it has none, the time of birth has to do."""
+    return Identity(*(number & _63_BITS for number in identity(fd)))
+
+
+def open_content(fd: int, *, write: bool = False) -> int:
+    """A regular file for reading, or for writing.
+
+    Raises:
+        OSError: it cannot be opened. EINVAL: it is no regular file.
+    """
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, "no regular file", os.readlink(proc_path(fd)))
+    if not write and not os.geteuid():
+        try:
+            return os.open(proc_path(fd), _READ | os.O_NOATIME)
+        except PermissionError:  # root lacks CAP_FOWNER, as in many containers
+            pass
+    return os.open(proc_path(fd), _WRITE if write else _READ)

@@ -1,0 +1,203 @@
+"""The directories in which objects are kept whole that are gone from the replica: one for each file system that the
+roots lie on, so that an object goes there by one rename(2), however large it is.
+
+    <allowed>/.i2-history-<32 hex digits>/   0700
+        4711                                 an object, by its number in the history
+        copy-<32 hex digits>                 one that is being copied to this file system
+
+It lies beside the roots: in the topmost directory from which rename(2) reaches the root, and in which this process may
+make it, but not above the allowed directory. Where the root is a mount point, or the allowed directory itself, that is
+the root. Its name cannot be guessed and is found again after a restart (`Names`), only this process's user can enter
+it, and it stays when it is empty. Unlike the private directory it is never removed when somebody else has its name: the
+past of the replica lies there.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from i2_sink_fs.directories import Directories
+from i2_sink_fs.kept import Kept
+from i2_sink_fs.present.objects import Volume
+from i2_sink_fs.roots import Roots
+from i2core.api import Code, StopRule
+from i2core.posix.errnos import GONE
+from i2core.posix.opening import DIRECTORY
+
+_NOT_HERE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class _Store(NamedTuple):
+    """An open store, and where it is: beneath the allowed directory of a root."""
+
+    fd: int
+    root: int
+    above: bytes
+    name: bytes
+
+
+class Stores:
+    """The stores of one replica. One that is missing is made when the first object is kept there. Any thread may ask;
+    one thread at a time makes stores."""
+
+    def __init__(self, roots: Roots, kept: Kept, secret: bytes) -> None:
+        """Finds those that are there.
+
+        Raises:
+            OSError: somebody else has the name of one (EACCES), or it cannot be opened.
+            StopRule: a root is gone.
+        """
+        self._roots = roots
+        self._kept = kept
+        self._names = _names(secret, roots.paths)
+        self.copy = b"copy-" + self._names[0].rpartition(b"-")[2]
+        """The name of an object that is being copied, in a store or in any other directory."""
+        self.hidden = frozenset((*self._names, self.copy, *kept.names.private))
+        """Names that are no part of the replica and of what is kept, wherever they are."""
+        self._stores: dict[Volume, _Store] = {}
+        self._first: dict[Volume, int] = {}
+        """The first root on each file system."""
+        for root in range(len(roots)):
+            self._find(root)
+
+    def all(self) -> list[int]:
+        """All that are there, open."""
+        return [store.fd for store in self._stores.values()]
+
+    def on(self, volume: Volume) -> int | None:
+        """The one on this file system, open; None: there is none, or none yet."""
+        store = self._stores.get(volume)
+        return None if store is None else store.fd
+
+    def make(self, volume: Volume) -> int:
+        """The one on this file system, made if it is missing. No root may be there: then the one of the first root.
+
+        Raises:
+            OSError: it cannot be made.
+            StopRule: the root is gone.
+        """
+        root = self._first.get(volume, 0)
+        home = self._volume(root)
+        if home not in self._stores:
+            self._stores[home] = self._make(root, home)
+        return self._stores[home].fd
+
+    def verify(self) -> None:
+        """Checks that all are where they were.
+
+        Raises:
+            StopRule: one is not: it was moved, or its disk is not mounted.
+        """
+        for store in self._stores.values():
+            try:
+                above = self._roots.open_beside(store.root, store.above)
+            except OSError as error:
+                if error.errno not in GONE:
+                    raise
+                raise _gone(store) from error
+            try:
+                found = os.stat(store.name, dir_fd=above, follow_symlinks=False)
+            except FileNotFoundError as error:
+                raise _gone(store) from error
+            finally:
+                os.close(above)
+            if not os.path.samestat(found, os.fstat(store.fd)):
+                raise _gone(store)
+
+    def close(self) -> None:
+        """Closes all."""
+        while self._stores:
+            os.close(self._stores.popitem()[1].fd)
+
+    def _find(self, root: int) -> None:
+        volume = self._volume(root)
+        self._first.setdefault(volume, root)
+        if volume in self._stores:
+            return
+        for above in self._above(root, volume):
+            store = self._opened(root, above)
+            if store is not None:
+                self._stores[volume] = store
+                return
+
+    def _volume(self, root: int) -> Volume:
+        fd = self._roots.open(root)
+        try:
+            return Volume.of(fd)
+        finally:
+            os.close(fd)
+
+    def _make(self, root: int, volume: Volume) -> _Store:
+        refused: OSError | None = None
+        for above in self._above(root, volume):
+            fd = self._roots.open_beside(root, above)
+            try:
+                with self._kept.unnoticed(fd):
+                    os.mkdir(self._names[root], 0o700, dir_fd=fd)
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                refused = refused or error
+                continue
+            finally:
+                os.close(fd)
+            store = self._opened(root, above)
+            if store is None:
+                raise PermissionError(errno.EACCES, "another process removes the history's store", self._names[root])
+            return store
+        assert refused is not None
+        raise refused
+
+    def _above(self, root: int, volume: Volume) -> Iterator[bytes]:
+        """Where the store can be, the topmost directory first: the paths beneath the allowed directory."""
+        path = self._roots.beneath_allowed(root)
+        paths = [path]
+        while path:
+            path = path.rpartition(b"/")[0]
+            fd = self._roots.open_beside(root, path)
+            try:
+                if Volume.of(fd) != volume:
+                    break
+            finally:
+                os.close(fd)
+            paths.append(path)
+        return reversed(paths)
+
+    def _opened(self, root: int, above: bytes) -> _Store | None:
+        """The store in this directory; None when there is none."""
+        name = self._names[root]
+        fd = self._roots.open_beside(root, above)
+        try:
+            store = os.open(name, DIRECTORY, dir_fd=fd)
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(fd)
+        if not self._is_ours(root, store):
+            os.close(store)
+            raise PermissionError(errno.EACCES, "another user has made what has the name of the history's store", name)
+        return _Store(store, root, above, name)
+
+    def _is_ours(self, root: int, fd: int) -> bool:
+        with Directories(self._roots, self._kept.names.private) as directories:
+            return self._kept.traits(root, directories.find(root, b"")).is_private(os.fstat(fd))
+
+
+def _names(secret: bytes, roots: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The name of the store of each root, if it is the first on its file system. As names of private directories, it
+    depends on the node's secret and the root's path alone."""
+    digests = [hashlib.blake2b(root, key=secret[:64], person=b"i2 history", digest_size=16) for root in roots]
+    return tuple(b".i2-history-" + digest.hexdigest().encode() for digest in digests)
+
+
+def _gone(store: _Store) -> StopRule:
+    return StopRule(
+        "the directory with the history's objects is not the one that was used before",
+        code=Code.REPLICA_GONE,
+        obj=os.fsdecode(store.name),
+        next_step=Code.REPLICA_GONE.text.next_en,
+    )

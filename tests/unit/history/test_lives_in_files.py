@@ -1,0 +1,42 @@
+"""Random histories of plain files: as `test_lives`, with each answer and each tree of the files against the model."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from .files import FileDisk
+from .lives import Lived, live
+
+
+def _live(seed: int, top: Path) -> Lived:
+    disks: list[FileDisk] = []
+
+    def make_disk(rng: random.Random) -> FileDisk:
+        directory = top / str(seed)
+        directory.mkdir()
+        disks.append(FileDisk(rng, os.fsencode(directory)))
+        return disks[0]
+
+    try:
+        return live(seed, length=40, moments=3, make_disk=make_disk)
+    finally:
+        for disk in disks:
+            disk.close()
+
+
+def test_every_moment_of_plain_files_reads_as_it_was(tmp_path: Path) -> None:
+    """Few lives: each step is some system calls."""
+    lives = [_live(seed, tmp_path) for seed in range(4)]
+    assert all(lived.moments for lived in lives)
+    assert any(lived.cuts for lived in lives)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(100, 200, 20))
+def test_every_moment_of_plain_files_reads_as_it_was_in_many_lives(first: int, tmp_path: Path) -> None:
+    for seed in range(first, first + 20):
+        _live(seed, tmp_path)
