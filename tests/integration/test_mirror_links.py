@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from i2core.testing.trees import compare_trees
 from i2core.wire.frame import FrameType
 
-from .pair import open_nodes
+from .pair import open_nodes, until
 
 
 @pytest.mark.parametrize("replace", [Path.write_text, None], ids=["replaced", "gone"])
@@ -103,3 +104,37 @@ async def test_a_name_that_was_listed_for_another_file(tmp_path: Path) -> None:
         nodes.wire.before_frame[FrameType.SURVEY] = change
         await nodes.run()
         assert (nodes.target / second).samefile(nodes.target / "file")
+
+
+@pytest.mark.parametrize("most", [0, 10])
+@pytest.mark.parametrize("once", [True, False])
+@pytest.mark.parametrize("size", [10, 5_000_000])
+async def test_a_link_made_after_its_file_was_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, once: bool, size: int, most: int
+) -> None:
+    """The file was listed with one name, and its second name in another directory. No report of it arrives."""
+    monkeypatch.setattr("i2core.rule.work.mirroring.UNLINKED_MOST", most)
+    monkeypatch.setattr("i2core.rule.survey.lister.FIRST_FRAME_ENTRIES", 1)
+    monkeypatch.setattr("i2core.rule.survey.lister.FRAME_ENTRIES", 1)
+    async with open_nodes(tmp_path) as nodes:
+        for name in ("one", "other"):
+            (nodes.source / name).mkdir()
+            (nodes.source / name / "file").write_bytes(b"x" * size)
+        first, second = os.listdir(nodes.source)
+        file, link = f"{first}/file", f"{second}/link"
+        await nodes.run()
+
+        def listed_top() -> None:
+            nodes.wire.before_frame[FrameType.SURVEY] = listed_first
+
+        def listed_first() -> None:
+            os.link(nodes.source / file, nodes.source / link)
+
+        nodes.wire.before_frame[FrameType.SURVEY] = listed_top
+        if once:
+            await nodes.run()
+        else:
+            async with nodes.running(compare=True):
+                await until(lambda: compare_trees(nodes.source, nodes.target) == [])
+        assert compare_trees(nodes.source, nodes.target) == []
+        assert (nodes.target / file).samefile(nodes.target / link)

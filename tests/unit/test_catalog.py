@@ -491,9 +491,9 @@ def several(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]
     catalog.close(clean=True)
 
 
-def found(catalog: Catalog, path: bytes) -> Row:
+def found(catalog: Catalog, path: bytes, root: int = 0) -> Row:
     """The row of a name."""
-    row = catalog.objects.get(Place(0, path))
+    row = catalog.objects.get(Place(root, path))
     assert row is not None
     return row
 
@@ -550,6 +550,44 @@ def test_other_roots_have_objects_of_their_own(several: Catalog) -> None:
     assert [row.name for row in several.names.elsewhere(linked(b"new"), 0)] == [b"a", b"b", b"c", b"elsewhere"]
     several.objects.remove(found(several, b""))
     assert [row.name for row in several.names.elsewhere(linked(b"new"), 0)] == [b"elsewhere"]
+
+
+def test_names_that_may_have_to_be_linked(several: Catalog) -> None:
+    several.objects.remove(found(several, b"c"))
+    several.objects.remove(found(several, b"elsewhere", 1))
+    assert list(several.names.unlinked()) == []
+    several.objects.put(Place(0, b"c"), linked(b"c"))
+    assert list(several.names.unlinked()) == [Place(0, b"c")]
+    assert found(several, b"c").ctime_ns == 0, "a restart must find it changed"
+    assert found(several, b"a").untouched(linked(b"a"))
+    several.names.join(found(several, b"c"), found(several, b"a"))
+    assert list(several.names.unlinked()) == []
+
+
+def test_names_that_were_sent_at_different_times_may_have_to_be_linked(several: Catalog) -> None:
+    several.objects.remove(found(several, b"elsewhere", 1))
+    assert sorted(several.names.unlinked()) == [Place(0, name) for name in NAMES_OF_ONE]
+
+
+def test_names_beneath_different_roots_are_not_to_be_linked(several: Catalog) -> None:
+    several.objects.remove(found(several, b"c"))
+    several.names.share(found(several, b"elsewhere", 1))
+    assert list(several.names.unlinked()) == []
+
+
+@pytest.mark.parametrize("ino", [9, (1 << 64) - 9])
+def test_a_listed_file_may_have_to_be_linked(monkeypatch: pytest.MonkeyPatch, ino: int) -> None:
+    """It had one name when it was listed. Listings without such a file stay packed."""
+    monkeypatch.setattr("i2core.rule.catalog.inodes.NUMBERS", 1)
+    catalog = Catalog(None)
+    root = catalog.objects.put(Place(0, b""), made(b"", 1, is_dir=True))
+    for name, number, files in ((b"d", 2, [made(b"old", ino, is_dir=False)]), (b"e", 3, [made(b"x", 8, is_dir=False)])):
+        catalog.objects.put_listing(catalog.objects.put(Place(0, name), made(name, number, is_dir=True)), files)
+    links = [linked(name)._replace(ino=number) for name, number in ((b"new", ino), (b"other", 10))]
+    catalog.objects.put_all(root, [(entry, None) for entry in links])
+    assert list(catalog.names.unlinked()) == [Place(0, b"d/old")]
+    assert catalog.listings.has(found(catalog, b"e").id)
+    catalog.close(clean=True)
 
 
 def test_tables_of_another_version_are_replaced(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from i2core.api import Entry
 from i2core.api.records import EARLIEST_NS, LATEST_NS
@@ -26,7 +26,14 @@ CREATE INDEX IF NOT EXISTS listing_parent ON listing (parent);
 """
 _FIELDS = struct.Struct("<IIIQqQQQqQq")
 """An object in a listing: mode, uid, gid, size, mtime_ns, ino, dev, rdev (see `subject`), ctime_ns, xattrs, flags."""
+_INODE = struct.Struct("<28xq40x")
+"""The same, of which only the inode number is read; signed, as a row has it."""
 _TYPE, _DIRECTORY = 0o170000, stat.S_IFDIR
+
+
+def _inodes(fields: bytes) -> Iterator[int]:
+    """The inode numbers of the objects in a listing."""
+    return (ino for (ino,) in _INODE.iter_unpack(fields))
 
 
 class Listings:
@@ -64,6 +71,15 @@ class Listings:
             for (parent,) in self._db.execute("SELECT DISTINCT parent FROM listing").fetchall():
                 self.expand(parent)
             self._any = False
+
+    def expand_objects(self, inodes: Set[int]) -> None:
+        """`expand_all` for the directories with a packed object that has one of these inode numbers, as a row has
+        them."""
+        if self._any:
+            found = self._db.execute("SELECT parent, fields FROM listing")
+            holding = (parent for parent, fields in found if not inodes.isdisjoint(_inodes(fields)))
+            for parent in list(dict.fromkeys(holding)):
+                self.expand(parent)
 
     def expand(self, parent: int) -> bool:
         """`expand_all` for one directory; False when there was nothing to do."""

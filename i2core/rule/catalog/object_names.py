@@ -21,6 +21,17 @@ from i2core.rule.catalog.listings import Listings
 from i2core.rule.catalog.objects import Objects
 from i2core.rule.catalog.rows import COLUMNS, Row, kept_time, signed, to_row
 
+_APART = """
+FROM (SELECT DISTINCT ino FROM inode) AS shared CROSS JOIN node ON node.ino = shared.ino
+LEFT JOIN inode AS mine ON mine.id = node.inode
+WHERE EXISTS (
+    SELECT 1 FROM inode AS other WHERE other.ino = node.ino AND other.dev = node.dev AND other.id != node.inode
+    AND (node.inode = 0 OR other.root = mine.root)
+)
+"""
+"""The names of objects that have a shared inode which is not that of the name. The order of the join is forced, since
+objects with several names are few."""
+
 
 class ObjectNames:
     """The rows of a catalog by object instead of by name."""
@@ -78,6 +89,20 @@ class ObjectNames:
         known = (each.id for each in self._inodes.groups(row.ino, row.dev) if each.root == root)
         for group in (*(each for each in known if each != row.inode), 0):
             yield from (other for other in self._inodes.names(row.ino, group) if _is_other(other, row))
+
+    def unlinked(self) -> Iterator[Place]:
+        """Names of objects with several names that are not known to be one object with the others beneath the same
+        root. Example: a mirror listed `a` as a file with one name and found it equal; then `ln a b`, and `b` was listed
+        and sent as a new file. A check of such a name links it (`SharedObjects.join`). Until then the catalog has no
+        change time for a name that was listed alone, so it is checked after a restart as well.
+
+        One pass over the objects with several names, which are few; their rows are found by inode number."""
+        for numbers in self._inodes.numbers():
+            self._listings.expand_objects(numbers)
+        self._db.execute(f"UPDATE node SET ctime_ns = 0 WHERE inode = 0 AND id IN (SELECT node.id {_APART})")
+        for (ident,) in self._db.execute(f"SELECT node.id {_APART}"):
+            if (row := self._objects.row(ident)) is not None:
+                yield self._objects.place(row)
 
     def share(self, row: Row) -> Row:
         """Gives the row a shared inode: its object has, or will have, several names on the replica."""

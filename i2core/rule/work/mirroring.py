@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import trio
 
 from i2core.api import Channel, Code, Place, StopRule
@@ -20,6 +22,9 @@ from i2core.rule.work.connector import Connector
 from i2core.rule.work.resume import compares_contents, selection
 from i2core.rule.work.work_rule import WorkRule
 
+UNLINKED_MOST = 10_000
+"""At most so many names are checked one by one because they may have to be linked; if there are more, everything is
+compared with the catalog."""
 REPLICA_IS_FULL = (Code.REPLICA_FULL, Code.REPLICA_NO_INODES)
 
 
@@ -90,7 +95,18 @@ class Mirroring:
         if not self._once:
             # Live replication looks up each new object by its inode number, so each object needs a row of its own.
             await trio.to_thread.run_sync(catalog.listings.expand_all)
+        await self._mark_unlinked()
         self._conclude()
+
+    async def _mark_unlinked(self) -> None:
+        """Has names checked that may have to be linked to others: a link may be made while the mirror lists its file,
+        and its report may be lost."""
+        dirty, unlinked = self._live.backlog.dirty, self._source.catalog.names.unlinked()
+        places = await trio.to_thread.run_sync(list, islice(unlinked, UNLINKED_MOST + 1))
+        if len(places) > UNLINKED_MOST:
+            dirty.add_places((scope.place for scope in self._roots()), tree=True)
+        else:
+            dirty.add_places(places)
 
     def _conclude(self) -> None:
         """From now on a restart may rely on the catalog. What is unverified is written by the same commit: after a
