@@ -36,7 +36,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
         if hasattr(module, "os"):
             monkeypatch.setattr(module, "os", kernel)
     monkeypatch.setattr(identity, "born_ns", kernel.born_ns)
-    monkeypatch.setattr(home, "lock", lambda fd: True)
+    monkeypatch.setattr(home, "lock", lambda fd, alone: True)
     yield made
     running.set(None)
 
