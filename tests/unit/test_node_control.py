@@ -304,6 +304,11 @@ def test_no_daemon_is_one_clear_error(place: str, tmp_path: Path, capsys: pytest
     assert "i2 node run" in line
 
 
+def test_an_error_of_whoever_uses_the_client_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), control_client(tmp_path):
+        raise BrokenPipeError
+
+
 # ------------------------------------------------------------------------------------------ watching
 
 

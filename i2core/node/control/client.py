@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -119,21 +119,22 @@ def control_client(state_dir: Path) -> Iterator[ControlClient]:
     Raises:
         I2Error: there is no such directory, or it belongs to another user.
     """
-    try:
-        with short_path(state_dir) as directory:
-            yield ControlClient(f"{directory}/{SOCKET}", str(state_dir))
-    except PermissionError as error:
-        raise _forbidden(str(state_dir)) from error
-    except OSError as error:
-        raise I2Error(
-            bilingual(f"no daemon has run here ({error.strerror})", f"此处未运行过守护进程（{error.strerror}）"),
-            code=Code.NETWORK,
-            obj=str(state_dir),
-            next_step=bilingual(
-                "start it with i2 node run, or name its config with --config",
-                "请用 i2 node run 启动，或用 --config 指定其配置",
-            ),
-        ) from error
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(short_path(state_dir))
+        except PermissionError as error:
+            raise _forbidden(str(state_dir)) from error
+        except OSError as error:
+            raise I2Error(
+                bilingual(f"no daemon has run here ({error.strerror})", f"此处未运行过守护进程（{error.strerror}）"),
+                code=Code.NETWORK,
+                obj=str(state_dir),
+                next_step=bilingual(
+                    "start it with i2 node run, or name its config with --config",
+                    "请用 i2 node run 启动，或用 --config 指定其配置",
+                ),
+            ) from error
+        yield ControlClient(f"{directory}/{SOCKET}", str(state_dir))
 
 
 def _forbidden(where: str) -> UsageError:
