@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import stat
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import attrs
 import i2_sink_fs.directories
+import i2_sink_fs.names
 import i2_sink_fs.objects
 import i2_sink_fs.roots
 import i2_sink_fs.sink
@@ -17,6 +21,10 @@ import i2_sink_fs.torn
 import i2_sink_fs.volumes
 import pytest
 import trio
+from i2_sink_fs.locating import find
+from i2_sink_fs.names import NameChanger
+from i2_sink_fs.outcome import Drift
+from i2_sink_fs.paths import IllegalPath
 
 import i2core.rule.backup.replica.progress
 import i2core.rule.live.replication
@@ -334,6 +342,36 @@ def torn_published(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(i2_sink_fs.torn.Torn, "check", lambda self, status: None)
 
 
+def missing_taken_for_done(patch: pytest.MonkeyPatch) -> None:
+    """A rename counts as done before when its old name is missing and anything has the new one. Somebody takes the file
+    away before some renames, and makes a directory at the new name."""
+    real = NameChanger.rename
+    names: Any = i2_sink_fs.names  # its `os` is the simulated one
+
+    def meddle(changer: Any, record: Record) -> os.stat_result | None:
+        """Returns what has the new name."""
+        target, new = changer._locator.locate(record.root, record.other)
+        if zlib.crc32(record.other) % 3 == 0:
+            directory, old = changer._locator.locate(record.root, record.path)
+            found = find(directory, old)
+            if found is not None and stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and find(target, new) is None:
+                names.os.unlink(old, dir_fd=directory.fd)
+                names.os.mkdir(new, 0o755, dir_fd=target.fd)
+        return find(target, new)
+
+    def rename(self: Any, record: Record) -> None:
+        there = None
+        with contextlib.suppress(OSError, IllegalPath):
+            there = meddle(self, record)
+        try:
+            real(self, record)
+        except Drift as drift:
+            if there is None or "to rename is missing" not in str(drift):
+                raise
+
+    patch.setattr(NameChanger, "rename", rename)
+
+
 class Hunt(NamedTuple):
     """Within how many histories a bug must be found, and at which seed to begin."""
 
@@ -444,6 +482,7 @@ BUGS: dict[Bug, Hunt] = {
     messages_not_cut: Hunt(200, quick=True),
     names_not_asked_for: Hunt(400, 46),
     no_room_made: Hunt(100, 0, _is_narrow, quick=True),
+    missing_taken_for_done: Hunt(400, 92),
     torn_published: Hunt(400, 32315, _fails_unheard),
     lacking_taken_for_done: Hunt(200, 2840, _lacks_descriptors, quick=True),
 }
