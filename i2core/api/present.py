@@ -66,10 +66,11 @@ class Present(Protocol):
         """`TOP`, `STORE` or `STAGING`."""
 
     def child(self, directory: Handle, name: bytes) -> Handle | None:
-        """The object that has this name in the directory; a symlink is not followed. None: nothing has it."""
+        """The object that has this name in the directory; a symlink is not followed. None: nothing has it, or what has
+        it belongs to the sink itself."""
 
     def names(self, directory: Handle) -> Iterable[bytes]:
-        """All names in the directory."""
+        """All names in the directory, without those of the sink itself."""
 
     def facts(self, handle: Handle) -> Facts:
         """What `lstat` and the extended attributes say now."""
@@ -89,10 +90,19 @@ class Replica(Present, Protocol):
     after a crash, it gives the same result. None is durable before `flush`."""
 
     def move(self, directory: Handle, name: bytes, target: Handle, new: bytes) -> None:
-        """Renames; nothing has the new name. Across file systems the object is copied."""
+        """Renames. When nothing has the old name and something the new one, it was moved before. Across file systems
+        the object is copied, and is another one by its identity.
+
+        Raises:
+            OSError: nothing has the old name and the new one, or both have an object.
+        """
 
     def link(self, handle: Handle, target: Handle, new: bytes) -> None:
-        """One more name for an object that is not a directory; nothing has the new name."""
+        """One more name for an object that is not a directory. It may have that name already.
+
+        Raises:
+            OSError: another object has the name.
+        """
 
     def remove(self, directory: Handle, name: bytes) -> None:
         """The name is gone, with all beneath it; nothing has it: no error."""

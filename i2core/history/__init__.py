@@ -13,7 +13,8 @@ person means. Imports go one way (see `pyproject.toml`):
 
     recovery | rewind | retention → read → journal → plan | index → model
 
-No sink is connected to it yet: `i2core.api.present` is the contract by which one will be.
+No sink is connected to it yet: `i2core.api.present` is the contract by which one will be. `plugins/sink_fs` keeps it
+for plain files (`i2_sink_fs.present`).
 
 Objects are known by numbers of their own (`oid`), not by paths or inodes. Rows say what was: "until seq s, X was Y".
 Such a row stays true whatever happens later. Nothing here touches a disk but the SQLite files of the index.

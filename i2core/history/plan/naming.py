@@ -106,6 +106,8 @@ class Naming:
             return
         capture = self._capture
         capture.touch(place[0])
+        if directory is not self._view.store:
+            capture.touch(directory)
         capture.leave(*place, record.path)
         capture.leave(directory, name, b"", stays=True)
         capture.step.oid = capture.arrive(*place, thing)

@@ -183,16 +183,18 @@ def they_have_what_was_written(replica: Replica) -> None:
 def files_are_punched(replica: Replica) -> None:
     with at(replica, b"0", b"file") as file, at(replica, b"0", b"sparse") as sparse:
         replica.punch(file, BLOCK - 5, 2 * BLOCK + 5)
+        replica.punch(file, len(TEXT) - 4000, len(TEXT) + 1)
         replica.punch(sparse, SIZE - BLOCK, SIZE + BLOCK)
 
 
 def they_have_holes(replica: Replica) -> None:
-    right = TEXT[: BLOCK - 5] + bytes(BLOCK + 10) + TEXT[2 * BLOCK + 5 :]
+    right = TEXT[: BLOCK - 5] + bytes(BLOCK + 10) + TEXT[2 * BLOCK + 5 : -4000] + bytes(4000)
     assert content(replica, b"0", b"file") == right, "a file that was punched has another content"
     assert content(replica, b"0", b"sparse") == TEXT[:BLOCK] + bytes(SIZE - BLOCK), "its length changed, or its content"
     with at(replica, b"0", b"file") as file, at(replica, b"0", b"sparse") as sparse:
         assert is_hole(replica, file, BLOCK, 2 * BLOCK), "a block that was punched is no hole"
         assert not is_hole(replica, file, 0, BLOCK), "a block of which a part was punched is a hole"
+        assert not is_hole(replica, file, len(TEXT) - 1, len(TEXT)), "the last block was punched in part and is a hole"
         assert is_hole(replica, sparse, BLOCK, SIZE), "the last block was punched and is no hole"
 
 

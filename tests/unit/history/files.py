@@ -334,6 +334,8 @@ class FileDisk(Disk):
                 self.files.remove(source, name)
                 return
             with self._of(rest[0]) as target:
+                if rest[0] is self.staging:
+                    self.files.remove(target, rest[1])  # a staging file that moves along replaces what is there
                 self.files.move(source, name, target, rest[1])
 
     def _change(self, handle: Handle, kind: str, node: Inode, rest: list[Any]) -> None:

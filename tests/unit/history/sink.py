@@ -174,6 +174,8 @@ class Sink:
             return  # the record that was to move it there has failed
         yield
         self._disk.do("touch", place[0])
+        if directory is not self._disk.store:
+            self._disk.do("touch", directory)
         yield from self._lose(*place, record.path, keeps)
         yield
         self._disk.do("mv", directory.entries[name], directory, name, *place)

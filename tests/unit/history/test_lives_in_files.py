@@ -8,8 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from .files import FileDisk
+from .disk import GRAIN
+from .files import SCALE, FileDisk
 from .lives import Lived, live
+
+
+@pytest.fixture(autouse=True)
+def _a_file_system_like_the_model(tmp_path: Path) -> None:
+    (tmp_path / "probe").touch()
+    try:
+        os.setxattr(tmp_path / "probe", "user.a", b"1")
+    except OSError:
+        pytest.skip("the file system has no extended attributes")
+    if os.statvfs(tmp_path).f_bsize != SCALE * GRAIN.hole:
+        pytest.skip("the file system has other blocks than 4 KiB")
 
 
 def _live(seed: int, top: Path) -> Lived:

@@ -11,7 +11,7 @@ import pytest
 from i2core.api.records import Kind, Record
 from i2core.history.model.rows import Left
 from i2core.history.plan.plan import Plan
-from i2core.history.plan.step import Change
+from i2core.history.plan.step import Change, Restore
 from i2core.history.plan.view import ForeignChange
 from i2core.testing.memory_replica import DIRECTORY, EMPTY_FILE
 
@@ -51,6 +51,18 @@ def test_a_tree_goes_whole_with_two_rows(world: World) -> None:
     (step,) = _plan(world, Record(Kind.REMOVE, 0, b"d")).steps
     assert list(step.keeps) == [b"d"]
     assert (len(step.names), len(step.metas), len(step.data)) == (1, 1, 0)
+
+
+def test_a_directory_that_is_kept_has_its_time_when_something_is_taken_out(world: World) -> None:
+    """A file system gives it another one with the name that goes."""
+    world.apply([_directory(b"d"), _file(b"d/f"), Record(Kind.SETATTR, 0, b"d", meta=DIRECTORY._replace(mtime_ns=9))])
+    before = world.seq
+    world.apply([Record(Kind.REMOVE, 0, b"d")])
+    ((kept, _),) = world.disk.store.entries.items()
+    world.apply([Restore(0, b"f", kept + b"/f")])
+    assert list(world.disk.root.entries) == [b"f"]
+    world.check(before, "before it was removed")
+    assert world.tree_at(before)[b"d",].meta[3] == 9
 
 
 def test_appended_bytes_cost_no_old_bytes(world: World) -> None:

@@ -225,7 +225,10 @@ class FsReplica(FsPresent):
     def punch(self, handle: Handle, lo: int, hi: int) -> None:
         """As `Replica.punch`. Where the file system makes no holes, zeros are written."""
         with self._writing(handle) as fd:
-            punch(fd, lo, hi - lo)
+            size, block = os.fstat(fd).st_size, os.fstatvfs(fd).f_bsize
+            if size < hi < -(-size // block) * block:
+                hi = size  # beyond the end, ext4 takes a part of the last block for all of it
+            punch(fd, lo, max(0, hi - lo))
 
     @contextmanager
     def _writing(self, handle: Handle) -> Iterator[int]:

@@ -66,7 +66,7 @@ class Stores:
 
     def all(self) -> list[int]:
         """All that are there, open."""
-        return [store.fd for store in self._stores.values()]
+        return [store.fd for store in list(self._stores.values())]  # another thread may make one
 
     def on(self, volume: Volume) -> int | None:
         """The one on this file system, open; None: there is none, or none yet."""
