@@ -34,6 +34,8 @@ LETTERS = {
     0x40000000: "F",
 }
 """Flags that somebody has set, by the letters of chattr(1)."""
+LETTERED = sum(LETTERS)
+"""All flags that have a letter; others say how a file system keeps an object, and nearly every object has one."""
 CARRIED = sum(flag for flag, letter in LETTERS.items() if letter in "aAcCdDimPS")
 """Flags that can be replicated."""
 PINS = 0x10 | 0x20

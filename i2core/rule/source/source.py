@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import attrs
 
 from i2core.api import Code, Kind, Place, Record, StopRule
-from i2core.api.inode_flags import CARRIED, letters_of
+from i2core.api.inode_flags import CARRIED, LETTERED, letters_of
 from i2core.api.records import MAKING
 from i2core.api.tree import AttributesUnreadable, Opened, Tree
 from i2core.config.model import OnError
@@ -57,7 +57,7 @@ class Source:
 
     def name_flags(self, place: Place, opened: Opened) -> None:
         """Logs flags of the open object at `place` that are not replicated, each flag once."""
-        flags = opened.kernel_flags()
+        flags = opened.kernel_flags() & LETTERED
         if flags and self.trees[place.root].flags:
             flags &= ~CARRIED
         if flags:
