@@ -41,6 +41,8 @@ class Run(NamedTuple):
 class BlockMap:
     """Digests of blocks that follow each other. Grows at its end."""
 
+    __slots__ = ("blocks", "runs")
+
     def __init__(self, digests: bytes = b"") -> None:
         """`digests`: of the first blocks, 16 bytes each."""
         self.runs: list[Run] = [Run(0, digests)] if digests else []
@@ -136,6 +138,8 @@ class BlockMap:
 
 class Cursor:
     """Goes through a map once, from its first block on."""
+
+    __slots__ = ("_at", "_run", "_runs")
 
     def __init__(self, blocks: BlockMap) -> None:
         self._runs = blocks.runs

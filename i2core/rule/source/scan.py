@@ -69,10 +69,12 @@ def scan(
         want = min(READ_BYTES, end - at, data, max(BLOCK_BYTES, most - compared))
         view = content.read(at, want)
         found = digests(view)
-        different = [digest != before for digest, before in zip(found, old.take(len(found)), strict=True)]
-        for piece in _differing(content, at, view, different):
-            pieces.append(piece)
-            gathered += piece.length if piece.data is not None else 0
+        before = old.take(len(found))
+        if found != before:
+            different = [digest != known for digest, known in zip(found, before, strict=True)]
+            for piece in _differing(content, at, view, different):
+                pieces.append(piece)
+                gathered += piece.length if piece.data is not None else 0
         now.add(b"".join(found))
         compared += len(view)
         at += len(view)

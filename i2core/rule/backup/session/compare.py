@@ -12,6 +12,8 @@ from i2core.api.inode_flags import EVERY_FLAG, NOCOW, same_flags
 from i2core.api.records import UNREADABLE
 from i2core.wire.listing import Listed, Verdict
 
+_BLOCKS_META = Verdict.BLOCKS | Verdict.META
+"""Joining two members of an enum costs more than a system call, and a strict compare does it for each file."""
 Path = tuple[int, bytes]
 """Root index and path of an object on the replica."""
 
@@ -97,7 +99,7 @@ class Comparison:
             return Verdict.WHOLE
         if not guarded and self._is_strange(entry, there):
             return Verdict.WHOLE
-        return Verdict.BLOCKS | (meta if same_size else Verdict.META)
+        return Verdict.BLOCKS if same_size and meta is Verdict.SAME else _BLOCKS_META
 
     def _is_strange(self, entry: Entry, there: Entry) -> bool:
         """True when a local user may have put the replica's file there, or when more users may read it than the

@@ -80,9 +80,10 @@ class CompareServer:
 
     def _judge(self, chunk: ReceivedChunk, seen: Seen, heads: Mapping[Path, Entry | None]) -> ChunkVerdicts:
         verdicts = bytearray(len(chunk.names))
-        differing = chunk.differing(seen.entries, owners=self._sink.owns)
+        every = range(len(verdicts))
+        asked = every if chunk.strict else chunk.differing(seen.entries, owners=self._sink.owns)
         guarded = seen.here is not None and is_guarded(seen.here)
-        for index in range(len(verdicts)) if chunk.strict else differing:
+        for index in asked:
             listed = chunk.listed(index)
             at: Path = (chunk.root, join(chunk.path, listed.entry.name))
             head = None if listed.link is None else heads[chunk.root, listed.link]
