@@ -324,11 +324,7 @@ def test_a_file_that_somebody_cuts_while_it_is_hashed_is_no_error(
         file.write(b"a" * BLOCK_BYTES)
         file.truncate(8 * BLOCK_BYTES)
     monkeypatch.setattr(os, "lseek", lseek)
-    fd = os.open(tmp_path / "file", os.O_RDONLY)
-    try:
-        assert len(content.digests(fd, 0, 8)) <= 8 * 16
-    finally:
-        os.close(fd)
+    assert len(_digests(tmp_path / "file")) <= 8 * 16
 
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS])
@@ -339,17 +335,19 @@ def test_a_file_is_hashed_where_the_file_system_cannot_tell_of_holes(
         file.seek(2 * BLOCK_BYTES)
         file.write(b"a" * BLOCK_BYTES)
         file.truncate(8 * BLOCK_BYTES)
-    fd = os.open(tmp_path / "file", os.O_RDONLY)
-    try:
-        expected = content.digests(fd, 0, 8)
+    expected = _digests(tmp_path / "file")
 
-        def lseek(fd: int, at: int, whence: int) -> int:
-            raise OSError(error, os.strerror(error))
+    def lseek(fd: int, at: int, whence: int) -> int:
+        raise OSError(error, os.strerror(error))
 
-        monkeypatch.setattr(os, "lseek", lseek)
-        assert content.digests(fd, 0, 8) == expected
-    finally:
-        os.close(fd)
+    monkeypatch.setattr(os, "lseek", lseek)
+    assert _digests(tmp_path / "file") == expected
+
+
+def _digests(path: Path) -> bytes:
+    """Of the first eight blocks of a file."""
+    with content.read_buffer() as into, content.FoundFile(os.open(path, os.O_RDONLY)) as file:
+        return content.digests(file, 0, 8, into)
 
 
 PASSING = ("EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR", "ESTALE")

@@ -6,16 +6,38 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from i2_sink_fs.system import punch_hole
 from i2core.api import BLOCK_BYTES
-from i2core.api.blockmap import BlockMap
+from i2core.api.blockmap import ZERO_DIGEST, BlockMap
 from i2core.api.content import data_bytes, hole_blocks
 from i2core.api.content import digests as block_digests
 from i2core.posix.file import LocalContent
 
 _READ_BYTES = 4 << 20
 _ZEROS = bytes(1 << 20)
+
+
+class FoundFile:
+    """An open file of the replica, and its state when it was opened. A context manager: closes it."""
+
+    __slots__ = ("fd", "status")
+
+    def __init__(self, fd: int) -> None:
+        """The descriptor is this object's from now on."""
+        self.fd = fd
+        try:
+            self.status = os.fstat(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self.fd)
 
 
 def punch(fd: int, offset: int, size: int) -> None:
@@ -37,52 +59,58 @@ _idle_buffers: list[bytearray] = []
 
 
 @contextmanager
-def _buffer() -> Iterator[memoryview]:
-    """Memory to read into. One buffer is kept for later; further ones, for threads at the same time, are not."""
+def read_buffer() -> Iterator[memoryview]:
+    """Memory to read into, for one call of the sink. One buffer is kept for later; further ones, for threads at the
+    same time, are not."""
     try:
         buffer = _idle_buffers.pop()
     except IndexError:
         buffer = bytearray(_READ_BYTES)
     try:
         with memoryview(buffer) as whole:
-            yield whole[:_READ_BYTES]
+            yield whole
     finally:
         if not _idle_buffers:
             _idle_buffers.append(buffer)
 
 
-def digests(fd: int, first: int, count: int) -> bytes:
-    """As `Sink.hashes` gives them: of up to `count` blocks from block `first` on."""
-    return _hashed(fd, first, blocks=count).dense()
+def digests(file: FoundFile, first: int, count: int, into: memoryview) -> bytes:
+    """As `Sink.hashes` gives them: of up to `count` blocks from block `first` on. The file is read into `into`."""
+    return b"".join([ZERO_DIGEST * zeros + found for zeros, found in _runs(file, first, into, blocks=count)])
 
 
-def block_map(fd: int, first: int, count: int) -> BlockMap:
+def block_map(file: FoundFile, first: int, count: int, into: memoryview) -> BlockMap:
     """As `Sink.block_map` gives them: until `count` blocks have a digest of their own."""
-    return _hashed(fd, first, data_blocks=count)
-
-
-def _hashed(fd: int, first: int, *, blocks: int = 1 << 62, data_blocks: int = 1 << 62) -> BlockMap:
-    """The blocks from `first` on: at most so many, and at most so many that are no holes. Holes are not read."""
-    found = os.fstat(fd)
-    size = found.st_size
-    position = first * BLOCK_BYTES
-    end = min(size, position + blocks * BLOCK_BYTES)
-    sparse = found.st_blocks * 512 < size
-    content = LocalContent(fd)
     result = BlockMap()
-    with _buffer() as view:
-        while position < end and data_blocks > 0:
-            if sparse and (holes := hole_blocks(content, position, end)):
-                result.add_zeros(holes)
+    for zeros, found in _runs(file, first, into, data_blocks=count):
+        result.add_zeros(zeros)
+        result.add(found)
+    return result
+
+
+def _runs(
+    file: FoundFile, first: int, into: memoryview, *, blocks: int = 1 << 62, data_blocks: int = 1 << 62
+) -> Iterator[tuple[int, bytes]]:
+    """The blocks from `first` on: at most so many, and at most so many that are no holes. Each run is a number of
+    blocks that are holes, which are not read, and the digests of those after them."""
+    fd, status = file.fd, file.status
+    position = first * BLOCK_BYTES
+    end = min(status.st_size, position + blocks * BLOCK_BYTES)
+    sparse = status.st_blocks * 512 < status.st_size
+    content = LocalContent(fd) if sparse else None
+    while position < end and data_blocks > 0:
+        most = len(into)
+        if content is not None:
+            if holes := hole_blocks(content, position, end):
+                yield holes, b""
                 position += holes * BLOCK_BYTES
                 continue
-            most = data_bytes(content, position) if sparse else len(view)
-            stop = min(end, position + min(most, len(view), data_blocks * BLOCK_BYTES))
-            got = os.preadv(fd, [view[: stop - position]], position)
-            if position + got < stop:
-                end = position + got  # the file was truncated meanwhile
-            found_here = block_digests(view[:got])
-            result.add(b"".join(found_here))
-            data_blocks -= len(found_here)
-            position += got
-    return result
+            most = min(most, data_bytes(content, position))
+        stop = min(end, position + min(most, data_blocks * BLOCK_BYTES))
+        got = os.preadv(fd, [into[: stop - position]], position)
+        if position + got < stop:
+            end = position + got  # the file was truncated meanwhile
+        found = block_digests(into[:got])
+        yield 0, b"".join(found)
+        data_blocks -= len(found)
+        position += got

@@ -45,10 +45,10 @@ class FileWriter:
         self._staging.stage(place, again=again)
         if record.meta is None and self._kept.torn.is_empty:
             return
-        fd = _open_regular(*self._staged(place))
+        fd, status = _open_regular(*self._staged(place))
         try:
             if not again:
-                self._kept.torn.discard(os.fstat(fd))  # a new file, with an inode number that may have been used before
+                self._kept.torn.discard(status)  # a new file, with an inode number that may have been used before
             if record.meta is not None:
                 self._kept.flags.begin(fd, record.meta.flags)
         finally:
@@ -72,9 +72,9 @@ class FileWriter:
         place = Place(record.root, record.path)
         staged = self._staged(place)
         self._left.forget(place)
-        fd = _open_regular(*staged)
+        fd, status = _open_regular(*staged)
         try:
-            self._kept.torn.check(os.fstat(fd))
+            self._kept.torn.check(status)
             os.ftruncate(fd, record.size)
             if record.meta is not None:
                 self._settler.settle(fd, os.fstat(fd), record.meta, record, fresh=True, inherits=True)
@@ -116,7 +116,7 @@ class FileWriter:
         directory, name = self._locator.locate(record.root, record.path)
         place = Place(record.root, record.path)
         if record.staged:
-            fd = _open_regular(*self._staged(place))
+            fd, _ = _open_regular(*self._staged(place))
         else:
             fd = self._open_left(directory, name, place, record.meta)
         self._file, self._file_key = fd, key
@@ -142,9 +142,8 @@ class FileWriter:
         Raises:
             Drift: there is none, or another object.
         """
-        fd = _open_regular(directory.fd, name)
+        fd, status = _open_regular(directory.fd, name)
         try:
-            status = os.fstat(fd)
             self._left.check(place, status)
             if expected is not None and not directory.guarded:
                 modes = self._kept.traits(place.root, directory).modes
@@ -158,8 +157,9 @@ class FileWriter:
         return fd
 
 
-def _open_regular(dir_fd: int, name: bytes) -> int:
-    """A regular file for writing. Its type is checked before it is opened: opening a device can already act on it.
+def _open_regular(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
+    """A regular file for writing, and its state. Its type is checked before it is opened: opening a device can already
+    act on it.
 
     Raises:
         Drift: there is none of that name.
@@ -170,7 +170,8 @@ def _open_regular(dir_fd: int, name: bytes) -> int:
         fd = os.open(name, _IN_PLACE, dir_fd=dir_fd)
     except FileNotFoundError as error:
         raise Drift("the file is missing here") from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):  # swapped between the two calls
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):  # swapped between the two calls
         os.close(fd)
         raise Drift("an object of another type is here")
-    return fd
+    return fd, status

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ import trio
 
 from i2_sink_fs import aside, reading
 from i2_sink_fs.apply import Applier
-from i2_sink_fs.content import block_map, digests
+from i2_sink_fs.content import FoundFile, block_map, digests, read_buffer
 from i2_sink_fs.directories import Directories
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.outcome import stop
@@ -244,46 +244,44 @@ class FsSink(Sink):
 
     async def hashes(self, place: Place, first: int, count: int, *, staged: bool = False) -> bytes:
         def work(directories: Directories) -> bytes:
-            with self._content(directories, place, staged=staged, first=first) as fd:
-                return b"" if fd < 0 else digests(fd, first, count)
+            with read_buffer() as into, self._content(directories, place, staged=staged, first=first) as file:
+                return b"" if file is None else digests(file, first, count, into)
 
         return await self._read(place, work)
 
     async def block_map(self, place: Place, first: int, count: int, *, staged: bool = False) -> BlockMap:
         def work(directories: Directories) -> BlockMap:
-            with self._content(directories, place, staged=staged, first=first) as fd:
-                return BlockMap() if fd < 0 else block_map(fd, first, count)
+            with read_buffer() as into, self._content(directories, place, staged=staged, first=first) as file:
+                return BlockMap() if file is None else block_map(file, first, count, into)
 
         return await self._read(place, work)
 
     async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
         def work(directories: Directories) -> list[bytes]:
             found = []
-            for place in places:
-                with self._content(directories, place) as fd:
-                    found.append(b"" if fd < 0 else digests(fd, 0, most))
+            with read_buffer() as into:
+                for place in places:
+                    with self._content(directories, place) as file:
+                        found.append(b"" if file is None else digests(file, 0, most, into))
             return found
 
         return await self._read(places[0] if places else None, work)
 
-    @contextmanager
     def _content(
         self, directories: Directories, place: Place, *, staged: bool = False, first: int = 0
-    ) -> Iterator[int]:
-        """The file at `place`, or its staging file; -1 when there is none. It is asked about from block `first` on."""
+    ) -> FoundFile | nullcontext[None]:
+        """The file at `place`, or its staging file; None when there is none. It is asked about from block `first`
+        on."""
         staging = Staging(Private(directories, self._kept)) if staged else None
         fd = reading.open_content(directories, place, staging)
-        try:
-            if fd >= 0:
-                status = os.fstat(fd)
-                if not staged:
-                    self._kept.left.note(place, status)
-                if not first:
-                    self._kept.torn.discard(status)
-            yield fd
-        finally:
-            if fd >= 0:
-                os.close(fd)
+        if fd < 0:
+            return nullcontext()
+        file = FoundFile(fd)
+        if not staged:
+            self._kept.left.note(place, file.status)
+        if not first:
+            self._kept.torn.discard(file.status)
+        return file
 
     async def set_aside(self, place: Place, destination: bytes) -> None:
         def move(open_: Directories) -> None:
