@@ -68,11 +68,13 @@ class FileDisk(Disk):
     """Each change is carried out in memory and in files. Each question is asked of the files, by the handle, and its
     answer compared."""
 
-    def __init__(self, rng: random.Random, top: bytes) -> None:
-        """`top`: an empty directory for the replica."""
+    def __init__(self, rng: random.Random, top: bytes, *, exact_holes: bool) -> None:
+        """`top`: an empty directory for the replica. `exact_holes`: its file system makes and tells of holes as the
+        model does. XFS shows blocks as data that it has reserved, and btrfs the block that a file grew over."""
         super().__init__(rng)
         self._top_path = top
         self._context = SinkContext(roots=(top + b"/replica", top + b"/workshop"), allowed=(top,), secret=bytes(32))
+        self._exact_holes = exact_holes
         self._model_alone = False
         self._known: dict[Identity, Inode] = {}
         self._begin()
@@ -228,9 +230,12 @@ class FileDisk(Disk):
             Extent(extent.lo // SCALE, extent.hi // SCALE, extent.hole)
             for extent in self.files.extents(handle, lo * SCALE, hi * SCALE)
         ]
-        holes = b"".join(bytes([extent.hole]) * (extent.hi - extent.lo) for extent in found)
-        assert holes == self.at(handle).holes()[lo:hi]
-        return iter(found)
+        node = self.at(handle)
+        holes, right = (b"".join(bytes([one.hole]) * (one.hi - one.lo) for one in found), node.holes()[lo:hi])
+        assert len(holes) == len(right)
+        assert not any(hole and byte for hole, byte in zip(holes, node.data[lo:hi], strict=True))
+        assert holes == right or not self._exact_holes
+        return super().extents(handle, lo, hi)
 
     def read(self, handle: Handle, lo: int, hi: int) -> bytes:
         right = super().read(handle, lo, hi)

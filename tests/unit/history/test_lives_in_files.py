@@ -24,13 +24,24 @@ def _a_file_system_like_the_model(tmp_path: Path) -> None:
         pytest.skip("the file system has other blocks than 4 KiB")
 
 
+def _type_of(path: Path) -> str:
+    """The file system's type, as mount(8) says."""
+    device = os.stat(path).st_dev
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            number, (kind, *_) = line.split()[2], line.split(" - ")[1].split()
+            if number == f"{os.major(device)}:{os.minor(device)}":
+                return kind
+    return ""
+
+
 def _live(seed: int, top: Path) -> Lived:
     disks: list[FileDisk] = []
 
     def make_disk(rng: random.Random) -> FileDisk:
         directory = top / str(seed)
         directory.mkdir()
-        disks.append(FileDisk(rng, os.fsencode(directory)))
+        disks.append(FileDisk(rng, os.fsencode(directory), exact_holes=_type_of(top) in ("ext4", "tmpfs")))
         return disks[0]
 
     try:
