@@ -474,7 +474,7 @@ BUGS: dict[Bug, Hunt] = {
     replica_by_name: Hunt(200, 0, _loses_replica, quick=True),
     syncs_where_it_was: Hunt(1000, 94),
     refilled_and_believed: Hunt(400, 900),
-    damage_believed: Hunt(600, 927, _flips, crash=True),
+    damage_believed: Hunt(600, 27000, _flips, crash=True),
     attributes_prove_content: Hunt(300, fit=_loses_reports, quick=True),
     half_a_job: Hunt(300, fit=_fills_work, quick=True),
     refused_for_good: Hunt(200, 1880, _denies, quick=True),
