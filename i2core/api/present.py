@@ -45,6 +45,10 @@ class Facts(NamedTuple):
     """Bytes of a regular file, else 0."""
     links: int = 1
     """Names that it has, as `lstat` says."""
+    target: bytes = b""
+    """A symlink's text."""
+    device: int = 0
+    """Number of the device that a character or block device stands for."""
 
 
 class Extent(NamedTuple):

@@ -18,11 +18,13 @@ EMPTY_FILE = Meta(stat.S_IFREG | 0o600, 0, 0, 0, (), 0)
 class Inode:
     """An object."""
 
-    __slots__ = ("accidental", "alloc", "data", "entries", "hole", "identity", "meta", "target")
+    __slots__ = ("accidental", "alloc", "data", "device", "entries", "hole", "identity", "meta", "target")
 
     def __init__(self, identity: Identity, meta: Meta, target: bytes = b"", *, hole: int = 4096) -> None:
         """`hole`: size of a block, in bytes. `target`: the text of a symlink."""
         self.identity, self.meta, self.target, self.hole = identity, meta, target, hole
+        self.device = 0
+        """The number of a device."""
         self.data = bytearray()
         self.alloc: set[int] = set()
         """The blocks that are no holes."""
@@ -61,7 +63,9 @@ class Inode:
 
     def holes(self) -> bytes:
         """A flag for each byte."""
-        return bytes(i // self.hole not in self.alloc for i in range(len(self.data)))
+        size = len(self.data)
+        blocks = (bytes([block not in self.alloc]) * self.hole for block in range(-(-size // self.hole)))
+        return b"".join(blocks)[:size]
 
 
 def count(top: Inode, inode: Inode) -> int:
@@ -111,7 +115,7 @@ class MemoryReplica:
 
     def facts(self, handle: Handle) -> Facts:
         inode = self.at(handle)
-        return Facts(inode.identity, inode.meta, len(inode.data), self.links(inode))
+        return Facts(inode.identity, inode.meta, len(inode.data), self.links(inode), inode.target, inode.device)
 
     def links(self, inode: Inode) -> int:
         """Names that the object has."""
@@ -122,8 +126,12 @@ class MemoryReplica:
         inode = self.at(handle)
         hi = min(hi, len(inode.data))
         while lo < hi:
-            end = min(hi, lo // self.hole * self.hole + self.hole)
-            yield Extent(lo, end, lo // self.hole not in inode.alloc)
+            block = lo // self.hole
+            hole = block not in inode.alloc
+            while block * self.hole < hi and (block not in inode.alloc) == hole:
+                block += 1
+            end = min(hi, block * self.hole)
+            yield Extent(lo, end, hole)
             lo = end
 
     def read(self, handle: Handle, lo: int, hi: int) -> bytes:
@@ -212,6 +220,7 @@ class MemoryReplica:
             if record.kind in (Kind.CREATE, Kind.MKDIR, Kind.SYMLINK, Kind.MKNOD):
                 assert record.meta
                 node = directory.entries[name] = self.inode(record.meta, record.other)
+                node.device = record.size
                 node.write(0, record.data)
             elif record.kind is Kind.LINK:
                 directory.entries[name] = self._walk(record.root, record.other)

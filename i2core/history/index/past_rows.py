@@ -53,6 +53,10 @@ class PastRows:
             found = [part.ask.data(oid, block, seq) for block in blocks]
             yield from heapq.merge(*found, key=lambda row: row.until)
 
+    def has_data(self, oid: int, seq: int) -> bool:
+        """True when rows about bytes of the file end after the moment."""
+        return any(part.ask.has_data(oid, seq) for part in self.after(seq))
+
     def blocks(self, oid: int, seq: int) -> list[int]:
         """Blocks of a file about which rows end after the moment."""
         return sorted({block for part in self.after(seq) for block in part.ask.blocks(oid, seq)})

@@ -55,6 +55,11 @@ class Questions:
         sql = "select * from data_was where oid=? and block=? and until>? order by until"
         return map(DataWas._make, self._db.execute(sql, (oid, block, seq)))
 
+    def has_data(self, oid: int, seq: int) -> bool:
+        """True when rows about bytes of the file end after the moment."""
+        sql = "select 1 from data_was where oid=? and until>? limit 1"
+        return self._db.execute(sql, (oid, seq)).fetchone() is not None
+
     def blocks(self, oid: int, seq: int) -> Iterator[int]:
         """Blocks of a file about which rows end after the moment."""
         return (

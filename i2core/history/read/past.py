@@ -6,7 +6,7 @@ before the record is carried out; so whatever changed while the replica was read
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import attrs
@@ -21,7 +21,8 @@ from i2core.history.read.places import ObjectLost, Places
 
 
 class Ref(NamedTuple):
-    """An object at some moment: by its number, or, when it has no history, by what the replica has."""
+    """An object at some moment: by its number, or, when it has no history, by what the replica has. Both: it has a
+    number, and is open already."""
 
     oid: int = 0
     handle: Handle | None = None
@@ -34,6 +35,8 @@ class Was(NamedTuple):
     size: int
     handle: Handle
     """The object itself: its type, a symlink's text and a device number never change."""
+    target: bytes
+    device: int
 
 
 class Span(NamedTuple):
@@ -75,10 +78,10 @@ class Past:
     def child(self, directory: Ref, name: bytes, seq: int) -> Ref | None:
         """What had the name at the moment; None: nothing."""
         handle = self._handle(directory)
-        home = self.index.catalog.home(directory.oid, name) if directory.handle is None else None
+        home = self.index.catalog.home(directory.oid, name) if directory.oid else None
         there = self.present.child(handle, name) if home is None else None
         here = None if there is None else Ref(handle=self.places.keep(there))
-        if directory.handle is not None:
+        if not directory.oid:
             return here
         home = home or self.index.catalog.home(directory.oid, name)
         row = self.index.rows.name(directory.oid, name, seq)
@@ -88,25 +91,41 @@ class Past:
             return Ref(home[0]) if home[1] <= seq else None
         return here
 
+    def number(self, root: int, names: Sequence[bytes], seq: int) -> int:
+        """The number of what these names led to at the moment, each in the one before, from the root on: from the index
+        alone. 0: they led to nothing, or to an object of which nothing is planned that would change it or a name in it
+        after the moment."""
+        oid = TOP
+        for name in (b"%d" % root, *names):
+            home = self.index.catalog.home(oid, name)
+            row = self.index.rows.name(oid, name, seq)
+            found, since = (row.oid, row.since) if row is not None else home or (0, 0)
+            if not found or since > seq:
+                return 0
+            oid = found
+        return oid
+
     def names(self, directory: Ref, seq: int) -> dict[bytes, Ref]:
         """All names in the directory at the moment."""
+        listed = self.listed(directory, seq)
         handle = self._handle(directory)
-        if directory.handle is not None:
-            return {name: self._here(handle, name) for name in self.present.names(handle)}
-        listed = list(self.present.names(handle))
-        known = {name: (oid, since) for name, oid, since in self.index.catalog.within(directory.oid)}
-        found: dict[bytes, Ref] = {}
-        for name in listed:
-            oid, since = known.get(name, (0, 0))
-            if not oid:
-                row = self.index.rows.name(directory.oid, name, seq)
-                if row is None:
-                    found[name] = self._here(handle, name)
-            elif since <= seq:
-                found[name] = Ref(oid)
-        for name, oid in self.index.rows.names(directory.oid, seq).items():
-            found[name] = Ref(oid)
-        return found
+        return {name: Ref(oid) if oid else self._here(handle, name) for name, oid in listed.items()}
+
+    def listed(self, directory: Ref, seq: int) -> dict[bytes, int]:
+        """As `names`, with the numbers of the objects (0: it has none), and nothing is opened."""
+        there = self.present.names(self._handle(directory))
+        if not directory.oid:
+            return dict.fromkeys(there, 0)
+        found = dict.fromkeys(there, 0)
+        for name, oid, since in self.index.catalog.within(directory.oid):
+            if since <= seq:
+                found[name] = oid  # if the replica lacks it, whoever opens the object learns that it is lost
+            else:
+                found.pop(name, None)
+        for name in [name for name, oid in found.items() if not oid]:
+            if self.index.rows.name(directory.oid, name, seq) is not None:
+                del found[name]  # it came and went after the moment; or it was there, and comes next
+        return found | self.index.rows.names(directory.oid, seq)
 
     def _here(self, handle: Handle, name: bytes) -> Ref:
         child = self.present.child(handle, name)
@@ -120,11 +139,11 @@ class Past:
         """Attributes and length at the moment."""
         handle = self._handle(ref)
         facts = self.present.facts(handle)
-        if ref.handle is not None:
-            return Was(facts.meta, facts.size, handle)
+        if not ref.oid:
+            return Was(facts.meta, facts.size, handle, facts.target, facts.device)
         packed, size = self.index.rows.meta(ref.oid, seq), self.index.rows.size(ref.oid, seq)
         meta = facts.meta if packed is None else unpack(packed)
-        return Was(meta, facts.size if size is None else size, handle)
+        return Was(meta, facts.size if size is None else size, handle, facts.target, facts.device)
 
     def spans(self, oid: int, seq: int, lo: int, hi: int) -> Iterator[Span]:
         """Where [lo, hi), which lies below the length at the moment, comes from: in order, without gaps. What comes
@@ -158,33 +177,51 @@ class Past:
             yield start, start + self.grain.bytes_of(self.grain.level(number))
 
     def read(self, ref: Ref, seq: int, lo: int, hi: int) -> bytes:
-        """[lo, hi) at the moment; shorter at the end of the file."""
+        """[lo, hi) at the moment; shorter at the end of the file.
+
+        Raises:
+            ObjectLost: the replica lacks bytes that no record has taken away.
+        """
         was = self.stat(ref, seq)
         hi = min(hi, was.size)
         if lo >= hi:
             return b""
         data = bytearray(self.present.read(was.handle, lo, hi))
-        data += bytes(hi - lo - len(data))
-        if ref.handle is None:
-            for a, z, row in self.spans(ref.oid, seq, lo, hi):
-                if row is not None:
-                    start = self.grain.start(row.block)
-                    data[a - lo : z - lo] = (
-                        bytes(z - a) if row.segment == HOLE else self.old.read(row, a - start, z - start)
-                    )
+        end = lo + len(data)
+        data += bytes(hi - end)
+        for a, z, row in self._spans(ref, seq, lo, hi):
+            if row is not None:
+                start = self.grain.start(row.block)
+                data[a - lo : z - lo] = (
+                    bytes(z - a) if row.segment == HOLE else self.old.read(row, a - start, z - start)
+                )
+            elif z > end:
+                raise ObjectLost(ref.oid, "is shorter than it was left")
         return bytes(data)
+
+    def _spans(self, ref: Ref, seq: int, lo: int, hi: int) -> Iterator[Span]:
+        """A file whose content has not changed since is one span, however large it is."""
+        if ref.oid and self.index.rows.has_data(ref.oid, seq):
+            return self.spans(ref.oid, seq, lo, hi)
+        return iter((Span(lo, hi, None),))
 
     def holes(self, ref: Ref, seq: int, lo: int, hi: int) -> Iterator[tuple[int, int]]:
         """Holes in [lo, hi) at the moment."""
         was = self.stat(ref, seq)
         hi = min(hi, was.size)
+        if lo >= hi:
+            return
         here = [extent for extent in self.present.extents(was.handle, lo, hi) if extent.hole]
-        spans = iter((Span(lo, hi, None),)) if ref.handle is not None else self.spans(ref.oid, seq, lo, hi)
-        for a, z, row in spans:
+        at = 0
+        for a, z, row in self._spans(ref, seq, lo, hi):
             if row is not None and row.segment == HOLE:
                 yield a, z
-            elif row is None:
-                yield from ((max(a, x), min(z, y)) for x, y, _ in here if max(a, x) < min(z, y))
+            while row is None and at < len(here) and here[at].lo < z:
+                if a < here[at].hi:
+                    yield max(a, here[at].lo), min(z, here[at].hi)
+                if here[at].hi > z:
+                    break
+                at += 1
 
     # ------------------------------------------------------------------------------------------- where it is now
 

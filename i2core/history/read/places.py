@@ -3,6 +3,7 @@ there."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 from i2core.api.present import STAGING, STORE, TOP, Handle, Identity, Present
@@ -11,11 +12,14 @@ from i2core.history.index.index import Index
 _LOOKS = 16
 
 
-class ObjectLost(Exception):
-    """The object is not where the catalog says: somebody else has changed the replica."""
+class ObjectLost(OSError):
+    """The object is not where the catalog says, or not as it was left: somebody else has changed the replica.
 
-    def __init__(self, oid: int) -> None:
-        super().__init__(f"object {oid} is not where the catalog says")
+    Its errno is EUCLEAN, a failed read: no reader takes the object for one that is gone.
+    """
+
+    def __init__(self, oid: int, what: str = "is not where the catalog says") -> None:
+        super().__init__(errno.EUCLEAN, f"object {oid or 'without a number'} {what}")
         self.oid = oid
 
 
@@ -68,6 +72,12 @@ class Places:
     def keep(self, handle: Handle) -> Handle:
         """Releases it at the end as well."""
         self._others.append(handle)
+        return handle
+
+    def hand_over(self, handle: Handle) -> Handle:
+        """It stays open at the end: the caller releases it."""
+        self._open = {oid: kept for oid, kept in self._open.items() if kept != handle or oid in (TOP, STORE, STAGING)}
+        self._others = [kept for kept in self._others if kept != handle]
         return handle
 
     def close(self) -> None:

@@ -60,6 +60,9 @@ def facts_say_what_is_there(present: Present) -> None:
         assert found.meta == right, f"{way}: {found.meta} instead of {right}"
         size = len(CONTENT.get(way, b""))
         assert found.size == size, f"{way}: {found.size} bytes instead of {size}"
+        target = b"dir" if stat.S_ISLNK(meta.mode) else b""
+        assert found.target == target, f"{way}: the link text {found.target!r} instead of {target!r}"
+        assert found.device == 0, f"{way}: it stands for device {found.device}"
         two = way in ((b"0", b"file"), (b"0", b"dir", b"second"))
         links = 1 + two
         assert found.links == links or stat.S_ISDIR(meta.mode), f"{way}: {found.links} names instead of {links}"

@@ -17,6 +17,7 @@ class Copy(NamedTuple):
     data: bytes
     holes: bytes
     target: bytes
+    device: int
     accidental: bool
     """Its time is an accident of this node, and not promised."""
     node: Inode
@@ -31,9 +32,8 @@ def full_copy(root: Inode) -> Tree:
 
     def go(node: Inode, path: tuple[bytes, ...]) -> None:
         group = groups.setdefault(node, path)
-        tree[path] = Copy(
-            node.meta.mode, group, tuple(node.meta), bytes(node.data), node.holes(), node.target, node.accidental, node
-        )
+        content = bytes(node.data), node.holes(), node.target, node.device
+        tree[path] = Copy(node.meta.mode, group, tuple(node.meta), *content, node.accidental, node)
         for name in sorted(node.entries):
             go(node.entries[name], (*path, name))
 
@@ -47,4 +47,4 @@ def compare(found: Tree, right: Tree, where: object) -> None:
         seen = found[path]
         if copy.accidental:
             seen = seen._replace(meta=(*seen.meta[:3], copy.meta[3], *seen.meta[4:]))
-        assert seen[:6] == copy[:6], (where, path, seen, copy)
+        assert seen[:7] == copy[:7], (where, path, seen, copy)

@@ -21,9 +21,10 @@ NAME_CHANGES = ("mv", "unlink", "link", "new")
 class Disk(MemoryReplica):
     """`Replica` in memory. What is changed is logged until it is flushed."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, grain: Grain = GRAIN) -> None:
         self.rng = rng
-        super().__init__(hole=GRAIN.hole)
+        self.grain = grain
+        super().__init__(hole=grain.hole)
         self.staged: set[bytes] = set()
         """Paths whose staging file the sink saw begin."""
         self.log: list[tuple[Any, ...]] = []

@@ -20,9 +20,10 @@ from .copies import compare, full_copy
 from .disk import Disk
 from .histories import Records
 from .objects import visible_change
+from .past_trees import Moment
 from .world import World
 
-_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Many small files of SQLite; nothing here has to survive."""
 
 
@@ -47,6 +48,8 @@ class Life:
         self.world.failures = self.rng.random() < 0.3
         self.world.flushes_early = seed % 10 == 9
         self.kept = Kept()
+        self.readers = random.Random(seed)  # noqa: S311
+        """Who reads a moment as a tree beside the records. Chosen apart, so that the life is the same without them."""
         self.moments = self.cuts = 0
 
     def live(self, length: int, moments: int) -> Lived:
@@ -83,11 +86,24 @@ class Life:
         if self.crashes and self.rng.random() < 0.25:
             self._crash(records)
             return
+        reader = self._reader() if self.readers.random() < 0.2 else None
         for _ in self.world.applying(records):
             if self.rng.random() < 0.02:
                 self._read(1, "while records are carried out")
+            if reader is not None and self.readers.random() < 0.05:
+                reader.check((self.seed, "an open tree while records are carried out", self.world.seq))
+        if reader is not None:
+            reader.check((self.seed, "an open tree", self.world.seq))
+            reader.close()
         if self.rng.random() < 0.4:
             self.world.flush()
+
+    def _reader(self) -> Moment:
+        reader = Moment(self.world, self.readers.choice(self._moments()))
+        if self.readers.random() < 0.7:
+            reader.open()
+        self.moments += 1
+        return reader
 
     def _rewind(self) -> None:
         world, seq = self.world, self.rng.choice(self._moments())
@@ -128,6 +144,8 @@ class Life:
         known = self._moments()
         for seq in self.rng.sample(known, min(moments, len(known))):
             self.world.check(seq, (self.seed, *where, seq, "of", self.world.seq, self.kept))
+            if self.readers.random() < 0.3:
+                Moment(self.world, seq).check((self.seed, *where, "as a tree", seq, "of", self.world.seq, self.kept))
             self.moments += 1
 
     def _histories(self) -> None:
@@ -186,7 +204,7 @@ class Life:
 
 def live(seed: int, *, length: int = 70, moments: int = 6, make_disk: Callable[[random.Random], Disk] = Disk) -> Lived:
     """One life."""
-    with tempfile.TemporaryDirectory(prefix="i2-history-", dir=_MEMORY) as directory:
+    with tempfile.TemporaryDirectory(prefix="i2-history-", dir=MEMORY) as directory:
         try:
             return Life(seed, directory, make_disk).live(length, moments)
         except BaseException as error:

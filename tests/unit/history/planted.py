@@ -126,6 +126,28 @@ BUGS = {
     "readers take the catalog for what stands": Bug(
         "read.places", "yield from self._index.rows.places(oid)", "pass", 0
     ),
+    "a tree: an open object keeps the number that it had": Bug(
+        "read.tree",
+        "ref = self._ref(reading)\n            data = ",
+        "ref = Ref(self._own.ino if self._own.ino < _SINGLE else 0, self._handle)\n            data = ",
+        0,
+    ),
+    "a tree: the number is that of the present": Bug(
+        "read.past", "row = self.index.rows.name(oid, name, seq)\n", "row = None\n", 0
+    ),
+    "a tree: the inode number is that of the object": Bug("read.tree", "if links > 1:", "if oid:", 1),
+    "a tree: names in removed directories are counted": Bug(
+        "read.tree", "self.paths.of_name(parent, name) is not None", "True", 23
+    ),
+    "a tree: a hole at the beginning of a range is data": Bug("read.tree", "if lo > at:", "if lo >= at:", 0),
+    "a tree: the rest of a hole is forgotten": Bug("read.past", "if here[at].hi > z:", "if False:", 0),
+    "a tree: a name that came later is listed": Bug("read.past", "found.pop(name, None)", "pass", 0),
+    "a tree: a file without rows in the newest partition has none": Bug(
+        "index.past_rows",
+        "any(part.ask.has_data(oid, seq) for part in self.after(seq))",
+        "self._every()[-1].ask.has_data(oid, seq)",
+        0,
+    ),
 }
 
 

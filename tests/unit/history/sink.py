@@ -70,7 +70,9 @@ class Sink:
 
     def _mknod(self, record: Record, keeps: dict[bytes, int], made: list[Inode]) -> Iterator[None]:
         assert record.meta
-        return self._put(record, keeps, self._disk.inode(record.meta, b"%d" % record.size), made)
+        node = self._disk.inode(record.meta)
+        node.device = record.size
+        return self._put(record, keeps, node, made)
 
     def _mkdir(self, record: Record, keeps: dict[bytes, int], made: list[Inode]) -> Iterator[None]:
         node = self._disk.walk(record.path)

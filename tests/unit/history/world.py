@@ -28,7 +28,7 @@ from i2core.history.rewind.rewind import Rewind
 from i2core.testing.memory_replica import Inode
 
 from .copies import Copy, Tree, compare, full_copy
-from .disk import GRAIN, Disk
+from .disk import Disk
 from .journal import Journal
 from .sink import Sink
 
@@ -72,7 +72,7 @@ class World:
         self.disk.counts_links = False
         self.write(Plan(1, ()))
         self.now.commit()
-        self.planner = Planner(self.index.catalog, self.disk, self.index.catalog.next_oid, GRAIN)
+        self.planner = Planner(self.index.catalog, self.disk, self.index.catalog.next_oid, self.disk.grain)
         self.flush()
         self.trees[0] = full_copy(self.disk.root)
 
@@ -113,7 +113,7 @@ class World:
     def write(self, plan: Plan) -> None:
         """Its frames become durable, and readers see the rows."""
         extra, self.extra = self.extra, []
-        for frame in packed(plan, self.disk, 5, extra, old_bytes=40):
+        for frame in packed(plan, self.disk, 5, extra, old_bytes=5 * self.disk.grain.block):
             again = self._append(frame)
             if frame.frame.head.records:
                 planned = [change for step in plan.steps for change in step.catalog]
@@ -220,7 +220,7 @@ class World:
             assert self.disk.staging.entries.get(name) is node, f"the staging file {name!r} is gone"
         self.seq = self.durable
         self.trees = {seq: tree for seq, tree in self.trees.items() if seq <= self.seq}
-        self.planner = Planner(self.index.catalog, self.disk, self.index.catalog.next_oid, GRAIN)
+        self.planner = Planner(self.index.catalog, self.disk, self.index.catalog.next_oid, self.disk.grain)
         self.planner.applied(self.seq)
 
     def _reopen(self) -> None:
@@ -243,11 +243,11 @@ class World:
             take_in(self.index, payload, segment, offset)
         self.now.reach = (0, len(self.journal.frames))
         self.now.commit()
-        self.planner = Planner(self.index.catalog, self.disk, self.index.catalog.next_oid, GRAIN)
+        self.planner = Planner(self.index.catalog, self.disk, self.index.catalog.next_oid, self.disk.grain)
         self.planner.applied(self.seq)
 
     def _undo(self) -> Iterator[None]:
-        return Undo(self.index, self.disk, self.journal, self.durable, (0, self.certain), GRAIN).run()
+        return Undo(self.index, self.disk, self.journal, self.durable, (0, self.certain), self.disk.grain).run()
 
     # ------------------------------------------------------------------------------------------- turned back
 
@@ -288,7 +288,7 @@ class World:
     # ------------------------------------------------------------------------------------------- reading
 
     def past(self) -> Past:
-        return Past(self.index, Places(self.index, self.disk), self.journal, GRAIN)
+        return Past(self.index, Places(self.index, self.disk), self.journal, self.disk.grain)
 
     def log(self) -> Log:
         return Log(self.index, self.journal)
@@ -312,7 +312,8 @@ class World:
             for lo, hi in past.holes(ref, seq, 0, size) if size else ():
                 holes[lo:hi] = b"\1" * (hi - lo)
             data = past.read(ref, seq, 0, size)
-            tree[path] = Copy(was.meta.mode, group, tuple(was.meta), data, bytes(holes), inode.target, False, inode)
+            content = data, bytes(holes), was.target, was.device
+            tree[path] = Copy(was.meta.mode, group, tuple(was.meta), *content, False, inode)
             if inode.is_dir:
                 for name, child in sorted(past.names(ref, seq).items()):
                     found = past.child(ref, name, seq)

@@ -77,7 +77,8 @@ def facts(fd: int, *, flags: bool) -> Facts:
         flags_behind(fd) if flags else UNREAD,
     )
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-    return Facts(_identity(fd), meta, size, status.st_nlink)
+    target = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b""
+    return Facts(_identity(fd), meta, size, status.st_nlink, target, status.st_rdev)
 
 
 def _identity(fd: int) -> Identity:
