@@ -106,11 +106,11 @@ class _Held(Opened):
 
     __slots__ = ("_handle", "_names", "_own", "_tree", "_was")
 
-    def __init__(self, tree: PastTree, reading: _Reading, ref: Ref, names: Names) -> None:
+    def __init__(self, tree: PastTree, reading: _Reading, ref: Ref, names: Names, was: Was) -> None:
         self._tree = tree
         self._names = names
-        self._was = reading.stat(ref)
-        self._own = reading.entry(ref, names, self._was)
+        self._was = was
+        self._own = reading.entry(ref, names, was)
         self._handle: Handle | None = reading.keep(ref)
 
     def kernel_flags(self) -> int:
@@ -191,8 +191,8 @@ class PastDirectory(_Held, OpenDirectory):
 
     __slots__ = ("_only",)
 
-    def __init__(self, tree: PastTree, reading: _Reading, ref: Ref, names: Names) -> None:
-        super().__init__(tree, reading, ref, names)
+    def __init__(self, tree: PastTree, reading: _Reading, ref: Ref, names: Names, was: Was) -> None:
+        super().__init__(tree, reading, ref, names, was)
         self._only = None if names else tree.only
 
     def here(self) -> Entry:
@@ -240,9 +240,10 @@ class PastDirectory(_Held, OpenDirectory):
     def open(self, name: bytes) -> OpenFile:
         with self._tree.reading() as reading:
             child = reading.child(self._ref(reading), name)
-            if child is None or not stat.S_ISREG(reading.stat(child).meta.mode):
+            was = None if child is None else reading.stat(child)
+            if child is None or was is None or not stat.S_ISREG(was.meta.mode):
                 raise _gone(errno.ENOENT, name)
-            return PastFile(self._tree, reading, child, (*self._names, name))
+            return PastFile(self._tree, reading, child, (*self._names, name), was)
 
 
 class PastTree(Tree):
@@ -291,9 +292,10 @@ class PastTree(Tree):
                 if child is None:
                     raise _gone(errno.ENOENT, path)
                 ref = child
-            if not stat.S_ISDIR(reading.stat(ref).meta.mode):
+            was = reading.stat(ref)
+            if not stat.S_ISDIR(was.meta.mode):
                 raise _gone(errno.ENOTDIR, path)
-            return PastDirectory(self, reading, ref, names)
+            return PastDirectory(self, reading, ref, names, was)
 
     def _top(self, reading: _Reading) -> Ref:
         ref = reading.past.root(self._root, self._seq)

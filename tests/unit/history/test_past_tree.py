@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import random
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
+from pathlib import Path
 
 import pytest
+from i2_sink_fs.plugin import i2_sinks
+from i2_sink_fs.present.replica import FsReplica
+from i2_sink_fs.roots import Roots
 
+from i2core.api import Batch, NoConfig, SinkContext
 from i2core.api.present import Handle
 from i2core.api.records import Kind, Meta, Record
 from i2core.api.tree import AttributesUnreadable, RootGone
+from i2core.history.index.index import Index
 from i2core.history.model.grain import Grain
-from i2core.history.read.places import ObjectLost
+from i2core.history.plan.enrol import enrol
+from i2core.history.read.past import Past
+from i2core.history.read.places import ObjectLost, Places
 from i2core.history.read.tree import PastTree
 from i2core.testing import check_tree
 from i2core.testing.memory_replica import DIRECTORY, EMPTY_FILE, Inode
 from i2core.testing.tree import OpenTree
 
 from .disk import Disk
+from .journal import Journal
 from .lives import MEMORY
 from .world import World
 
@@ -136,6 +147,29 @@ async def test_a_moment_keeps_the_contract(place: str, known: bool, later: Calla
         return partial(_tree, world, seq)
 
     await check_tree(make)
+
+
+async def test_a_moment_of_plain_files_keeps_the_contract(place: str, tmp_path: Path) -> None:
+    """The one at which history begins: all but the file with two names is without a number."""
+    root = os.fsencode(tmp_path / "replica")
+    context = SinkContext(roots=(root,), allowed=(os.fsencode(tmp_path),), secret=bytes(32), flags=True)
+    os.mkdir(root)
+    index = Index(place)
+    with ExitStack() as stack:
+        stack.callback(index.close)
+
+        async def make(records: Sequence[Record]) -> OpenTree:
+            (spec,) = i2_sinks()
+            async with spec.open(NoConfig(), context) as sink:
+                assert not (await sink.apply(Batch(1, records))).failures
+                await sink.flush()
+            present = stack.enter_context(closing(FsReplica(context, Roots(context.roots, context.allowed, {}))))
+            for changes in enrol(present, [0], index.catalog.next_oid):
+                index.catalog.change(changes)
+            past = Past(index, Places(index, present), Journal())
+            return lambda only=None, *, flags=False: PastTree(past, 0, root, only=only, flags=flags)
+
+        await check_tree(make)
 
 
 def test_an_open_object_reads_the_same_when_its_number_comes_and_goes(place: str) -> None:
