@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import attrs
+import pytest
 
 WORK, BACKUP = "10.83.0.1", "10.83.0.2"
 _DROP, _RESET = "drop", "reject with tcp reset"
@@ -70,6 +72,9 @@ class Link:
 @contextmanager
 def open_link() -> Iterator[Link]:
     """A working link, which is removed at the end of the body."""
+    for command in ("ip", "nft"):
+        if shutil.which(command) is None:
+            pytest.skip(f"{command} is not installed")
     stem = f"i2-{os.getpid()}-{next(_numbers)}"
     link = Link(f"{stem}-work", f"{stem}-backup")
     with ExitStack() as stack:
