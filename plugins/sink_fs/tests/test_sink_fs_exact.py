@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from i2_sink_fs import objects
 
 from i2core.api import BLOCK_BYTES, Code, Kind, Line, Meta, Place, Record
 from i2core.testing.trees import compare_trees
@@ -146,6 +147,31 @@ async def test_attributes_that_an_outsider_added_go(replica: Replica) -> None:
     assert set(os.listxattr(replica.root / "f")) == {"user.a", "user.b", os.fsdecode(ACL_ACCESS)}
     assert await replica.apply(Record(Kind.SETATTR, 0, b"f", meta=wanted)) == ()
     assert meta(replica.root / "f") == wanted
+
+
+async def test_an_access_list_that_a_directory_gets_meanwhile_reaches_nothing_new(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner sets the list while a batch has the directory open."""
+    wanted = Meta(stat.S_IFREG | 0o640, os.geteuid(), os.getegid(), 5, ())
+    directory = wanted._replace(mode=stat.S_IFDIR | 0o750)
+    fifo = Record(Kind.MKNOD, 0, b"d/fifo", meta=wanted._replace(mode=stat.S_IFIFO | 0o640))
+
+    def write_all(fd: int, data: bytes, offset: int) -> None:
+        os.setxattr(replica.root / "d", os.fsdecode(ACL_DEFAULT), acl(7, 7))
+
+    monkeypatch.setattr(objects, "write_all", write_all)
+    first = Record(Kind.MKDIR, 0, b"d", meta=directory), Record(Kind.CREATE, 0, b"d/first", meta=wanted, data=b"x")
+    for xattrs in ((), None):
+        file = Record(Kind.CREATE, 0, b"d/file", meta=wanted._replace(xattrs=xattrs))
+        made = file, Record(Kind.MKDIR, 0, b"d/sub", meta=directory), fifo
+        assert await replica.apply(*first, *made) == ()
+        assert os.listxattr(replica.root / "d") == [os.fsdecode(ACL_DEFAULT)]
+        for record in made:
+            path = replica.root / os.fsdecode(record.path)
+            assert record.meta is not None
+            assert (os.listxattr(path), path.stat().st_mode) == ([], record.meta.mode)
+        assert await replica.apply(Record(Kind.REMOVE, 0, b"d")) == ()
 
 
 async def test_an_attribute_that_cannot_be_kept_is_said_once_with_its_code(replica: Replica) -> None:

@@ -18,6 +18,8 @@ from i2_sink_fs.traits import Traits
 from i2core.api import Code, Line, Meta, Times, Xattrs
 
 _ACL_ACCESS = "system.posix_acl_access"
+_INHERITED = ("system.posix_acl_", "security.")
+"""Attributes that a new object may get from its directory."""
 _UNSUPPORTED = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL)
 _CAP_CHOWN = 0
 _READ_WRITE = stat.S_IRUSR | stat.S_IWUSR
@@ -62,12 +64,12 @@ class Attributes:
             line = f"{place}: {code.text.en}: {kind} ({code.text.next_en}; reported once) [{code.value}]"
             self._say(Line(line, code=code, obj=place, cause=kind))
 
-    def settle(
-        self, target: int | bytes, found: os.stat_result, meta: Meta, place: str, *, fresh: bool, inherits: bool
-    ) -> None:
+    def settle(self, target: int | bytes, found: os.stat_result, meta: Meta, place: str, *, fresh: bool) -> None:
         """Makes the metadata of `target`, now `found`, exactly `meta`; calls only for what differs.
 
-        `fresh`: we have just made it, so it has no attributes but those that its directory `inherits` to it.
+        `fresh`: we have just made it, so it has no attributes but those of its directory. The object itself is asked:
+        the owner of the directory may give it a default ACL at any moment, and the mode would then widen what that one
+        grants.
 
         Raises:
             OSError, NoRoomForAttribute: something could not be set for a reason other than this process's rights.
@@ -85,9 +87,9 @@ class Attributes:
             else:
                 self.unsupported("owner", place)
         wanted = meta.xattrs
-        if wanted is None and fresh and inherits:
-            wanted = ()
-        if wanted is not None and (wanted or inherits or not fresh):
+        if fresh and not wanted:
+            wanted = () if _inherited(target) else None
+        if wanted is not None:
             mine = found.st_uid == os.geteuid() and not stat.S_ISLNK(mode)
             if mine and mode & _READ_WRITE != _READ_WRITE:
                 os.chmod(target, stat.S_IMODE(mode) | _READ_WRITE)  # user.* asks for the right to read and to write
@@ -144,6 +146,16 @@ class Attributes:
             # ext4 keeps an object's attributes in one block and returns ENOSPC when they do not fit.
             return NoRoomForAttribute(f"the file system has no room for its attribute {name!r}")
         return error
+
+
+def _inherited(target: int | bytes) -> bool:
+    """True when a new object has got attributes from its directory."""
+    try:
+        return any(name.startswith(_INHERITED) for name in os.listxattr(target))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return False
 
 
 def _of_times(times: Times, time_ns: int) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from i2_sink_fs.paths import IllegalPath, check_name, open_directory, proc_path
+from i2_sink_fs.paths import IllegalPath, check_name, open_directory
 from i2_sink_fs.roots import Roots
 from i2core.api import Place
 from i2core.posix.descriptors import may_keep
@@ -22,17 +22,12 @@ _CACHED_DIRS = 256
 """About so many directory fds are kept open in one call; fewer if the process may have few."""
 _NEAR = 4
 """An open directory is searched at most so many levels above."""
-_INHERITED = (b"system.posix_acl_default", b"security.")
-"""Attributes of a directory that give new entries attributes of their own."""
-_INHERITED_TEXT = tuple(os.fsdecode(name) for name in _INHERITED)
 
 
 class Directory(NamedTuple):
-    """An open directory. `inherits`: new entries may get extended attributes from it by themselves. `guarded`: no user
-    but root and this process's can give names in it."""
+    """An open directory. `guarded`: no user but root and this process's can give names in it."""
 
     fd: int
-    inherits: bool
     device: int
     guarded: bool
 
@@ -128,14 +123,9 @@ class Directories:
         return directory, name
 
     def _hold(self, where: dict[int, dict[bytes, Directory]], root: int, path: bytes, fd: int) -> Directory:
-        try:
-            names = os.listxattr(proc_path(fd))
-        except OSError:
-            names = []  # unreadable or unsupported: nothing is inherited that could be read
-        inherits = any(name.startswith(_INHERITED_TEXT) for name in names)
         status = os.fstat(fd)
         guarded = status.st_uid in (0, self._uid) and not status.st_mode & 0o022
-        directory = Directory(fd, inherits, status.st_dev, guarded)
+        directory = Directory(fd, status.st_dev, guarded)
         where.setdefault(root, {})[path] = directory
         self._count += 1
         return directory

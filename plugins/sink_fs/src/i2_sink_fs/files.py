@@ -77,7 +77,7 @@ class FileWriter:
             self._kept.torn.check(status)
             os.ftruncate(fd, record.size)
             if record.meta is not None:
-                self._settler.settle(fd, os.fstat(fd), record.meta, record, fresh=True, inherits=True)
+                self._settler.settle(fd, os.fstat(fd), record.meta, record, fresh=True)
         finally:
             os.close(fd)
         # If this fails the staging file stays, and a repeated record publishes it.

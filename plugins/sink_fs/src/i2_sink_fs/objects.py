@@ -71,7 +71,7 @@ class ObjectMaker:
                     os.unlink(name, dir_fd=directory.fd)
                     raise
             if meta is not None:
-                self._settler.settle(fd, os.fstat(fd), meta, record, fresh=True, inherits=directory.inherits)
+                self._settler.settle(fd, os.fstat(fd), meta, record, fresh=True)
         finally:
             os.close(fd)
 

@@ -41,16 +41,14 @@ class Settler:
         directory, name = self._locator.at(record.root, record.path)
         self.settle_object(directory, name, record, fresh=False)
 
-    def settle(
-        self, target: int | bytes, found: os.stat_result, meta: Meta, record: Record, *, fresh: bool, inherits: bool
-    ) -> None:
-        """Gives an object, now `found`, its metadata; `target`, `fresh` and `inherits` as in `Attributes.settle`."""
+    def settle(self, target: int | bytes, found: os.stat_result, meta: Meta, record: Record, *, fresh: bool) -> None:
+        """Gives an object, now `found`, its metadata; `target` and `fresh` as in `Attributes.settle`."""
         place = os.fsdecode(record.path)
         if fresh:
             self._kept.torn.discard(found)
         try:
             self._flags.settle(target, found, meta.flags, place)
-            self._attributes.settle(target, found, meta, place, fresh=fresh, inherits=inherits)
+            self._attributes.settle(target, found, meta, place, fresh=fresh)
         except (OSError, NoRoomForAttribute, OverflowError) as error:
             self._late = error
         self._unlocked.settled(found)
@@ -74,9 +72,10 @@ class Settler:
                 self._left.check(Place(record.root, record.path), found)
                 if self._attributes.sets_owner and not directory.guarded:
                     check_owner(found, record, meta)
-            self.settle(proc_path(fd), found, meta, record, fresh=fresh, inherits=directory.inherits)
-            if meta.xattrs is not None and not fresh and stat.S_ISDIR(found.st_mode):
-                self._directories.forget(record.root, record.path)  # its default ACL may be another one now
+            self.settle(proc_path(fd), found, meta, record, fresh=fresh)
+            changed = (found.st_uid, found.st_mode) != (meta.uid, meta.mode)
+            if changed and not fresh and stat.S_ISDIR(found.st_mode):
+                self._directories.forget(record.root, record.path)  # it may not be guarded any more
         finally:
             os.close(fd)
 

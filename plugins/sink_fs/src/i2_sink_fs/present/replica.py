@@ -252,7 +252,7 @@ class FsReplica(FsPresent):
         where = os.fsdecode(os.readlink(target))
         try:
             self._kept.flags.settle(target, found, meta.flags, where)
-            self._kept.attributes.settle(target, found, meta, where, fresh=False, inherits=True)
+            self._kept.attributes.settle(target, found, meta, where, fresh=False)
         except NoRoomForAttribute as error:
             raise OSError(errno.E2BIG, str(error), where) from error
         finally:
