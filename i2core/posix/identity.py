@@ -11,7 +11,7 @@ import os
 from typing import NamedTuple, Self
 
 from i2core.posix.opening import BASE
-from i2core.posix.syscalls import born_ns
+from i2core.posix.syscalls import born_ns, is_mount_root
 
 
 class Identity(NamedTuple):
@@ -36,7 +36,7 @@ class Standing(NamedTuple):
     above: Identity
     """The directory that contains it."""
     mounted: bool
-    """It is the root of a file system: when that is not mounted, the same path leads to another directory."""
+    """A mount begins here, perhaps a bind mount: without it, the same path leads to another directory."""
 
     @classmethod
     def of(cls, fd: int) -> Self:
@@ -47,7 +47,9 @@ class Standing(NamedTuple):
         """
         above = os.open(b"..", BASE, dir_fd=fd)
         try:
-            return cls(identity(fd), identity(above), os.fstat(fd).st_dev != os.fstat(above).st_dev)
+            # A bind mount may have the device of what is above it; before Linux 5.8 only the device tells of mounts.
+            mounted = is_mount_root(fd) or os.fstat(fd).st_dev != os.fstat(above).st_dev
+            return cls(identity(fd), identity(above), mounted)
         finally:
             os.close(above)
 
@@ -57,7 +59,7 @@ class Standing(NamedTuple):
         return before.plainly_in(self.above) and not self.mounted
 
     def plainly_in(self, above: Identity) -> bool:
-        """True when it was in the directory `above`, on the same file system."""
+        """True when it was in the directory `above`, and no mount began at it."""
         return not self.mounted and self.above.is_same(above)
 
     def encode(self) -> str:

@@ -32,12 +32,17 @@ _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_EMPTY_PATH = 0x1000
 _STATX_BTIME = 0x800
 _STATX_BYTES = 256
+_MOUNT_ROOT = 0x2000
+"""STATX_ATTR_MOUNT_ROOT, since Linux 5.8. Older kernels never set it."""
 # FS_IOC_GETFLAGS, _SETFLAGS, _FSGETXATTR, _FSSETXATTR of linux/fs.h. The first two name a long, and mean an int.
 _GETFLAGS, _SETFLAGS = (0x80086601, 0x40086602) if struct.calcsize("l") == 8 else (0x80046601, 0x40046602)
 _FSGETXATTR, _FSSETXATTR = 0x801C581F, 0x401C5820
 _FSXATTR_BYTES = 28
 _PROJECT = slice(12, 16)
 """Where struct fsxattr has ``fsx_projid``."""
+_ATTRIBUTES = struct.Struct("=Q")
+_ATTRIBUTES_AT = 8
+"""Where struct statx has ``stx_attributes``."""
 _BIRTH = struct.Struct("=qI")
 _BIRTH_AT = 80
 """Where struct statx has ``stx_btime``."""
@@ -124,16 +129,27 @@ def has_xattrs(dir_fd: int, name: bytes) -> bool:
 def born_ns(fd: int) -> int:
     """The time of birth of the object, in nanoseconds; 0 if the file system, the kernel or the C library does not have
     it."""
-    if _statx is None:
+    told = _extended_status(fd)
+    (has,) = struct.unpack_from("=I", told)
+    if not has & _STATX_BTIME:
         return 0
-    buffer = ctypes.create_string_buffer(_STATX_BYTES)
-    if _statx(fd, b"", _AT_EMPTY_PATH | _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, buffer):
-        return 0
-    (told,) = struct.unpack_from("=I", buffer)
-    if not told & _STATX_BTIME:
-        return 0
-    seconds, nanoseconds = _BIRTH.unpack_from(buffer, _BIRTH_AT)
+    seconds, nanoseconds = _BIRTH.unpack_from(told, _BIRTH_AT)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def is_mount_root(fd: int) -> bool:
+    """True when a mount begins at this open directory, also a bind mount of a directory of the same file system. False
+    as well where the kernel or the C library cannot tell."""
+    (attributes,) = _ATTRIBUTES.unpack_from(_extended_status(fd), _ATTRIBUTES_AT)
+    return bool(attributes & _MOUNT_ROOT)
+
+
+def _extended_status(fd: int) -> bytes:
+    """``struct statx`` of an open object; all zero where it cannot be read."""
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    if _statx is None or _statx(fd, b"", _AT_EMPTY_PATH | _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, buffer):
+        return bytes(_STATX_BYTES)
+    return buffer.raw
 
 
 def inode_flags(fd: int) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -244,6 +246,36 @@ async def test_a_source_whose_disk_is_not_there_stops_the_rule(
         assert _same(nodes)
         async with nodes.running(rule) as status:
             await until(lambda: status.settled_ns > 0)
+
+
+@contextmanager
+def bound(directory: Path, point: Path) -> Iterator[None]:
+    """A bind mount of the directory at `point`."""
+    subprocess.run(["mount", "--bind", directory, point], check=True)  # noqa: S603, S607
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", point], check=True)  # noqa: S603, S607
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("missing", [False, True])
+async def test_a_source_whose_bind_mount_comes_or_goes_stops_the_rule(tmp_path: Path, missing: bool) -> None:
+    """The directory that it hides has the same device, and is in the same directory."""
+    async with open_nodes(tmp_path) as nodes:
+        other = tmp_path / "other"
+        other.mkdir()
+        rule = nodes.rule(orphans=Orphans(action=OrphanAction.DELETE), brake=Brake(share=1.0))
+        ((other if missing else nodes.source) / "file").write_text("x")
+        with bound(other, nodes.source) if missing else nullcontext():
+            await nodes.run(rule, once=True)
+        with nullcontext() if missing else bound(other, nodes.source), pytest.raises(StopRule) as stopped:
+            await nodes.run(rule, once=False)
+        assert stopped.value.code is Code.SOURCE_GONE
+        assert os.listdir(nodes.target) == ["file"]
+        with bound(other, nodes.source) if missing else nullcontext():
+            await nodes.run(rule, once=True)
+            assert _same(nodes)
 
 
 async def test_a_source_under_another_device_number_is_compared(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ reused inode number."""
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from i2core.posix import syscalls
 from i2core.posix.identity import Identity, Standing, identity
 
 DISK, OTHER = 0xF5_0001, 0xF5_0002
@@ -78,8 +80,31 @@ def test_who_may_follow(tmp_path: Path) -> None:
 
 def test_a_mounted_file_system_is_known_as_such() -> None:
     proc, root = standing(Path("/proc")), standing(Path("/"))
-    assert (proc.mounted, root.mounted) == (True, False)
+    assert proc.mounted
     assert root.here == root.above
+
+
+def test_before_linux_5_8_the_device_tells_of_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syscalls, "_statx", None)
+    assert standing(Path("/proc")).mounted
+    assert not standing(tmp_path).mounted
+
+
+@pytest.mark.root
+def test_a_bind_mount_is_known_as_such(tmp_path: Path) -> None:
+    """It has the device of what is above it. What is within it is no mount."""
+    (tmp_path / "disk" / "within").mkdir(parents=True)
+    (tmp_path / "point").mkdir()
+    bare = standing(tmp_path / "point")
+    subprocess.run(["mount", "--bind", tmp_path / "disk", tmp_path / "point"], check=True)  # noqa: S603, S607
+    try:
+        bound, within = standing(tmp_path / "point"), standing(tmp_path / "point" / "within")
+    finally:
+        subprocess.run(["umount", "-l", tmp_path / "point"], check=True)  # noqa: S603, S607
+    assert (bare.mounted, bound.mounted, within.mounted) == (False, True, False)
+    assert bound.above == bare.above == standing(tmp_path).here
+    assert not bare.may_follow(bound)
+    assert not bound.may_follow(bare)
 
 
 def test_text_and_back(tmp_path: Path) -> None:

@@ -151,10 +151,11 @@ async def test_nothing_is_durable_in_a_root_that_left_its_place(
 
 
 @contextmanager
-def mounted(at: Path) -> Iterator[None]:
-    """A file system in memory."""
+def mounted(at: Path, shows: Path | None = None) -> Iterator[None]:
+    """A file system in memory, or a bind mount of the directory that `at` then shows."""
     at.mkdir(exist_ok=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "none", at], check=False).returncode:  # noqa: S603, S607
+    what = ["-t", "tmpfs", "none"] if shows is None else ["--bind", shows]
+    if subprocess.run(["mount", *what, at], check=False).returncode:  # noqa: S603, S607
         pytest.skip("nothing can be mounted here")
     try:
         yield
@@ -180,6 +181,42 @@ async def test_nothing_is_made_on_the_bare_mount_point(tmp_path: Path, target: s
             await place.refused()  # another disk
         shutil.rmtree(tmp_path / "disk")
         (tmp_path / "disk").mkdir()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("target", ["point", "point/data", "point/a/b"])
+@pytest.mark.parametrize("remakes", [False, True])
+async def test_nothing_is_made_where_a_bind_mount_is_missing(tmp_path: Path, target: str, remakes: bool) -> None:
+    """The mount point has the same device."""
+    point, disk, other = (tmp_path / name for name in ("point", "disk", "other"))
+    for each in (disk, other):
+        each.mkdir()
+    place = Place(tmp_path / target, tmp_path)
+    with mounted(point, disk):
+        await place.written()
+    if remakes:
+        place.target.mkdir(parents=True, exist_ok=True)
+    await place.refused()
+    assert place.target.exists() == (remakes or target == "point")
+    with mounted(point, other):
+        await place.refused()
+    assert os.listdir(other) == []
+    with mounted(point, disk):
+        async with place.open() as sink:
+            assert not sink.exchanged
+
+
+@pytest.mark.root
+async def test_nothing_is_written_where_a_bind_mount_hides_the_target(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    place = Place(tmp_path / "data", tmp_path)
+    await place.written()
+    with mounted(place.target, tmp_path / "other"):
+        await place.refused()
+    assert os.listdir(tmp_path / "other") == []
+    with mounted(place.target, place.target):  # the same directory, as systemd shows it to a service
+        async with place.open() as sink:
+            assert not sink.exchanged
 
 
 @pytest.mark.root
