@@ -57,6 +57,8 @@ class Session:
         self.window = Window(welcome.durable_seq)
         self.keep_alive = KeepAlive(frames)
         self.questions = _Questions()
+        self._held = False
+        """The backup node holds a mass delete of this session."""
         self.last_sent = 0
         """Seq of the last record that was sent in this session; 0 when there is none."""
 
@@ -176,13 +178,25 @@ class Session:
         elif frame.type in _ANSWERS:
             self.questions.answer(frame)
         elif frame.type is FrameType.HOLD:
-            self._on_hold(parse(frame.payload, Hold))
+            self._on_hold(self._checked_hold(parse(frame.payload, Hold)))
         elif frame.type is FrameType.FAULT:
             raise parse(frame.payload, Fault).error()
         elif frame.type is FrameType.PONG:
             self.keep_alive.answered(frame.payload)
         else:
             raise ProtocolError(f"unexpected {frame.type.name} from the backup node")
+        if self._held and not self.owed:
+            raise ProtocolError("everything is answered, although the backup node holds some of it")
+
+    def _checked_hold(self, hold: Hold) -> Hold:
+        """Notes the hold. What is held is a batch or a question that is not answered yet: so a session that is owed
+        nothing, a complete mirror for example, is not held."""
+        if hold.on and not self.owed:
+            raise ProtocolError("the backup node holds a mass delete, although nothing was sent")
+        if hold.on is self._held:
+            raise ProtocolError("a second hold" if hold.on else "a release of what was not held")
+        self._held = hold.on
+        return hold
 
     def _checked(self, ack: Ack) -> Ack:
         if not ack.durable_seq <= ack.applied_seq < self._seqs.next:

@@ -16,7 +16,7 @@ from i2core.tasks import background
 from i2core.wire.batch import SeqCounter
 from i2core.wire.frame import FrameStream, FrameType
 from i2core.wire.listing import ChunkVerdicts, Verdict, decode_verdicts, encode_verdicts
-from i2core.wire.messages import Ack, BrakeLimits, CodecName, Hello, OrphanPolicy, Welcome, dump, parse
+from i2core.wire.messages import Ack, BrakeLimits, CodecName, Hello, Hold, OrphanPolicy, Welcome, dump, parse
 from i2core.wire.session import open_session
 
 HELLO = Hello(
@@ -141,6 +141,51 @@ async def test_an_ack_of_what_was_never_sent(fields: dict[str, Any]) -> None:
 async def test_an_honest_ack_is_taken() -> None:
     ack = changed(Ack(applied_seq=7, durable_seq=5), failures=[FAILED])
     await meet(dump(WELCOME), (FrameType.ACK, ack))
+
+
+HELD, RELEASED = ((FrameType.HOLD, dump(Hold(on=on, reason="too many"))) for on in (True, False))
+DONE = (FrameType.DONE, b"")
+
+
+@pytest.mark.parametrize("holds", [[HELD], [RELEASED], [HELD, RELEASED]])
+async def test_nothing_can_be_held_that_was_not_sent(holds: list[tuple[FrameType, bytes]]) -> None:
+    with pytest.raises(ProtocolError, match="held|holds"):
+        await meet(dump(WELCOME), *holds)
+
+
+async def meet_a_question(*frames: tuple[FrameType, bytes]) -> list[bool]:
+    """The holds of a session whose first question the backup node answers with these messages."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    told: list[bool] = []
+
+    async def backup() -> None:
+        other = FrameStream(theirs)
+        await other.receive()
+        await other.send(FrameType.WELCOME, dump(WELCOME))
+        asked = await other.receive()
+        assert asked is not None
+        for kind, payload in frames:
+            await other.send(kind, payload, ident=asked.ident if kind is FrameType.DONE else 0)
+        await trio.sleep_forever()
+
+    async with background() as nursery:
+        nursery.start_soon(backup)
+        async with open_session(
+            ours, HELLO, CodecChain(()), SeqCounter(), on_ack=lambda _: None, on_hold=lambda hold: told.append(hold.on)
+        ) as session:
+            await session.ask(FrameType.ORPHANS, b"")
+            await trio.testing.wait_all_tasks_blocked()
+    return told
+
+
+async def test_a_question_is_held_until_its_release() -> None:
+    assert await meet_a_question(HELD, RELEASED, HELD, RELEASED, DONE) == [True, False, True, False]
+
+
+@pytest.mark.parametrize("frames", [[HELD, HELD], [RELEASED], [HELD, DONE], [HELD, RELEASED, DONE, HELD]])
+async def test_holds_that_no_brake_makes(frames: list[tuple[FrameType, bytes]]) -> None:
+    with pytest.raises(ProtocolError, match="hold|release"):
+        await meet_a_question(*frames)
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12])

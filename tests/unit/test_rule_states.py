@@ -78,6 +78,15 @@ def test_bandwidth_zero_stops_and_mirrors_again_by_itself() -> None:
     assert after(Event.BANDWIDTH_NOT_ZERO, phase=by_hand.phase) == Transition(STOPPED)
 
 
+def test_a_mirror_begins_again_although_its_session_ended_while_it_was_held() -> None:
+    life = Life(RuleStatus(name="data1"), lambda rule, code, line: None)
+    for event in (Event.START, Event.LISTING_BEGUN, Event.MIRROR_BEGUN, Event.HELD):
+        life.advance(event)
+    assert life.status.held
+    life.advance(Event.LISTING_BEGUN)
+    assert (life.phase, life.status.held) == (LISTING, False)
+
+
 @pytest.mark.parametrize(
     ("fault", "code"),
     [

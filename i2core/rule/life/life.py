@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from i2core.api import I2Error
 from i2core.rule.life.report import Line, Say
-from i2core.rule.life.states import Action, Event, Phase, advance
+from i2core.rule.life.states import Action, Cause, Event, Phase, advance
 from i2core.rule.life.status import RuleStatus
 
 _OVER = (Event.MIRROR_DONE, Event.RESUMED, Event.RELEASED, Event.LINK_BACK, Event.STOP)
@@ -30,6 +30,7 @@ class Life:
         status, before, now = self.status, self.phase.state, transition.phase.state
         self.phase = transition.phase
         status.state, status.reason = now, transition.phase.cause.value
+        status.held = transition.phase.cause is Cause.HELD
         code = transition.code
         if event in _OVER:
             status.clear()

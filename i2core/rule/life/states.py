@@ -38,7 +38,8 @@ class Event(enum.Enum):
     START = "start"
     STOP = "stop"
     LISTING_BEGUN = "listing begun"
-    """Also from replicating or mirroring: the sides must be compared again."""
+    """Also from replicating or mirroring: the sides must be compared again. Or while held: the backup node's disk became
+    full meanwhile, which ended the session, and the mirror begins again."""
     MIRROR_BEGUN = "mirror begun"
     MIRROR_DONE = "mirror done"
     RESUMED = "resumed"
@@ -168,7 +169,7 @@ def _running(phase: Phase, event: Event) -> Transition | None:
             return Transition(Phase(State.STOPPED, Cause.BANDWIDTH), Code.BANDWIDTH_ZERO, Action.HALT)
         case Event.BANDWIDTH_NOT_ZERO:
             return Transition(phase)
-        case Event.LISTING_BEGUN if working:
+        case Event.LISTING_BEGUN if working or phase.cause is Cause.HELD:
             return Transition(Phase(State.LISTING, Cause.NONE))
         case Event.CATALOG_LOST | Event.RESTARTED:
             return Transition(Phase(State.LISTING, Cause.NONE), None, Action.START)

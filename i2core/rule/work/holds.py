@@ -30,7 +30,6 @@ class Holds:
         """
         if hold.on and self._work.release_step and hold.reason != ROOT_GONE:
             raise StopRule(hold.reason, code=Code.MASS_DELETE_HELD, next_step=self._work.release_step)
-        self._source.status.held = hold.on
         if hold.on:
             self._reason = hold.reason
             self._life.advance(Event.HELD, I2Error(hold.reason, code=Code.MASS_DELETE_HELD, next_step=self._step()))

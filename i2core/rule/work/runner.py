@@ -256,7 +256,6 @@ class _Run:
         if self._life.phase.cause is Cause.LINK:
             self._life.advance(Event.LINK_RETRYING, error)
         else:
-            self._source.status.held = False
             self._life.advance(Event.LINK_LOST, error)
 
     def _back(self) -> bool:
