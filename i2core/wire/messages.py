@@ -1,7 +1,8 @@
 """The messages besides bulk data: greetings, acks and faults, as JSON.
 
 They are sent once per session or once per window, so readability matters more than size. cattrs checks every field on
-arrival; a peer that sends anything else is disconnected.
+arrival; a peer that sends anything else is disconnected. Texts for people are shortened where a message is made, on
+both nodes: by the sender, and by a receiver whose peer did not.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from i2core.api.records import Buffer, safe_path
 from i2core.config.model import Brake
 from i2core.config.values import Wrong, name
 from i2core.posix.path_text import as_path, as_text
+from i2core.wire.free_text import shortened
 
 PROTOCOL_VERSION = 2
 FLAGS_PROTOCOL = 3
@@ -54,6 +56,8 @@ TARGETS = 1000
 CODECS = 8
 """Most codecs of one rule."""
 TARGET_BYTES = 4096
+PATH_BYTES = 65_535
+"""Longest path in a root: records have two bytes for its length."""
 NAME_CHARS = 100
 MOST_SEQ = 1 << 62
 """Seqs and counters stay below this, so that they fit every field that stores them, with room to grow."""
@@ -75,8 +79,8 @@ def _rule_name(_message: object, _field: object, text: str) -> None:
 
 
 def _relative_path(_message: object, _field: object, path: str) -> None:
-    if not safe_path(as_path(path)):
-        raise ValueError("a path that leaves its root")
+    if len(path) > PATH_BYTES or not safe_path(as_path(path)):
+        raise ValueError("a path that is too long, or leaves its root")
 
 
 @attrs.frozen(kw_only=True)
@@ -116,7 +120,7 @@ class Hello:
     """Opens a session on a channel. Paths are raw bytes as Latin-1 text."""
 
     protocol: int = PROTOCOL_VERSION
-    version: str
+    version: str = attrs.field(converter=shortened)
     rule: str = attrs.field(validator=_rule_name)
     channel: str
     epoch: int = attrs.field(validator=_seq)
@@ -132,8 +136,8 @@ class Hello:
 class Welcome:
     """The backup node accepts the session."""
 
-    version: str
-    node: str
+    version: str = attrs.field(converter=shortened)
+    node: str = attrs.field(converter=shortened)
     applied_seq: int = attrs.field(validator=_seq)
     """No later record has been applied; the session's seqs start above it."""
     durable_seq: int = attrs.field(validator=_seq)
@@ -151,9 +155,9 @@ class Fault:
     """The reason why a session is refused, or ends and must not simply be retried."""
 
     code: int
-    cause: str
-    obj: str = ""
-    next_step: str = ""
+    cause: str = attrs.field(converter=shortened)
+    obj: str = attrs.field(default="", converter=shortened)
+    next_step: str = attrs.field(default="", converter=shortened)
     retry: bool = False
     """True: retry later; False: a person must act first."""
 
@@ -186,7 +190,7 @@ class FailedRecord:
     root: int = attrs.field(validator=[attrs.validators.ge(0), attrs.validators.lt(TARGETS)])
     path: str = attrs.field(validator=_relative_path)
     code: int
-    message: str
+    message: str = attrs.field(converter=shortened)
     repair: bool
 
     @staticmethod
@@ -229,7 +233,7 @@ class Hold:
     """A mass delete is held (`on`) or was released."""
 
     on: bool
-    reason: str = ""
+    reason: str = attrs.field(default="", converter=shortened)
 
 
 def dump(message: object) -> bytes:

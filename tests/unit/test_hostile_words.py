@@ -10,13 +10,26 @@ import pytest
 import trio
 import trio.testing
 
-from i2core.api import ProtocolError
+from i2core.api import ProtocolError, StopRule
 from i2core.drivers.chain import CodecChain
 from i2core.tasks import background
 from i2core.wire.batch import SeqCounter
 from i2core.wire.frame import FrameStream, FrameType
+from i2core.wire.free_text import TEXT_CHARS
 from i2core.wire.listing import ChunkVerdicts, Verdict, decode_verdicts, encode_verdicts
-from i2core.wire.messages import Ack, BrakeLimits, CodecName, Hello, Hold, OrphanPolicy, Welcome, dump, parse
+from i2core.wire.messages import (
+    Ack,
+    BrakeLimits,
+    CodecName,
+    FailedRecord,
+    Fault,
+    Hello,
+    Hold,
+    OrphanPolicy,
+    Welcome,
+    dump,
+    parse,
+)
 from i2core.wire.session import open_session
 
 HELLO = Hello(
@@ -130,6 +143,7 @@ FAILED = {"seq": 3, "root": 0, "path": "a", "code": 3555, "message": "no", "repa
         {"failures": [FAILED | {"path": "../there"}]},
         {"failures": [FAILED | {"path": "/etc"}]},
         {"failures": [FAILED | {"path": "a\0"}]},
+        {"failures": [FAILED | {"path": "a" * 65_536}]},
     ],
 )
 async def test_an_ack_of_what_was_never_sent(fields: dict[str, Any]) -> None:
@@ -149,7 +163,7 @@ DONE = (FrameType.DONE, b"")
 
 @pytest.mark.parametrize("holds", [[HELD], [RELEASED], [HELD, RELEASED]])
 async def test_nothing_can_be_held_that_was_not_sent(holds: list[tuple[FrameType, bytes]]) -> None:
-    with pytest.raises(ProtocolError, match="held|holds"):
+    with pytest.raises(ProtocolError, match=r"held|holds"):
         await meet(dump(WELCOME), *holds)
 
 
@@ -184,8 +198,33 @@ async def test_a_question_is_held_until_its_release() -> None:
 
 @pytest.mark.parametrize("frames", [[HELD, HELD], [RELEASED], [HELD, DONE], [HELD, RELEASED, DONE, HELD]])
 async def test_holds_that_no_brake_makes(frames: list[tuple[FrameType, bytes]]) -> None:
-    with pytest.raises(ProtocolError, match="hold|release"):
+    with pytest.raises(ProtocolError, match=r"hold|release"):
         await meet_a_question(*frames)
+
+
+LONG = "A" * 7_000_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "document"),
+    [
+        (Fault, {"code": 3571, "cause": LONG, "obj": LONG, "next_step": LONG, "retry": False}),
+        (Hold, {"on": True, "reason": LONG}),
+        (FailedRecord, FAILED | {"message": LONG}),
+        (Welcome, json.loads(dump(WELCOME)) | {"version": LONG, "node": LONG}),
+        (Hello, json.loads(dump(HELLO)) | {"version": LONG}),
+    ],
+)
+def test_texts_of_the_other_node_are_shortened(kind: type[Any], document: dict[str, Any]) -> None:
+    taken = parse(json.dumps(document).encode(), kind)
+    texts = {key: getattr(taken, key) for key, value in document.items() if value is LONG}
+    assert texts == dict.fromkeys(texts, "A" * (TEXT_CHARS - 1) + "…")
+
+
+def test_texts_are_shortened_before_they_are_sent() -> None:
+    sent = Fault.of(StopRule(LONG, obj="\\xff" * 4096, next_step="x"))
+    assert [len(text) for text in (sent.cause, sent.obj, sent.next_step)] == [TEXT_CHARS, 4 * 4096, 1]
+    assert parse(dump(sent), Fault) == sent
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12])

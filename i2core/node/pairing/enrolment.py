@@ -23,6 +23,7 @@ from i2core.node.control.question import Question, ask
 from i2core.node.pairing.peer_book import Enrolled, PeerBook, PeerRole, now_text, peer_name_fits
 from i2core.node.pairing.token import OpenToken, Token, TokenShelf
 from i2core.node.pairing.trust import Trust
+from i2core.wire.free_text import shortened
 
 FREE_TRIES = 5
 """Wrong tokens of one address in `WINDOW_S` that are answered at once; each later answer is delayed more."""
@@ -218,7 +219,7 @@ def _accepted(token: Token, answer: Any) -> None:
     if not isinstance(answer, dict) or not all(isinstance(value, str) for value in answer.values()):
         raise LinkError(bilingual("its answer is not valid", "应答无法理解"), obj=token.name)
     if "fault" in answer:
-        raise PeerRefused(answer["fault"], obj=token.name, next_step=answer.get("next", ""))
+        raise PeerRefused(shortened(answer["fault"]), obj=token.name, next_step=shortened(answer.get("next", "")))
     if answer.get("node") != token.name:
         raise LinkError(
             bilingual("it answered as another node", "应答的是另一个节点"), code=Code.PEER_REFUSED, obj=token.name

@@ -38,8 +38,8 @@ class Event(enum.Enum):
     START = "start"
     STOP = "stop"
     LISTING_BEGUN = "listing begun"
-    """Also from replicating or mirroring: the sides must be compared again. Or while held: the backup node's disk became
-    full meanwhile, which ended the session, and the mirror begins again."""
+    """Also from replicating or mirroring: the sides must be compared again. Or while held: the backup node's disk
+    became full meanwhile, which ended the session, and the mirror begins again."""
     MIRROR_BEGUN = "mirror begun"
     MIRROR_DONE = "mirror done"
     RESUMED = "resumed"
