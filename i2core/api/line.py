@@ -14,15 +14,17 @@ from i2core.api.errors import I2Error
 
 class Line(str):
     """A line with its parts; each may be empty. `obj` is what it is about, `state` the state that a rule has come to.
-    `code` is for callers that have no other way to give one: a driver's `context.say` takes a line alone."""
+    `peer` is the peer whose session it is about, on the node that serves the session: the logbook limits the lines of
+    each. `code` is for callers that have no other way to give one: a driver's `context.say` takes a line alone."""
 
-    __slots__ = ("cause", "code", "next_step", "obj", "state")
+    __slots__ = ("cause", "code", "next_step", "obj", "peer", "state")
 
     code: Code | None
     obj: str
     cause: str
     next_step: str
     state: str
+    peer: str
 
     def __new__(
         cls,
@@ -33,10 +35,12 @@ class Line(str):
         cause: str = "",
         next_step: str = "",
         state: str = "",
+        peer: str = "",
     ) -> Self:
         """The line as a person reads it, then what it is made of."""
         line = super().__new__(cls, text)
         line.code, line.obj, line.cause, line.next_step, line.state = code, obj, cause, next_step, state
+        line.peer = peer
         return line
 
     @classmethod

@@ -15,8 +15,9 @@ import trio.testing
 from i2core.api import Code, StopRule
 from i2core.node.logs import log_files
 from i2core.node.logs.logbook import RECENT, START, Logbook
-from i2core.node.logs.repeats import BURST, WINDOW_S, RepeatLimit
-from i2core.rule.life.report import Line
+from i2core.node.logs.repeats import BURST, PEER_CHARS, PEER_LINES, WINDOW_S, Kind, RepeatLimit
+from i2core.rule.life.report import Line, of_peer
+from i2core.wire.free_text import TEXT_CHARS
 
 DAY_S = 86_400.0
 
@@ -34,7 +35,7 @@ class Clock:
 class AnyNumber(RepeatLimit):
     """Lets everything through."""
 
-    def admit(self, key: tuple[str, int | None]) -> bool:
+    def admit(self, kind: Kind, chars: int) -> bool:
         return True
 
 
@@ -117,6 +118,41 @@ def test_repeats_are_limited_and_counted(tmp_path: Path) -> None:
         book.say("a", Code.NETWORK, "refused")
     book.close()
     assert json_lines(tmp_path)[-1]["line"] == "3 more lines of this kind were suppressed"
+
+
+@pytest.mark.parametrize(("text", "pass_"), [("refused", PEER_LINES), ("x" * 10_000, PEER_CHARS // 10_000)])
+def test_a_peer_cannot_drive_the_lines_of_others_out_with_invented_rules(tmp_path: Path, text: str, pass_: int) -> None:
+    clock = Clock()
+    book = Logbook(tmp_path, stderr=io.StringIO(), limit=RepeatLimit(clock))
+    evil, web = of_peer(book.say, "evil"), of_peer(book.say, "web")
+    for number in range(2200):
+        evil(f"r{number}", Code.ILLEGAL_PATH, text)
+    web("r0", Code.ILLEGAL_PATH, "of web")
+    assert lines_of(json_lines(tmp_path)) == [text] * pass_ + ["of web"]
+    clock.now_s += WINDOW_S
+    book.say("c", None, "something else")
+    assert lines_of(json_lines(tmp_path)[-2:]) == [
+        f"{2200 - pass_} more lines about sessions of evil were suppressed",
+        "something else",
+    ]
+    book.close()
+
+
+def test_two_peers_with_a_rule_of_one_name_do_not_share_a_limit(tmp_path: Path) -> None:
+    book = Logbook(tmp_path, stderr=io.StringIO(), limit=RepeatLimit(Clock()))
+    for _ in range(BURST + 1):
+        of_peer(book.say, "evil")("data", Code.NETWORK, "of evil")
+    of_peer(book.say, "web")("data", Code.NETWORK, "of web")
+    assert lines_of(json_lines(tmp_path))[-1] == "of web"
+    book.close()
+
+
+def test_a_line_has_a_longest_length(tmp_path: Path) -> None:
+    book, long = open_book(tmp_path), "x" * 100_000
+    book.say("a", Code.NETWORK, Line(long, obj=long, cause=long, next_step=long))
+    book.close()
+    (entry,) = json_lines(tmp_path)
+    assert {len(entry[key]) for key in ("line", "object", "cause", "next_step")} == {TEXT_CHARS}
 
 
 # ------------------------------------------------------------------------------------------ how long it is kept

@@ -9,24 +9,27 @@ from typing import Any
 from i2core.api import Code
 from i2core.config.words import Language
 from i2core.rule.life.report import Line, report_fields
+from i2core.wire.free_text import shortened
 
 
 def entry_of(cursor: int, now_s: float, rule: str, code: Code | None, line: str) -> dict[str, Any]:
     """The entry for a program: ``{"cursor", "time", "rule", "state", …, "line"}``, with the fields of `report_fields`
-    in between.
+    in between. Texts that are too long are shortened.
 
     `now_s` is Unix time; ``"time"`` is UTC to the millisecond, as ISO 8601 has it. ``"state"`` is null, except in the
     line of a change of state."""
     parts = line if isinstance(line, Line) else Line(line)
-    cause = parts.cause or (line if code is None else "")
+    text = shortened(str(line))
+    cause = shortened(parts.cause) or (text if code is None else "")
+    obj, next_step = shortened(parts.obj), shortened(parts.next_step)
     time = datetime.datetime.fromtimestamp(now_s, datetime.UTC).isoformat(timespec="milliseconds")
     return {
         "cursor": cursor,
         "time": time.replace("+00:00", "Z"),
         "rule": rule,
         "state": parts.state or None,
-        **report_fields(code, obj=parts.obj, cause=cause, next_step=parts.next_step),
-        "line": str(line),
+        **report_fields(code, obj=obj, cause=cause, next_step=next_step),
+        "line": text,
     }
 
 

@@ -1,8 +1,8 @@
 """The log of a node: lines on stderr for people, and JSON lines on disk for programs.
 
 Every line has a cursor, a number that only grows, also across restarts. A follower asks for the lines after its last
-cursor, and misses nothing that came while it was away. The files are bounded in size and age, and lines of one rule and
-code in rate: suppressed lines are counted, and their number is logged.
+cursor, and misses nothing that came while it was away. The files are bounded in size and age, lines in length, and
+lines of one rule and code, or about one peer, in rate: suppressed lines are counted, and their number is logged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from i2core.api import Code
 from i2core.config.words import language
 from i2core.node.logs.entry import entry_of, human
 from i2core.node.logs.log_files import LogFiles, oldest_cursor, read_entries
-from i2core.node.logs.repeats import RepeatLimit
+from i2core.node.logs.repeats import Kind, RepeatLimit, Suppressed
+from i2core.rule.life.report import Line
 
 KEEP_DAYS = 90
 RECENT = 1000
@@ -90,7 +91,8 @@ class Logbook:
         Never raises, never blocks for long."""
         with self._lock:
             self._log_suppressed(self._limit.ended())
-            if self._limit.admit((rule, None if code is None else code.value)):
+            peer = line.peer if isinstance(line, Line) else ""
+            if self._limit.admit(Kind(rule, None if code is None else code.value, peer), len(line)):
                 self._note(rule, code, line)
 
     def tidy(self) -> None:
@@ -114,11 +116,13 @@ class Logbook:
                 self._files.close()
                 self._files = None
 
-    def _log_suppressed(self, ended: list[tuple[tuple[str, int | None], int]]) -> None:
-        for (rule, number), count in ended:
-            self._note(
-                rule, None if number is None else Code(number), f"{count} more lines of this kind were suppressed"
-            )
+    def _log_suppressed(self, ended: list[Suppressed]) -> None:
+        for kind, peer, count in ended:
+            if kind is None:
+                self._note("", None, f"{count} more lines about sessions of {peer} were suppressed")
+            else:
+                code = None if kind.code is None else Code(kind.code)
+                self._note(kind.rule, code, f"{count} more lines of this kind were suppressed")
 
     def _note(self, rule: str, code: Code | None, line: str) -> None:
         self._cursor += 1

@@ -21,7 +21,7 @@ from i2core.rule.backup.entry.replicas import Replicas
 from i2core.rule.backup.replica.position import Position, PositionFile, known_positions
 from i2core.rule.backup.replica.replica import Replica
 from i2core.rule.backup.session.receive import OpenSession, Receiver
-from i2core.rule.life.report import Say
+from i2core.rule.life.report import Say, of_peer
 from i2core.rule.life.status import Received
 from i2core.wire.frame import FrameStream, FrameType
 from i2core.wire.messages import Hello, Welcome, dump
@@ -119,7 +119,7 @@ class BackupService:
             except I2Error as error:
                 self._report(hello.rule, who, error)
         except I2Error as error:
-            self._say("", error.code, f"{who}: {error}")
+            of_peer(self._say, who)("", error.code, f"{who}: {error}")
             await refuse(frames, error)
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
@@ -153,13 +153,14 @@ class BackupService:
 
     def _report(self, rule: str, who: str, error: I2Error) -> None:
         """Logs why a session has ended. An error that needs a person stays in the rule's status."""
+        say = of_peer(self._say, who)
         if isinstance(error, LinkError):
-            self._say(rule, error.code, f"session of {who} ended: {error}")
+            say(rule, error.code, f"session of {who} ended: {error}")
             return
         replica = self._replicas.get((who, rule))
         if replica is not None and isinstance(error, StopRule | UsageError):
             replica.fault = error
-        self._say(rule, error.code, f"session of {who} stopped: {error}")
+        say(rule, error.code, f"session of {who} stopped: {error}")
 
     # ------------------------------------------------------------------------------------------ administration
 

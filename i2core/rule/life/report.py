@@ -8,10 +8,29 @@ from typing import Any
 from i2core.api import Code, Line
 from i2core.config.words import Bilingual
 
-__all__ = ["Line", "Say", "code_in", "report_fields"]
+__all__ = ["Line", "Say", "code_in", "of_peer", "report_fields"]
 
 Say = Callable[[str, Code | None, str], None]
 """The logbook: (rule name, code, line)."""
+
+
+def of_peer(say: Say, peer: str) -> Say:
+    """`say` for lines about the sessions of `peer`: the logbook limits what one peer may cause."""
+
+    def say_it(rule: str, code: Code | None, line: str) -> None:
+        parts = line if isinstance(line, Line) else Line(line)
+        marked = Line(
+            line,
+            code=parts.code,
+            obj=parts.obj,
+            cause=parts.cause,
+            next_step=parts.next_step,
+            state=parts.state,
+            peer=peer,
+        )
+        say(rule, code, marked)
+
+    return say_it
 
 
 def report_fields(code: Code | None, *, obj: str = "", cause: str = "", next_step: str = "") -> dict[str, Any]:

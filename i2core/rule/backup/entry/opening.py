@@ -28,7 +28,7 @@ from i2core.rule.backup.session.durability import flush_window
 from i2core.rule.backup.session.receive import OpenSession
 from i2core.rule.backup.session.unflushed import Unflushed
 from i2core.rule.backup.session.writer import ReplicaWriter
-from i2core.rule.life.report import Say, code_in
+from i2core.rule.life.report import Say, code_in, of_peer
 from i2core.wire.messages import Hello, limits_of
 
 
@@ -137,12 +137,13 @@ class SessionOpening:
             yield OpenSession(hello, codecs, sink, writer, replica, window)
 
     def _context(self, hello: Hello, claim: Claim, replica: Replica, identities: dict[bytes, str]) -> SinkContext:
+        say = of_peer(self._say, claim.peer)
         return SinkContext(
             roots=claim.targets,
             allowed=self._role.allow_roots,
             # An interrupted mirror is compared again: its position within a batch is not needed.
             applied=replica.progress.mark if hello.channel == Channel.REPLICATION.value else _ignored,
-            say=lambda line: self._say(hello.rule, code_in(line), line),
+            say=lambda line: say(hello.rule, code_in(line), line),
             known=identities,
             shared=self._shared,
             spares=replica.deletes.brake.limits.on,

@@ -14,7 +14,7 @@ from i2core.rule.backup.entry.replicas import Replicas
 from i2core.rule.backup.replica.position import Position
 from i2core.rule.backup.replica.replica import Replica
 from i2core.rule.backup.session.writer import ReplicaWriter
-from i2core.rule.life.report import Say
+from i2core.rule.life.report import Say, of_peer
 
 
 class Ownership:
@@ -72,7 +72,7 @@ class Ownership:
         for place in claim.targets:
             shown = os.fsdecode(place)
             line = f"{shown}: not the directory that was written before; the rule is mirrored again"
-            self._say(claim.rule, Code.REPLICA_EXCHANGED, line)
+            of_peer(self._say, claim.peer)(claim.rule, Code.REPLICA_EXCHANGED, line)
 
     async def _displaced(self, claim: Claim) -> list[Position]:
         """As `owners.displaced`, for the positions on disk."""

@@ -14,7 +14,7 @@ from i2core.api import Channel
 from i2core.rule.backup.entry.owners import Key
 from i2core.rule.backup.replica.position import Position, PositionFile, known_positions
 from i2core.rule.backup.replica.replica import Replica
-from i2core.rule.life.report import Say
+from i2core.rule.life.report import Say, of_peer
 
 
 class _Session(NamedTuple):
@@ -49,7 +49,7 @@ class Replicas:
     def of(self, key: Key) -> Replica:
         """The replica; if it was not received since the start, it is read from disk and not kept in memory."""
         peer, rule = key
-        return self._replicas.get(key) or Replica(rule, peer, self._directory, partial(self._say, rule))
+        return self._replicas.get(key) or Replica(rule, peer, self._directory, partial(of_peer(self._say, peer), rule))
 
     def keep(self, replica: Replica) -> Replica:
         """Keeps the replica in memory and returns it, or returns the one that another session has added first."""
