@@ -9,7 +9,7 @@ from pathlib import Path
 
 from i2core.config.lines import KeyPath
 from i2core.config.model import NodeConfig, PeerEntry, Rule
-from i2core.config.mounts import mounts_here, reaches
+from i2core.config.mounts import Mount, mounts_here, overlap, reaches
 from i2core.config.places import beneath, nested, real
 from i2core.config.rules import PlacedRule
 from i2core.config.table import Report
@@ -18,8 +18,9 @@ from i2core.config.words import Words, both
 
 
 def check_node(config: NodeConfig, placed: Sequence[PlacedRule], report: Report, *, look_at_disk: bool) -> None:
-    """Reports all mistakes between the tables. `look_at_disk` False: symlinks are not resolved."""
+    """Reports all mistakes between the tables. `look_at_disk` False: symlinks and bind mounts are not resolved."""
     resolve = real if look_at_disk else lambda path: path
+    mounts = mounts_here() if look_at_disk else []
     if placed and config.work is None:
         for rule in placed:
             report.add(
@@ -27,13 +28,13 @@ def check_node(config: NodeConfig, placed: Sequence[PlacedRule], report: Report,
             )
     unique_names([(rule.path, rule.rule.name) for rule in placed], Words("rule", "规则"), report)
     _targets_apart(placed, report)
-    _own_files_out_of_reach(config, report, resolve, look_at_disk=look_at_disk)
+    _own_files_out_of_reach(config, report, resolve, mounts)
     for rule in placed:
         peer = _peer_of(rule, config, report)
         _own_directories_outside(rule, config, report, resolve)
         _orphans_apart(rule, report)
         if peer is not None and _is_local(peer, config):
-            _source_and_target_apart(rule, report, resolve)
+            _source_and_target_apart(rule, report, resolve, mounts)
             _targets_allowed(rule, config, report, resolve)
 
 
@@ -83,12 +84,14 @@ def _targets_apart(placed: Sequence[PlacedRule], report: Report) -> None:
             seen.append((rule.rule, target))
 
 
-def _source_and_target_apart(placed: PlacedRule, report: Report, resolve: Callable[[bytes], bytes]) -> None:
+def _source_and_target_apart(
+    placed: PlacedRule, report: Report, resolve: Callable[[bytes], bytes], mounts: Sequence[Mount]
+) -> None:
     """On one host, a target beneath its source would be replicated into itself endlessly."""
     sources = [(source, resolve(source)) for _, source, _ in _pairs(placed)]
     for path, _, target in _pairs(placed):
         for source, real_source in sources:
-            if nested(resolve(target), real_source):
+            if overlap(resolve(target), real_source, mounts):
                 message = Words(
                     f"{quoted(target)} and the source {quoted(source)} are the same or nested on this host",
                     f"{quoted(target)} 与源 {quoted(source)} 在本机上相同或互相包含",
@@ -147,13 +150,12 @@ def _own_directories_outside(
 
 
 def _own_files_out_of_reach(
-    config: NodeConfig, report: Report, resolve: Callable[[bytes], bytes], *, look_at_disk: bool
+    config: NodeConfig, report: Report, resolve: Callable[[bytes], bytes], mounts: Sequence[Mount]
 ) -> None:
     """Every work node can write beneath an allowed directory. If the node's own files were there, a work node could use
     a rule to make the node trust others, or to read its keys."""
     if config.backup is None:
         return
-    mounts = mounts_here() if look_at_disk else []
     writable = [*config.backup.allow_roots, *(root for peer in config.backup.peers for root in peer.allow_roots)]
     for root in dict.fromkeys(writable):
         for what, path in _own_files(config):

@@ -59,6 +59,11 @@ def reaches(directory: bytes, path: bytes, mounts: Sequence[Mount]) -> bool:
     return any(place[0] == device and beneath(place[1], root) for device, root in shown)
 
 
+def overlap(one: bytes, other: bytes, mounts: Sequence[Mount]) -> bool:
+    """True when both are the same directory, or one can be reached beneath the other (`reaches`)."""
+    return reaches(one, other, mounts) or reaches(other, one, mounts)
+
+
 def _place(path: bytes, mounts: Sequence[Mount]) -> tuple[bytes, bytes] | None:
     """File system of `path`, and its path within it."""
     best: Mount | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from i2core.api import UsageError
+from i2core.api import Code, UsageError
 from i2core.cli.main import run
 from i2core.config.model import DriverChoice, OrphanAction
 from i2core.node.oneshot.single import Single, Wish, inside, single_rule, split_destination
@@ -66,6 +67,36 @@ def test_refused_with_nothing_created(
     monkeypatch.chdir(tmp_path)
     assert run(["replicate", src, dst, "--once", "--state-dir", str(tmp_path / "state")]) == 2
     assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("src", "dst", "orphans"),
+    [
+        ("src", "shown", "keep"),
+        ("src", "shown/in", "keep"),
+        ("src/in", "shown", "keep"),
+        ("shown", "src", "keep"),
+        ("src/file", "shown", "keep"),
+        ("src", "dst", "move:shown/aside"),
+    ],
+)
+def test_a_bind_mount_of_the_source_is_refused(
+    src: str, dst: str, orphans: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be copied into itself without end."""
+    (source / "in").mkdir()
+    (tmp_path / "shown").mkdir()
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["mount", "--bind", "src", "shown"], check=True)  # noqa: S607
+    try:
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(UsageError) as refused:
+            _rule(src, dst, orphans=orphans)
+        assert sorted(tmp_path.rglob("*")) == before
+    finally:
+        subprocess.run(["umount", "-l", "shown"], check=True)  # noqa: S607
+    assert refused.value.code is Code.ILLEGAL_PATH
 
 
 @pytest.mark.parametrize(

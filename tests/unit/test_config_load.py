@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,21 @@ def test_symlinks_do_not_hide_that_source_and_target_are_nested(tmp_path: Path) 
     text = text.replace("/tmp/i2-demo/replicas", f"{tmp_path}/source")
     with pytest.raises(ConfigErrors) as error:
         loaded(tmp_path, text.replace("/usr/share/common-licenses", f"{tmp_path}/source"))
+    assert "same or nested on this host" in said(error)
+
+
+@pytest.mark.root
+def test_bind_mounts_do_not_hide_that_source_and_target_are_nested(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "shown").mkdir()
+    text = (EXAMPLES / "demo.toml").read_text("utf-8").replace("/tmp/i2-demo/replicas", f"{tmp_path}/shown")
+    text = text.replace("/usr/share/common-licenses", f"{tmp_path}/source")
+    subprocess.run(["mount", "--bind", tmp_path / "source", tmp_path / "shown"], check=True)  # noqa: S603, S607
+    try:
+        with pytest.raises(ConfigErrors) as error:
+            loaded(tmp_path, text)
+    finally:
+        subprocess.run(["umount", "-l", tmp_path / "shown"], check=True)  # noqa: S603, S607
     assert "same or nested on this host" in said(error)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from i2core.config.load import ConfigErrors, load
-from i2core.config.mounts import Mount, parse_mounts, reaches
+from i2core.config.mounts import Mount, overlap, parse_mounts, reaches
 from i2core.registry import Registry
 
 MOUNTS = parse_mounts(
@@ -42,6 +42,21 @@ def test_a_mount_table_is_read_with_its_escapes() -> None:
 )
 def test_what_is_reached_beneath_a_directory(path: bytes, found: bool) -> None:
     assert reaches(b"/backup", path, MOUNTS) is found
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "found"),
+    [
+        (b"/backup/own", b"/srv/with blank", True),
+        (b"/backup/own", b"/srv/with blank/in/it", True),
+        (b"/backup", b"/srv/with blank", True),
+        (b"/backup/lib", b"/var", True),
+        (b"/backup/beside", b"/srv/with blank", False),
+        (b"/srv/beside", b"/srv/with blank", False),
+    ],
+)
+def test_which_directories_overlap(one: bytes, other: bytes, found: bool) -> None:
+    assert overlap(one, other, MOUNTS) is overlap(other, one, MOUNTS) is found
 
 
 def test_without_a_mount_table_names_decide() -> None:

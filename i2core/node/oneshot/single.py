@@ -27,6 +27,7 @@ from i2core.config.model import (
     Rule,
     Verify,
 )
+from i2core.config.mounts import mounts_here, overlap, reaches
 from i2core.config.notices import PATTERN, all_beneath
 from i2core.config.values import Wrong, name, written
 from i2core.config.words import bilingual, language
@@ -167,7 +168,8 @@ def _directory_of(source: bytes, target: bytes) -> bytes:
 def _local_target(source: bytes, directory: str) -> bytes:
     path = os.path.realpath(os.fsencode(directory))
     _refuse_file_in_the_way(path, directory)
-    if inside(path, source):
+    mounts = mounts_here()
+    if reaches(source, path, mounts):
         raise UsageError(
             bilingual(
                 "the destination is inside the source: each copy would be copied again",
@@ -178,7 +180,7 @@ def _local_target(source: bytes, directory: str) -> bytes:
             next_step=bilingual("choose a destination outside of it", "请选择源目录之外的目标"),
         )
     if os.path.isdir(source):
-        if inside(source, path):
+        if reaches(path, source, mounts):
             raise UsageError(
                 bilingual(
                     "the source is inside the destination: it could be overwritten by its own copy",
@@ -190,7 +192,7 @@ def _local_target(source: bytes, directory: str) -> bytes:
             )
         return path
     target = os.path.join(path, os.path.basename(source))
-    if target == source:
+    if overlap(source, target, mounts):
         raise UsageError(
             bilingual("source and destination are the same file", "源和目标是同一个文件"),
             code=Code.ILLEGAL_PATH,
@@ -236,7 +238,8 @@ def _orphans(given: str, source: bytes, target: bytes, *, local: bool) -> Orphan
         )
     else:
         place = os.path.normpath(os.fsencode(to))
-    if inside(place, target) or (local and inside(place, source)):
+    mounts = mounts_here() if local else []
+    if reaches(target, place, mounts) or (local and reaches(source, place, mounts)):
         raise UsageError(
             bilingual(
                 "orphans cannot be moved into the source or the replica", "孤儿文件不能移动到源目录或灾备目录之内"
