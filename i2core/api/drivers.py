@@ -194,7 +194,8 @@ class Seen(NamedTuple):
     gives them then. `leftovers` is set only together with `names`: there are staging files of the sink, in use or not.
     `times`: what the directory's file system can hold; a time that it cannot hold counts as equal to the nearest one
     that it can, so that it is not sent again and again. `flags`: which inode flags it can hold, as a mask; the others
-    are not compared, for the same reason."""
+    are not compared, for the same reason. `own`: the owner of each file that the sink makes there, where it can set
+    none; a file of another one in a directory of users may be theirs."""
 
     here: Entry | None
     entries: Sequence[Entry | None]
@@ -202,6 +203,7 @@ class Seen(NamedTuple):
     leftovers: bool = False
     times: Times = EVERY_TIME
     flags: int = EVERY_FLAG
+    own: int | None = None
 
 
 class Sink(ABC):

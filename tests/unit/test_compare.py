@@ -182,6 +182,16 @@ def test_new_content_is_not_patched_into_a_file_that_others_may_have_open(what: 
     assert verdict(less, guarded=False) == Verdict.BLOCKS | Verdict.META
 
 
+def test_where_owners_cannot_be_set_a_file_of_another_user_is_sent_as_a_whole() -> None:
+    def verdict(uid: int, *, guarded: bool = False, own: int | None = 1500) -> Verdict:
+        there = ROOTS._replace(uid=uid, mtime_ns=6)
+        return Comparison(owns=False).judge((0, b"f"), Listed(ROOTS), there, guarded=guarded, own=own)
+
+    patched = Verdict.BLOCKS | Verdict.META
+    assert (verdict(1500), verdict(0), verdict(1)) == (patched, Verdict.WHOLE, Verdict.WHOLE)
+    assert (verdict(1, guarded=True), verdict(1, own=None)) == (patched, patched)
+
+
 @pytest.mark.parametrize(
     ("mode", "uid", "guarded"), [(0o755, 0, True), (0o775, 0, False), (0o1777, 0, False), (0o700, 1234, False)]
 )

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from i2_sink_fs import directories, paths, roots
+from i2_sink_fs import attributes, directories, paths, roots
 
 from i2core.api import Code, Kind, Meta, Place, Record, StopRule, UsageError
 from i2core.api.drivers import Ask, Seen
 from i2core.posix import syscalls
 from i2core.posix.opening import DIRECTORY
+from i2core.posix.syscalls import born_ns
 
 if TYPE_CHECKING:
-    from conftest import OpenAt, Replica
+    from collections.abc import Callable
+
+    from conftest import OpenAt, OpenReplica, Replica
 
 FILE = Meta(stat.S_IFREG | 0o644, os.geteuid(), os.getegid(), 1, ())
 DIR = FILE._replace(mode=stat.S_IFDIR | 0o755)
@@ -248,6 +251,48 @@ async def test_a_file_of_another_user_is_not_written_into(replica: Replica, shar
     await replica.sink.hashes(Place(0, b"f"), 0, 1)
     theirs = FILE._replace(uid=65534, gid=65534)
     assert await replica.apply(IN_PLACE[0]._replace(meta=theirs)) == ()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("uid", [0, 65534])
+async def test_where_owners_cannot_be_set_each_file_is_the_daemons(
+    open_replica: OpenReplica, monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    """Whoever has it on the source."""
+    monkeypatch.setattr(attributes, "can_chown", lambda: False)
+    meta = FILE._replace(uid=uid, gid=uid)
+    records = [Record(Kind.SETATTR, 0, b"f", meta=meta), *(record._replace(meta=meta) for record in IN_PLACE)]
+    async with open_replica() as replica:
+        replica.root.chmod(0o777)
+        assert await replica.apply(Record(Kind.CREATE, 0, b"f", meta=meta, data=KEPT), *records) == ()
+        (replica.root / "f").unlink()
+        (replica.root / "f").write_bytes(KEPT)
+        os.chown(replica.root / "f", 65534, 65534)
+        await replica.sink.hashes(Place(0, b"f"), 0, 1)
+        await swapped(replica, records)
+        (seen,) = await replica.sink.look([Ask(Place(0, b""), [b"f"])])
+        assert seen.own == 0
+
+
+@pytest.mark.root
+async def test_a_file_with_the_inode_number_of_the_right_one_is_not_written_into(
+    mounted: Callable[..., Path], open_replica: OpenReplica
+) -> None:
+    async with open_replica(mounted("ext4", "-q", "-I", "256")) as replica:
+        assert await replica.apply(Record(Kind.CREATE, 0, b"f", meta=FILE, data=KEPT)) == ()
+        await replica.sink.hashes(Place(0, b"f"), 0, 1)
+        path = replica.root / "f"
+        inode, born = path.stat().st_ino, born_of(path)
+        while born_of(path) == born:
+            path.unlink()
+            path.write_bytes(KEPT)
+        assert path.stat().st_ino == inode
+        await swapped(replica, IN_PLACE)
+
+
+def born_of(path: Path) -> int:
+    with path.open("rb") as file:
+        return born_ns(file.fileno())
 
 
 async def test_a_file_that_more_people_may_read_is_not_written_into(replica: Replica, shared: Path) -> None:

@@ -63,21 +63,22 @@ class Comparison:
         times: Times = EVERY_TIME,
         flags: int = EVERY_FLAG,
         guarded: bool = True,
+        own: int | None = None,
     ) -> Verdict:
         """What the entry at `at` needs. `there` is the replica's entry, `head` the replica's entry at ``listed.link``,
         the first name of the same file; `times` and `flags` are those that the replica can hold there.
-        `guarded`: no user of the backup node can have given the name."""
+        `guarded`: no user of the backup node can have given the name. `own`: as in `Seen`."""
         entry, link = listed
         if link is not None:
             linked = head is not None and there is not None and (head.dev, head.ino) == (there.dev, there.ino)
             return Verdict.SAME if linked and (at[0], link) not in self._resent else Verdict.LINK
-        verdict = self._judge_alone(entry, there, strict, times, flags, guarded)
+        verdict = self._judge_alone(entry, there, strict, times, flags, guarded, own)
         if there is not None and there.nlink > 1 and not stat.S_ISDIR(there.mode):
             verdict = self._judge_shared(at, entry, there, verdict)
         return verdict
 
     def _judge_alone(
-        self, entry: Entry, there: Entry | None, strict: bool, times: Times, flags: int, guarded: bool
+        self, entry: Entry, there: Entry | None, strict: bool, times: Times, flags: int, guarded: bool, own: int | None
     ) -> Verdict:
         if there is None or stat.S_IFMT(entry.mode) != stat.S_IFMT(there.mode):
             return Verdict.WHOLE
@@ -88,7 +89,8 @@ class Comparison:
             return meta if entry.target == there.target else Verdict.WHOLE
         if not stat.S_ISREG(entry.mode):
             return meta if entry.rdev == there.rdev else Verdict.WHOLE
-        if not guarded and self._owns and entry.uid != there.uid:
+        owner = entry.uid if self._owns else own
+        if not guarded and owner is not None and there.uid != owner:
             return Verdict.WHOLE  # perhaps created by a local user: it must not become the source's file
         if there.size and not same_flags(entry.flags, there.flags, flags & NOCOW << 32):
             return Verdict.WHOLE  # this flag can only be set or cleared on an empty file

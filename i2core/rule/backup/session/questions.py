@@ -96,6 +96,7 @@ class CompareServer:
                 times=seen.times,
                 flags=seen.flags,
                 guarded=guarded,
+                own=seen.own,
             )
         here = Verdict.WHOLE
         if seen.here is not None:

@@ -144,11 +144,11 @@ class FileWriter:
         """
         fd, status = _open_regular(directory.fd, name)
         try:
-            self._left.check(place, status)
+            self._left.check(place, fd, status)
             if expected is not None and not directory.guarded:
                 modes = self._kept.traits(place.root, directory).modes
-                check_patch(status, expected, owner=self._kept.attributes.sets_owner, modes=modes)
-            self._left.note(place, status)
+                check_patch(status, expected, self._kept.owners(place.root, directory), modes=modes)
+            self._left.note(place, fd, status)
         except BaseException as error:
             os.close(fd)
             if isinstance(error, Drift):

@@ -12,7 +12,7 @@ from i2_sink_fs.attributes import Attributes
 from i2_sink_fs.directories import Directory
 from i2_sink_fs.flags import Flags
 from i2_sink_fs.home import Homes, InUse
-from i2_sink_fs.left import Left
+from i2_sink_fs.left import Left, Owners
 from i2_sink_fs.paths import proc_path
 from i2_sink_fs.torn import Torn
 from i2_sink_fs.traits import Traits, probe
@@ -63,6 +63,11 @@ class Kept:
                 return Traits(os.geteuid(), True, EVERY_TIME)
             self._traits[directory.device] = known
         return known
+
+    def owners(self, root: int, directory: Directory) -> Owners:
+        """Whose the files in the directory can be."""
+        attributes = self.attributes
+        return Owners(attributes.owns, None if attributes.sets_owner else self.traits(root, directory).uid)
 
     def known_traits(self, device: int) -> Traits | None:
         """Of a file system that was asked for before."""

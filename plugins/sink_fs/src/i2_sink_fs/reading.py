@@ -84,10 +84,11 @@ def look(directories: Directories, staging: Staging, asks: Sequence[Ask], kept: 
             lacking = lacking if beneath else ask.place
             answers.append(Seen(None, [None] * len(ask.names), ()))
             continue
-        own = directories.private[ask.place.root]
-        answer = _answer(directory, ask, own, left, flags=kept.flags.on)
-        times = kept.traits(ask.place.root, directory).times
-        answer = answer._replace(times=times, flags=kept.flags.held(directory.device))
+        private = directories.private[ask.place.root]
+        answer = _answer(directory, ask, private, left, flags=kept.flags.on)
+        traits = kept.traits(ask.place.root, directory)
+        own = None if kept.attributes.owns else traits.uid
+        answer = answer._replace(times=traits.times, flags=kept.flags.held(directory.device), own=own)
         if ask.every and not answer.leftovers:
             answer = answer._replace(leftovers=staging.leftovers(*ask.place))
         left -= sum(map(len, answer.names)) + len(answer.names) * NAME_COST if answer.names else 0

@@ -69,9 +69,9 @@ class Settler:
                 raise Drift("an object of another type is here")
             if not fresh:
                 self._kept.torn.check(found)
-                self._left.check(Place(record.root, record.path), found)
-                if self._attributes.sets_owner and not directory.guarded:
-                    check_owner(found, record, meta)
+                self._left.check(Place(record.root, record.path), fd, found)
+                if not directory.guarded:
+                    check_owner(found, record, meta, self._kept.owners(record.root, directory))
             self.settle(proc_path(fd), found, meta, record, fresh=fresh)
             changed = (found.st_uid, found.st_mode) != (meta.uid, meta.mode)
             if changed and not fresh and stat.S_ISDIR(found.st_mode):

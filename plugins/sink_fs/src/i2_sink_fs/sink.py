@@ -278,7 +278,7 @@ class FsSink(Sink):
             return nullcontext()
         file = FoundFile(fd)
         if not staged:
-            self._kept.left.note(place, file.status)
+            self._kept.left.note(place, file.fd, file.status)
         if not first:
             self._kept.torn.discard(file.status)
         return file
