@@ -292,12 +292,42 @@ async def test_a_source_under_another_device_number_is_compared(tmp_path: Path) 
         assert Code.SOURCE_EXCHANGED not in nodes.codes()
 
 
-@pytest.mark.parametrize("damage", [b"", b"[[1, 2]]", b"\xff\x00", b'[["1 2 3", 4]]'])
-async def test_the_kept_identities_of_the_source_may_be_damaged(tmp_path: Path, damage: bytes) -> None:
+@pytest.mark.parametrize("damage", [None, b"", b"[[1, 2]]", b"\xff\x00", b'[["1 2 3", 4]]', b"[]"])
+async def test_a_source_that_is_not_known_any_more_stops_the_rule(tmp_path: Path, damage: bytes | None) -> None:
+    """What is there may be an empty mount point. A person may confirm the directory, which is then known again.
+    `damage`: what the file of the identities holds; None: it is missing."""
     async with open_nodes(tmp_path) as nodes:
         await _mirrored(nodes)
         (kept,) = (tmp_path / "work").glob("*.roots")
-        kept.write_bytes(damage)
+        if damage is None:
+            kept.unlink()
+        else:
+            kept.write_bytes(damage)
+        nodes.source.rename(tmp_path / "not mounted")
+        nodes.source.mkdir()
+        rule = nodes.rule(orphans=Orphans(action=OrphanAction.DELETE), brake=Brake(share=1.0))
+        for _ in range(2):
+            nodes.said.clear()
+            with pytest.raises(StopRule) as stopped:
+                await nodes.run(rule, once=False)
+            assert (stopped.value.code, stopped.value.obj) == (Code.SOURCE_GONE, str(nodes.source))
+            assert "--compare" in stopped.value.next_step
+            assert (Code.CATALOG_DAMAGED in nodes.codes()) == (damage is not None)
+        assert sorted(os.listdir(nodes.target)) == ["a", "b", "c"]
+        nodes.source.rmdir()
+        (tmp_path / "not mounted").rename(nodes.source)
+        await nodes.run(once=True, compare=True)
+        async with nodes.running() as status:
+            await until(lambda: status.settled_ns > 0)
+        assert _same(nodes)
+
+
+async def test_a_source_whose_first_mirror_was_lost_with_its_catalog_is_mirrored(tmp_path: Path) -> None:
+    """Without catalog and identities, it is a new rule."""
+    async with open_nodes(tmp_path) as nodes:
+        await _mirrored(nodes)
+        for file in (tmp_path / "work").iterdir():
+            file.unlink()
         nodes.said.clear()
         async with nodes.running() as status:
             await until(lambda: status.settled_ns > 0)

@@ -47,7 +47,7 @@ from i2core.rule.live.unproven import Unproven
 from i2core.rule.mirror.orphans import OrphanFinder
 from i2core.rule.outgoing.ledger import Ledger
 from i2core.rule.source.passing import Passing
-from i2core.rule.work.known_roots import KnownRoots
+from i2core.rule.work.known_roots import KnownRoots, Looked
 from i2core.testing.sim.plan import Plan, plan
 from i2core.wire.batch import WireBatch
 from i2core.wire.session import Session
@@ -253,7 +253,7 @@ def attributes_prove_content(patch: pytest.MonkeyPatch) -> None:
 
 def source_by_name(patch: pytest.MonkeyPatch) -> None:
     """A source is identified by its path alone: the catalog is trusted for whatever directory is there."""
-    patch.setattr(KnownRoots, "look", lambda self, trees, *, accept: (True, []))
+    patch.setattr(KnownRoots, "look", lambda self, trees, *, accept: Looked(same=True))
 
 
 def replica_by_name(patch: pytest.MonkeyPatch) -> None:

@@ -26,9 +26,12 @@ from i2core.rule.catalog.catalog import Catalog
 from i2core.rule.life.report import Line, Say, code_in
 from i2core.rule.life.status import RuleStatus
 from i2core.rule.source.source import Source
-from i2core.rule.work.known_roots import KnownRoots
+from i2core.rule.work.known_roots import KnownRoots, Looked, refuse_unknown
 from i2core.rule.work.resume import Opened, Resume, Run, Start, drop_catalog, open_catalog, selection
 from i2core.rule.work.work_rule import WorkRule
+
+ROOTS = ".roots"
+"""Suffix of the file of the mirrored directories' identities, beside the catalog."""
 
 
 @attrs.frozen
@@ -66,18 +69,22 @@ async def open_source(
     """
     rule = work.rule
     path = None if state_dir is None else catalog_path(rule, state_dir)
-    known_roots = KnownRoots(None if path is None else path.with_suffix(".roots"))
+    known_roots = KnownRoots(None if path is None else path.with_suffix(ROOTS))
     async with contextlib.AsyncExitStack() as stack:
         trees = _open_trees(rule, stack)
-        same_roots, others = await trio.to_thread.run_sync(partial(known_roots.look, trees, accept=work.compare))
+        looked = await trio.to_thread.run_sync(partial(known_roots.look, trees, accept=work.compare))
         context = FilterContext(roots=tuple(tree.path for tree in trees))
         filters = await stack.enter_async_context(open_filters(drivers, rule.filters, context))
-        run = _run_of(work, same_roots=same_roots, once=once)
+        run = _run_of(work, same_roots=looked.same, once=once)
         opened = await trio.to_thread.run_sync(_open_catalog, path, run)
         stack.push(partial(_close, opened.catalog, path))
-        if not same_roots:
+        for line in _damages(opened, looked, path):
+            say(rule.name, Code.CATALOG_DAMAGED, line)
+        if not work.compare and not looked.known and (looked.damage or opened.catalog.memory.now.mirrored):
+            refuse_unknown(trees)
+        if not looked.same:
             _forget_the_mirror(opened.catalog)
-        for code, line in _findings(opened, path, others, once=once):
+        for code, line in _findings(opened, looked.others, once=once):
             say(rule.name, code, line)
         yield (
             Source(
@@ -120,12 +127,21 @@ def _run_of(work: WorkRule, *, same_roots: bool, once: bool) -> Run:
     )
 
 
-def _findings(
-    opened: Opened, path: Path | None, others: Iterable[LocalTree], *, once: bool
-) -> Iterator[tuple[Code | None, str]]:
-    """What the logbook has of the opening: damage, sources that are other directories now, and how the run starts."""
+def _damages(opened: Opened, looked: Looked, path: Path | None) -> Iterator[str]:
+    """For the logbook: which files about the mirror are damaged."""
     if opened.damage:
-        yield Code.CATALOG_DAMAGED, damaged(str(path), opened.damage)
+        yield damaged(str(path), opened.damage)
+    if looked.damage and path is not None:
+        shown = str(path.with_suffix(ROOTS))
+        text = f"{shown}: the file of the mirrored directories' identities is damaged ({looked.damage})"
+        step = bilingual(
+            "a start with --compare writes it again; check the disk", "加 --compare 启动即重新写入；请检查磁盘"
+        )
+        yield Line(text, obj=shown, cause=looked.damage, next_step=step)
+
+
+def _findings(opened: Opened, others: Iterable[LocalTree], *, once: bool) -> Iterator[tuple[Code | None, str]]:
+    """What the logbook has of the opening: sources that are other directories now, and how the run starts."""
     for tree in others:
         yield Code.SOURCE_EXCHANGED, _exchanged(tree)
     if not once:

@@ -98,6 +98,8 @@ class Databases:
         self.sqlite = Sqlite()
         self._lives = itertools.count()
         self._current: dict[str, Path] = {}
+        self.damaged: set[str] = set()
+        """The nodes whose files have been damaged. What they know of their sources may be lost then."""
 
     def directory(self, node: str) -> Path:
         """The state directory of the node's present or next life."""
@@ -121,6 +123,7 @@ class Databases:
 
     def flip(self, node: str, chance: Random) -> None:
         """Flips bits of the node's files while it is down."""
+        self.damaged.add(node)
         for file in sorted(self.directory(node).iterdir()):
             data = bytearray(file.read_bytes())
             for _ in range(chance.choice((1, 1, 8, 100)) if data else 0):
@@ -135,6 +138,8 @@ class Databases:
         """As `killed`, but not everything was written. Returns what happened to the files, in words."""
         self.killed(node)
         fate = chance.choice(("kept", "older", "older", "lost", "damaged"))
+        if fate == "damaged":
+            self.damaged.add(node)
         for file in sorted(self.directory(node).iterdir()):
             size = file.stat().st_size
             if fate == "lost":

@@ -144,6 +144,7 @@ class Lives:
 
     async def _replicate(self, node: WorkNode, machine: Machine) -> None:
         assert node.rule is not None
+        confirmed = False
         while True:
             node.status = WatchedStatus("sim", self._witness.promised)
             node.memory = Quota(MEMORY_BYTES)
@@ -153,6 +154,7 @@ class Lives:
                         rule=node.rule,
                         peer=_PEER,
                         epoch=node.epoch,
+                        compare=confirmed,
                         memory=node.memory,
                         disk=Quota(self._world.plan.spool_bytes),
                         cache_dir=Path("/sim") / node.name / "cache" if self._world.plan.spool_bytes else None,
@@ -167,10 +169,12 @@ class Lives:
             except StopRule as stop:
                 self._witness.hear(node)
                 self._world.say(f"{node.name} stops: {stop}")
+                # A person has looked: it is the right directory.
+                confirmed = stop.code is Code.SOURCE_GONE and node.name in self._world.databases.damaged
                 node.refused = stop.code is Code.LOCKED and node.epoch < self._world.owner.epoch
                 if stop.code is Code.LOCKED and node is self._world.owner and self._world.plan.named:
                     await self._give_leave(node)
-                elif not node.refused and stop.code not in self._foreseen():
+                elif not (node.refused or confirmed or stop.code in self._foreseen()):
                     raise Violation(f"{node.name} stops: {stop}") from stop
             except LinkError as error:
                 raise Violation(f"{node.name} gives up: {error}") from error
