@@ -173,7 +173,8 @@ class Ask(NamedTuple):
 
 class Times(NamedTuple):
     """Which modification times a file system can hold, in nanoseconds since the epoch. A time outside of the range
-    becomes the nearest one within it, and every time is rounded down to the grain."""
+    becomes the nearest one within it, and every time is rounded down to the grain. Of the first and of the last second
+    only the beginning can be held: Linux drops the fraction there (`timestamp_truncate`)."""
 
     earliest_ns: int
     latest_ns: int
@@ -181,7 +182,15 @@ class Times(NamedTuple):
 
     def kept(self, time_ns: int) -> int:
         """The time as this file system stores it."""
-        return min(max(time_ns, self.earliest_ns), self.latest_ns) // self.grain_ns * self.grain_ns
+        nearest = min(max(time_ns, self.earliest_ns), self.latest_ns)
+        if nearest < self.second_ns:
+            return self.earliest_ns
+        return nearest // self.grain_ns * self.grain_ns
+
+    @property
+    def second_ns(self) -> int:
+        """The earliest time after the first second: before it, only `earliest_ns` can be held."""
+        return self.earliest_ns + 10**9
 
 
 EVERY_TIME = Times(-(10**9) << 63, 10**9 << 63)

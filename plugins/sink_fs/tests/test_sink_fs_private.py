@@ -441,15 +441,24 @@ async def test_a_directory_that_rename_does_not_reach(replica: Replica) -> None:
 
 # ------------------------------------------------------------------------------------------------ times
 
+LOWEST = -(2**31)
 DISKS: list[tuple[str, list[str], dict[int, int], str]] = [
     ("ext4", ["-q", "-I", "128"], {2**31 * 10**9: (2**31 - 1) * 10**9, 5 * 10**9 + 7: 5 * 10**9}, "finer than 1 s"),
+    (
+        "ext4",
+        ["-q", "-I", "256"],
+        {LOWEST * 10**9 + 1: LOWEST * 10**9, LOWEST * 10**9 + 10**9 + 1: LOWEST * 10**9 + 10**9 + 1},
+        "before 1901",
+    ),
     ("vfat", [], {10**18 + 10**9 + 5: 10**18}, "finer than 2 s"),
     ("xfs", ["-m", "bigtime=0"], {2**31 * 10**9: (2**31 - 1) * 10**9, 7: 7}, "after 2038"),
 ]
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(("kind", "options", "kept", "words"), DISKS, ids=[disk[0] for disk in DISKS])
+@pytest.mark.parametrize(
+    ("kind", "options", "kept", "words"), DISKS, ids=[" ".join([disk[0], *disk[1]]) for disk in DISKS]
+)
 async def test_times_that_the_file_system_cannot_hold(
     mounted: Callable[..., Path], open_at: OpenAt, kind: str, options: list[str], kept: dict[int, int], words: str
 ) -> None:

@@ -162,7 +162,7 @@ def _of_times(times: Times, time_ns: int) -> str:
     """What of a time a file system cannot hold."""
     if time_ns > times.latest_ns:
         return f"modification times after {_year(times.latest_ns)}"
-    if time_ns < times.earliest_ns:
+    if time_ns < times.second_ns:
         return f"modification times before {_year(times.earliest_ns)}"
     return f"modification times finer than {times.grain_ns / 1e9:g} s"
 
