@@ -258,16 +258,29 @@ async def test_what_became_an_object_of_another_type_makes_room(tmp_path: Path, 
 
 
 @pytest.mark.root
-async def test_what_became_shorter_makes_room(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        (OrphanAction.KEEP, "what the source does not have stays"),
+        (OrphanAction.DELETE, "removed"),
+        (OrphanAction.MOVE, "moved"),
+    ],
+)
+async def test_what_became_shorter_makes_room(tmp_path: Path, action: OrphanAction, told: str) -> None:
+    """And the log tells what happens to files that the source does not have."""
     async with open_nodes(tmp_path) as nodes:
-        with small_disk(nodes.target.parent):
+        with small_disk(nodes.target.parent) as disk:
+            to = os.fsencode(disk / "orphans") if action is OrphanAction.MOVE else None
+            rule = nodes.rule(orphans=Orphans(action=action, to=to))
             (nodes.source / "zlog").write_bytes(os.urandom(5_000_000))
-            await nodes.run()
+            await nodes.run(rule)
             os.truncate(nodes.source / "zlog", 100_000)
             for number in range(4):
                 (nodes.source / f"new{number}").write_bytes(os.urandom(1_000_000))
-            await nodes.run()
+            await nodes.run(rule)
             assert compare_trees(nodes.source, nodes.target) == []
+        (line,) = {line for _, code, line in nodes.said if code is Code.REPLICA_FULL and "starts again" in line}
+        assert told in line
 
 
 @pytest.mark.root

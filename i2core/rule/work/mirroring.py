@@ -25,6 +25,16 @@ from i2core.rule.work.work_rule import WorkRule
 UNLINKED_MOST = 10_000
 """At most so many names are checked one by one because they may have to be linked; if there are more, everything is
 compared with the catalog."""
+_MAKING_ROOM = {
+    OrphanAction.DELETE: bilingual("files that the source does not have are removed first", "先删除源端没有的文件"),
+    OrphanAction.MOVE: bilingual("files that the source does not have are moved away first", "先移走源端没有的文件"),
+    OrphanAction.KEEP: bilingual(
+        "files that became shorter on the source are truncated first; what the source does not have stays",
+        "先截短源端已变短的文件；源端没有的文件予以保留",
+    ),
+}
+"""What a mirror does before it starts again on a full replica, in the log's words. With each action it also truncates,
+and replaces objects of another type."""
 REPLICA_IS_FULL = (Code.REPLICA_FULL, Code.REPLICA_NO_INODES)
 
 
@@ -47,8 +57,8 @@ class Mirroring:
         self._source.catalog.memory.keep(distrusted=True)
 
     async def run(self) -> None:
-        """Compares everything with the replica. If the replica's disk is full, objects that the source no longer has
-        are removed first, then the mirror starts again.
+        """Compares everything with the replica. If the replica's disk is full, room is made there first
+        (`make_room`), then the mirror starts again.
 
         Raises:
             LinkError: the link broke.
@@ -59,15 +69,12 @@ class Mirroring:
         except StopRule as error:
             if error.code not in REPLICA_IS_FULL:
                 raise
-            self._source.say(
-                self._source.rule,
-                error.code,
-                bilingual(
-                    f"{error.obj}: {error.cause}; files that the source does not have are removed, then the mirror "
-                    "starts again",
-                    f"{error.obj}：{error.cause}；先删除源目录中没有的文件，然后重新镜像",
-                ),
+            first = _MAKING_ROOM[self._work.rule.orphans.action]
+            line = bilingual(
+                f"{error.obj}: {error.cause}; {first.en}, then the mirror starts again",
+                f"{error.obj}：{error.cause}；{first.zh}，然后重新镜像",
             )
+            self._source.say(self._source.rule, error.code, line)
             async with self._connector.open(Channel.MIRROR) as session:
                 await make_room(self._source, session, self._roots())
                 await session.settle()
