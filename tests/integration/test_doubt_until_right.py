@@ -199,7 +199,7 @@ async def test_what_is_refused_is_tried_until_it_succeeds(
                 assert differs(nodes)
             await heals(nodes, status)
         told = [line for _, _, line in nodes.said if "retried until it succeeds" in line]
-        right = [line for _, _, line in nodes.said if "equals the source again" in line]
+        right = [line for _, code, line in nodes.said if code is Code.RIGHT_AGAIN]
         assert 1 <= len(told) <= 4, told
         assert len(right) == len(told)
 

@@ -12,6 +12,7 @@ PROVOKED: dict[Code, str] = {
     Code.DUPLICATE_MESSAGE: "tests/integration/test_mirror_seqs.py::test_applied_records_are_skipped",
     Code.CATALOG_DAMAGED: "tests/integration/test_catalog_damaged.py::test_between_two_runs",
     Code.STATE_UNUSABLE: "tests/integration/test_catalog_damaged.py::test_again_and_again_is_the_disk",
+    Code.RIGHT_AGAIN: "tests/integration/test_doubt_until_right.py::test_what_is_refused_is_tried_until_it_succeeds",
     Code.RULE_RESTARTED: "tests/unit/test_rule_runner.py::"
     "test_a_limit_of_zero_stops_the_rule_and_another_one_starts_it_again",
     Code.MIRROR_DONE: "tests/integration/test_replica_forgot.py::test_a_backup_node_that_lost_the_state_of_a_rule",

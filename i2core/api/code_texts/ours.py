@@ -270,4 +270,13 @@ OURS: dict[int, CodeText] = {
         "check the disk and the rights of the directory, then start the rule",
         "检查该目录所在磁盘及其权限，然后启动规则",
     ),
+    3638: CodeText(
+        _I,
+        "an object is right again",
+        "对象已恢复一致",
+        "the backup node had refused it, and it was retried until it succeeded",
+        "灾备机曾拒绝该对象，重试后已成功",
+        "nothing to do",
+        "无需处理",
+    ),
 }

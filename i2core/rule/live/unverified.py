@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable
 
 from i2core.api import Code, Failure, Place
+from i2core.config.words import bilingual
 from i2core.rule.catalog.doubts import UNNUMBERED
 from i2core.rule.catalog.rows import Doubt
 from i2core.rule.live.part import Part
@@ -156,7 +157,8 @@ class Unverified(Part):
         elif tries == 2 and self._logged < LOGGED:
             self._logged += 1
             shown = self._source.show(failure.place)
-            self.cases.say(doubt, f"{shown}: the replica equals the source again")
+            equal = bilingual(f"{shown}: the replica equals the source again", f"{shown}：灾备数据与源端再次一致")
+            self.cases.say(doubt, equal)
             line = f"{shown}: {failure.message}; it is retried until it succeeds"
             self._source.say(self._source.rule, failure.code, line)
 
@@ -182,4 +184,4 @@ class Unverified(Part):
     def _log_right(self, lines: list[str]) -> None:
         self._logged -= len(lines)
         for line in lines:
-            self._source.say(self._source.rule, None, line)
+            self._source.say(self._source.rule, Code.RIGHT_AGAIN, line)
