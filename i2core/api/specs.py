@@ -133,6 +133,8 @@ class TransportContext:
     guest: Callable[[Channel, str], bool] = lambda channel, fingerprint: False
     """Whether a peer that `peers` does not have may come in on this channel now. It has proved that it owns the
     certificate with that fingerprint (lower case), and nothing else: the handler decides."""
+    revoked: Mapping[str, str] = attrs.field(factory=dict)
+    """Fingerprint → name of peers whose trust was revoked; changes like `peers`. A server's log says so of them."""
     plaintext: bool = False
     """The config allows plaintext; a transport still refuses it on any address that is not loopback."""
     say: Callable[[str], None] = lambda line: None

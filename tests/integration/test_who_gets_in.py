@@ -333,6 +333,26 @@ async def ask_to_enrol(backup: Backup, one: Caller, token: Token, name: str) -> 
     raise PeerRefused(answer["fault"])
 
 
+async def test_who_uses_a_valid_token_under_a_wrong_name_is_logged(backup: Backup, web2: Caller) -> None:
+    await backup.start()
+    with pytest.raises(PeerRefused, match="for a node of another name"):
+        await pair(backup, web2, backup.token(name="web1"))
+    said = "connection from 127.0.0.1 refused: a valid token, used as web2: the token is for a node of another name"
+    await eventually("a line with the address", lambda: said in backup.log())
+    assert web2.identity.fingerprint in backup.log()
+
+
+async def test_a_refusal_comes_in_both_languages(backup: Backup, web2: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    await backup.start()
+    token = backup.token(name="web1")
+    for language, name in (("en", "the token is for a node of another name"), ("zh", "该令牌属于另一个名称的节点")):
+        monkeypatch.setenv("I2_LANG", language)
+        with pytest.raises(PeerRefused, match=name):
+            await pair(backup, web2, token)
+        with pytest.raises(PeerRefused, match="wrong, used or expired" if language == "en" else "错误、已使用或已过期"):
+            await pair(backup, web2, attrs.evolve(token, secret=b"\1" * 24))
+
+
 async def test_the_config_wins_on_both_sides(backup: Backup, web1: Caller, web2: Caller) -> None:
     await backup.start(f'[[backup.peer]]\nname = "web1"\nfingerprint = "{web1.identity.fingerprint}"\n')
     with pytest.raises(PeerRefused, match="config there"):
@@ -374,6 +394,16 @@ async def test_a_late_visitor_does_not_learn_whether_its_token_is_wrong(backup: 
     assert "wrong" not in refused.value.cause
 
 
+@pytest.mark.parametrize("said", [b"{}\n", b'{"ask": "secrets"}\n', b"GET / HTTP/1.1\r\n\r\n", b'{"ask'])
+async def test_who_asks_badly_is_named_with_its_address(backup: Backup, web1: Caller, said: bytes) -> None:
+    await backup.start()
+    await pair(backup, web1, backup.token())
+    async with await web1.transport.connect(backup.peer(), Channel.CONTROL) as stream:
+        await stream.send_all(said)
+    await eventually("a line", lambda: "connection from 127.0.0.1 refused: web1: " in backup.log())
+    assert "control stream ended" not in backup.log()
+
+
 # ------------------------------------------------------------------------------------------------ revocation
 
 
@@ -395,6 +425,7 @@ async def test_a_revocation_ends_sessions_and_stays(backup: Backup, web1: Caller
             with pytest.raises(PeerRefused):
                 await web1.transport.connect(backup.peer(), channel)
         assert "web1 is no longer trusted" in backup.log()
+        assert f"web1 was revoked here (certificate {web1.identity.fingerprint})" in backup.log()
         await backup.stop()
         await backup.start(f'[[backup.peer]]\nname = "web1"\nfingerprint = "{web1.identity.fingerprint}"\n')
     await pair(backup, web1, backup.token())

@@ -21,12 +21,13 @@ from typing import Any, NamedTuple
 
 import trio
 
-from i2core.api import Channel, Crowd, LinkError, PeerRefused, UsageError
+from i2core.api import Channel, Crowd, LinkError, PeerRefused, ProtocolError, UsageError
 from i2core.config.model import NodeConfig
 from i2core.node.control.question import QUESTION_BYTES, WITHIN_S, Question, read_line, send_line
 from i2core.node.control.socket_path import SOCKET, short_path
-from i2core.node.pairing.enrolment import WRONG_TOKEN, Enrolment, TokenRefused
+from i2core.node.pairing.enrolment import Enrolment, EnrolmentRefused
 from i2core.node.pairing.peer_book import PeerRole
+from i2core.node.pairing.peers import KnownPeer
 from i2core.node.pairing.trust import Trust
 
 WORK_PORT, BACKUP_PORT = 26821, 26822
@@ -96,15 +97,24 @@ class ControlPort:
         """Serves one caller.
 
         Raises:
-            PeerRefused: it is refused.
-            LinkError: the connection broke, or nothing arrived in time.
-            ProtocolError: it sent no valid question.
+            PeerRefused: it was refused, sent no valid question, or broke off. The cause says who it is; the transport
+                logs it with the address.
         """
         del channel
         if fingerprint is None:
             raise PeerRefused("a peer in plaintext has no identity")
         console = self._trust.holder(PeerRole.CONSOLE, fingerprint)
         work = self._trust.holder(PeerRole.WORK, fingerprint)
+        try:
+            await self._receive(stream, fingerprint, console, work)
+        except (LinkError, ProtocolError) as error:
+            known = console or work
+            cause = f"{error.cause} (certificate {fingerprint})" if known is None else f"{known.name}: {error.cause}"
+            raise PeerRefused(cause) from error
+
+    async def _receive(
+        self, stream: trio.abc.Stream, fingerprint: str, console: KnownPeer | None, work: KnownPeer | None
+    ) -> None:
         if console is not None:
             with self._trust.sessions.of(PeerRole.CONSOLE, console.name):
                 await self._serve(stream, fingerprint, console=True)
@@ -136,8 +146,8 @@ class ControlPort:
         question = Question.parse(await read_line(stream, QUESTION_BYTES, bytes(begun)))
         try:
             answer = await self._answer(question, fingerprint, address_of(stream))
-        except TokenRefused:
-            await send_line(stream, WRONG_TOKEN)
+        except EnrolmentRefused as refused:
+            await send_line(stream, refused.answer)
             raise
         await send_line(stream, answer)
 

@@ -195,6 +195,7 @@ def _transport_context(node: RunningNode, peers: Mapping[str, str], *, plaintext
         certificate=node.identity.certificate,
         key=node.identity.key,
         peers=peers,
+        revoked=node.trust.revoked,
         plaintext=plaintext,
         say=lambda line: node.logbook.say("", code_in(line), line),
     )

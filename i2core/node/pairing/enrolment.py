@@ -1,7 +1,7 @@
 """Pairing by a token: the messages on the control channel, and the decision of the backup node.
 
     work node → backup node     {"ask": "enrol", "name": "web1", "secret": "<hex>"}
-    backup node → work node     {"node": "bak144"}, or {"fault": …, "next": …}
+    backup node → work node     {"node": "bak144"}, or {"fault": …, "next": …, "fault_zh": …, "next_zh": …}
 
 TLS has proved before that the backup node has the fingerprint of the token, and that the work node owns its
 certificate. The token is used up before trust is written: a crash in between costs a token, but a token never admits
@@ -11,6 +11,7 @@ two nodes.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import attrs
 import trio
 
 from i2core.api import Channel, ClientTransport, Code, LinkError, Peer, PeerRefused, UsageError, neighbourhood
-from i2core.config.words import bilingual
+from i2core.config.words import Words, bilingual
 from i2core.node.control.question import Question, ask
 from i2core.node.pairing.peer_book import Enrolled, PeerBook, PeerRole, now_text, peer_name_fits
 from i2core.node.pairing.token import OpenToken, Token, TokenShelf
@@ -33,15 +34,13 @@ ADDRESSES = 1000
 """Most addresses that are counted separately; all others count as one."""
 
 
-class TokenRefused(PeerRefused):
-    """The token is wrong, used or expired."""
+class EnrolmentRefused(PeerRefused):
+    """A node is not paired: its token is wrong, used or expired, or its name cannot be used."""
 
-
-WRONG_TOKEN = {
-    "fault": "the token is wrong, used or expired",
-    "next": "make a new one there with i2 node token",
-}
-"""The answer to a node without a valid token."""
+    def __init__(self, cause: str, answer: Mapping[str, str]) -> None:
+        """`answer` is what the node is told."""
+        super().__init__(cause)
+        self.answer = answer
 
 
 class Verdict(enum.Enum):
@@ -75,18 +74,34 @@ def judge(name: str, fingerprint: str, token: OpenToken | None, trust: Trust) ->
     return Verdict.PAIR
 
 
+def _fault(cause: Words, step: Words) -> Mapping[str, str]:
+    """An answer that refuses. It has both languages: the node that asks knows which one its user reads."""
+    return {"fault": cause.en, "next": step.en, "fault_zh": cause.zh, "next_zh": step.zh}
+
+
+WRONG_TOKEN = _fault(
+    Words("the token is wrong, used or expired", "令牌错误、已使用或已过期"),
+    Words("make a new one there with i2 node token", "请在该节点用 i2 node token 重新生成"),
+)
+"""The answer to a node without a valid token."""
 _FAULTS = {
-    Verdict.WRONG_NAME: (
-        "the token is for a node of another name",
-        "make a token for this node: i2 node token --for NAME",
+    Verdict.WRONG_NAME: _fault(
+        Words("the token is for a node of another name", "该令牌属于另一个名称的节点"),
+        Words("make a token for this node: i2 node token --for NAME", "请为本节点生成令牌：i2 node token --for 名称"),
     ),
-    Verdict.NAME_TAKEN: (
-        "another node is paired under this name",
-        "choose another node.name, or make a token with --for NAME, which replaces it",
+    Verdict.NAME_TAKEN: _fault(
+        Words("another node is paired under this name", "已有另一个节点以此名称配对"),
+        Words(
+            "choose another node.name, or make a token with --for NAME, which replaces it",
+            "请改用其他 node.name，或用 --for 名称 生成令牌以取代该节点",
+        ),
     ),
-    Verdict.NAME_IN_CONFIG: (
-        "the config there pins this name to another fingerprint, or this fingerprint to another name",
-        "correct its [[backup.peer]]",
+    Verdict.NAME_IN_CONFIG: _fault(
+        Words(
+            "the config there pins this name to another fingerprint, or this fingerprint to another name",
+            "对端配置为此名称固定了另一个指纹，或为此指纹固定了另一个名称",
+        ),
+        Words("correct its [[backup.peer]]", "请更正其 [[backup.peer]]"),
     ),
 }
 
@@ -129,17 +144,16 @@ class Enrolment:
         after wrong ones from there; only the answers to wrong tokens are delayed.
 
         Raises:
-            TokenRefused: the token is wrong, used or expired.
+            EnrolmentRefused: the token is wrong, used or expired, or the name cannot be used.
             UsageError: trust cannot be read or written.
         """
         async with self._one_at_a_time:
             verdict = await self._decide(question, fingerprint)
         if verdict is Verdict.WRONG_TOKEN:
             await trio.sleep(self._guesses.wait_s(neighbourhood(address), trio.current_time()))
-            raise TokenRefused(f"its token is wrong, used or expired (certificate {fingerprint})")
-        if verdict in _FAULTS:
-            cause, step = _FAULTS[verdict]
-            return {"fault": cause, "next": step}
+            raise EnrolmentRefused("its token is wrong, used or expired", WRONG_TOKEN)
+        if fault := _FAULTS.get(verdict):
+            raise EnrolmentRefused(f"a valid token, used as {question.name}: {fault['fault']}", fault)
         return {"node": self._name}
 
     async def _decide(self, question: Question, fingerprint: str) -> Verdict:
@@ -219,8 +233,14 @@ def _accepted(token: Token, answer: Any) -> None:
     if not isinstance(answer, dict) or not all(isinstance(value, str) for value in answer.values()):
         raise LinkError(bilingual("its answer is not valid", "应答无法理解"), obj=token.name)
     if "fault" in answer:
-        raise PeerRefused(shortened(answer["fault"]), obj=token.name, next_step=shortened(answer.get("next", "")))
+        raise PeerRefused(_text(answer, "fault"), obj=token.name, next_step=_text(answer, "next"))
     if answer.get("node") != token.name:
         raise LinkError(
             bilingual("it answered as another node", "应答的是另一个节点"), code=Code.PEER_REFUSED, obj=token.name
         )
+
+
+def _text(answer: Mapping[str, str], key: str) -> str:
+    """A text of the answer, in the language of the user. A node of an earlier version sends English alone."""
+    en = answer.get(key, "")
+    return bilingual(shortened(en), shortened(answer.get(f"{key}_zh", en)))

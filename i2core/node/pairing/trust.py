@@ -42,6 +42,8 @@ class Trust:
         self.controllers: dict[str, str] = {}
         """Fingerprint → fingerprint of all peers that may use the control port. Fingerprints instead of names:
         otherwise a work node with the name of a console would be mistaken for it."""
+        self.revoked: dict[str, str] = {}
+        """Fingerprint → name of the revoked peers; changed in place."""
         self._trusted: dict[tuple[PeerRole, str], KnownPeer] = {}
         self._pinned = pinned(config)
         self._take(book.read())
@@ -94,6 +96,10 @@ class Trust:
         self.callers.update((pin, name) for role, pin, name in pins if role is PeerRole.WORK)
         self.controllers.clear()
         self.controllers.update((pin, pin) for role, pin, _ in pins if role is not PeerRole.BACKUP)
+        self.revoked.clear()
+        self.revoked.update(
+            (peer.fingerprint, peer.name) for peer in known if peer.standing is Standing.REVOKED and peer.fingerprint
+        )
         same = {who for who, peer in self._trusted.items() if _pin(before.get(who)) == peer.fingerprint}
         return Change(
             gained=tuple(who for who in self._trusted if who not in same),

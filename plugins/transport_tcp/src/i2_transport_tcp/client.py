@@ -110,7 +110,9 @@ async def _prove(stream: TlsStream, own: str, pinned: str) -> None:
         raise LinkError(f"the connection broke in the TLS handshake: {error}") from error
     if not welcome:
         raise PeerRefused(
-            f"it does not trust this node, {own}", next_step="add this fingerprint to its [[backup.peer]]"
+            f"it does not trust this node, {own}",
+            next_step="add this fingerprint to its [[backup.peer]]; if this node was revoked there, join again with a "
+            "new token",
         )
     if welcome != WELCOME:
         raise PeerRefused("it speaks another protocol", next_step="check address and port")

@@ -25,6 +25,7 @@ class TcpServer(ServerTransport):
             UsageError: certificate or key cannot be used, or there is none and plaintext is not allowed.
         """
         self._peers = context.peers
+        self._revoked = context.revoked
         self._guest = context.guest
         self._say = context.say
         self._lobby = Crowd(config.handshakes)
@@ -122,7 +123,7 @@ class TcpServer(ServerTransport):
                     if name is not None:
                         await stream.send_all(WELCOME)
                         return stream, name
-                    why = f"its certificate {found} is not pinned here"
+                    why = self._why_unknown(found)
                 except PeerRefused as error:
                     why = error.cause
                 except trio.BrokenResourceError as error:
@@ -141,6 +142,12 @@ class TcpServer(ServerTransport):
         # Looked up each time, because the trusted peers change while the node runs.
         name = next((name for pin, name in self._peers.items() if pin.lower() == found), None)
         return found if name is None and self._guest(channel, found) else name
+
+    def _why_unknown(self, found: str) -> str:
+        revoked = next((name for pin, name in self._revoked.items() if pin.lower() == found), None)
+        if revoked is not None:
+            return f"{revoked} was revoked here (certificate {found})"
+        return f"its certificate {found} is not pinned here"
 
     def _log_failure(self, name: str | None, channel: Channel, error: Exception) -> None:
         self._say(f"{name or 'plaintext peer'}: {channel.value} stream ended by {type(error).__name__}: {error}")
