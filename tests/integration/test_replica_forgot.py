@@ -45,3 +45,17 @@ async def test_a_backup_node_that_lost_the_state_of_a_rule(tmp_path: Path, monke
             await until(lambda: Code.ILLEGAL_TASK in nodes.codes())
             await until(lambda: nodes.codes().count(Code.MIRROR_DONE) == 2)
         assert compare_trees(nodes.source, nodes.target, owners=os.geteuid() == 0) == []
+
+
+async def test_what_an_earlier_run_had_durable_is_shown_before_there_is_a_session(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "file").write_text("first")
+        async with nodes.running() as status:
+            await until(lambda: status.durable_seq == status.seq > 0)
+            durable_seq = status.durable_seq
+        ports = dict(nodes.ports)
+        nodes.ports.update(dict.fromkeys(Channel, 1))  # nobody listens there
+        async with nodes.starting() as again:
+            await until(lambda: again.code is Code.NETWORK)
+            assert again.durable_seq == durable_seq
+        nodes.ports.update(ports)

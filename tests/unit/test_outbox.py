@@ -8,11 +8,13 @@ import pytest
 import trio
 import trio.testing
 
+from i2core.rule.life.status import RuleStatus
 from i2core.rule.outgoing import outbox as outbox_module
 from i2core.rule.outgoing import spool as spool_module
 from i2core.rule.outgoing.outbox import Outbox
+from i2core.rule.outgoing.outgoing import Outgoing
 from i2core.rule.outgoing.spool import Quota, Spool
-from i2core.wire.batch import EncodedBatch
+from i2core.wire.batch import EncodedBatch, SeqCounter
 
 KIB = 1024
 
@@ -102,3 +104,13 @@ def test_without_a_spool_it_is_all_in_memory() -> None:
     assert drained(outbox) == [1, 2]
     outbox.durable(1)
     assert outbox.has_room
+
+
+def test_the_first_welcome_says_what_is_durable_whatever_was_shown_before() -> None:
+    status = RuleStatus(name="data1", seq=9, durable_seq=9)
+    outgoing = Outgoing(SeqCounter(), Outbox(Quota(KIB), None), status)
+    outgoing.welcomed(4, first=True)
+    assert status.durable_seq == 4
+    outgoing.acknowledged(6, 6)
+    outgoing.welcomed(5, first=False)
+    assert status.durable_seq == 6

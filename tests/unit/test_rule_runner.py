@@ -62,6 +62,28 @@ async def test_an_error_stops_that_rule_alone_and_it_can_start_again() -> None:
     assert not bad.running
 
 
+async def test_a_run_that_is_refused_still_shows_how_far_the_replica_is() -> None:
+    runs = 0
+
+    async def refused_later(life: Life) -> None:
+        nonlocal runs
+        runs += 1
+        if runs > 1:
+            raise StopRule("it belongs to another node", code=Code.ILLEGAL_TASK)
+        life.status.seq, life.status.durable_seq, life.status.sent_files = 8, 7, 3
+        await _live(life)
+
+    runner = RuleRunner("a", refused_later, lambda *line: None)
+    async with trio.open_nursery() as nursery:
+        runner.start(nursery)
+        await trio.testing.wait_all_tasks_blocked()
+        await runner.stop()
+        runner.start(nursery)
+        await trio.testing.wait_all_tasks_blocked()
+    shown = runner.status.as_json()
+    assert (shown["state"], shown["seq"], shown["durable_seq"], shown["sent_files"]) == ("stopped", 8, 7, 0)
+
+
 async def test_an_internal_error_stops_the_rule_and_logs_its_traceback() -> None:
     lines: list[Line] = []
 

@@ -54,7 +54,8 @@ class RuleRunner:
 
     def start(self, nursery: trio.Nursery, *, compare: bool = False) -> bool:
         """Starts a run in `nursery`; False if one is running, or waits for a bandwidth limit above 0. The figures are
-        reset. With `compare` the run ignores all state of earlier runs, and compares everything."""
+        reset, except how far the replica is. With `compare` the run ignores all state of earlier runs, and compares
+        everything."""
         self._nursery = nursery
         begun = self._begin(Event.START)
         if begun:
@@ -69,7 +70,7 @@ class RuleRunner:
     def _begin(self, event: Event) -> bool:
         if self.running or advance(self.life.phase, event).action is not Action.START:
             return False
-        self.life = Life(RuleStatus(name=self.name), self.say, self.life.phase)
+        self.life = Life(self._next_status(), self.say, self.life.phase)
         self.status.bandwidth_bps = self.throttle.bps
         self.life.advance(event)
         if self.throttle.bps == 0:
@@ -79,6 +80,12 @@ class RuleRunner:
         self._scope, self._idle, self._ending = trio.CancelScope(), trio.Event(), Event.STOP
         self._nursery.start_soon(self._live, self._scope)
         return True
+
+    def _next_status(self) -> RuleStatus:
+        """The status of a new run. How far the replica is stays as it was until a session says otherwise: the run may
+        be refused before that."""
+        before = self.status
+        return RuleStatus(name=self.name, seq=before.seq, durable_seq=before.durable_seq)
 
     async def stop(self) -> bool:
         """Ends the run, or the wait for bandwidth, and returns when its resources are released; False if there was

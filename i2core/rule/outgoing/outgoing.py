@@ -64,13 +64,19 @@ class Outgoing:
         self._durable(durable_seq)
 
     def _durable(self, durable_seq: int) -> None:
-        self.shows_durable(durable_seq)
+        self._shows_durable(durable_seq)
         self.ledger.durable(durable_seq)
         self.outbox.durable(durable_seq)
 
-    def shows_durable(self, durable_seq: int) -> None:
+    def welcomed(self, durable_seq: int, *, first: bool) -> None:
         """Shows the durable seq of a welcome in the status at once, even if this run sends nothing. Batches are removed
-        only by `resume`, which first needs the doubts of each."""
+        only by `resume`, which first needs the doubts of each. `first`: no other session is open, so the welcome counts
+        for what an earlier run or session showed: the replica may have been lost since."""
+        if first:
+            self._status.durable_seq = durable_seq
+        self._shows_durable(durable_seq)
+
+    def _shows_durable(self, durable_seq: int) -> None:
         self._status.durable_seq = max(self._status.durable_seq, durable_seq)
 
     def resume(self, welcome: Welcome) -> dict[Doubt, None]:
@@ -95,6 +101,7 @@ class Outgoing:
         """
         doubts = catalog.doubts.by_seq()
         self.ledger.durable_seq = catalog.memory.now.durable_seq
+        self._shows_durable(self.ledger.durable_seq)
         for restored in self.outbox.open():
             about = without_places(doubts.pop(restored.last_seq, ()))
             self.ledger.add(restored.last_seq, restored.since_ns, about, kept=True)

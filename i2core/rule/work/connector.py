@@ -74,8 +74,8 @@ class Connector:
             session.nursery.start_soon(
                 detect_stall, session, stream, work.throttle, lambda: status.held, work.peer.name
             )
-            self._outgoing.shows_durable(session.welcome.durable_seq)
             before, self._session = self._session, session
+            self._outgoing.welcomed(session.welcome.durable_seq, first=before is None)
             try:
                 yield session
             finally:
