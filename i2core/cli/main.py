@@ -15,7 +15,7 @@ from click.shell_completion import shell_complete
 from i2core import __version__
 from i2core.cli.completion import COMPLETE_VARIABLE
 from i2core.cli.lazy import LazyGroup
-from i2core.cli.output import document, error_lines, say, wants_json
+from i2core.cli.output import OutputFailed, document, error_lines, say, stdout, wants_json
 from i2core.cli.words import words
 
 EXIT_INTERRUPTED = 130
@@ -90,14 +90,16 @@ def _report(error: BaseException, *, as_json: bool) -> int:
     if isinstance(found, KeyboardInterrupt):
         say(words("interrupted"))
         return EXIT_INTERRUPTED
+    if isinstance(found, OutputFailed):
+        say(words("no_output", cause=found.strerror))
+        return 1
     if not isinstance(found, (I2Error, OSError)):
         raise error  # a bug in i2: the traceback is the report
     known = as_i2error(found)
     for line in error_lines(known):
         say(line)
     if as_json:
-        # If the error is that stdout cannot be written to, this document cannot be written either.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the error is reported, even if stdout fails as well
             document(error_json(known))
     return known.exit_code
 
@@ -115,11 +117,10 @@ def _repair_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor number
     sys.stdin = sys.stdin or open(0)  # noqa: SIM115 (lives as long as the process)
-    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stdout = stdout(1, sys.stdout.encoding if sys.stdout else "utf-8")
     sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="backslashreplace")
 
 
 def _leave_streams() -> None:

@@ -6,6 +6,7 @@ File names are hostile: control characters are escaped for a terminal, and progr
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -17,10 +18,35 @@ from i2core.cli.words import words
 from i2core.config.words import language
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
     from i2core.api import I2Error
 
 _JSON = "i2core.cli.json"
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class OutputFailed(OSError):
+    """Stdout cannot be written to: its disk is full, or its device fails. What the command did is done all the same."""
+
+
+class _Stdout(io.FileIO):
+    """Tells a failure of the output apart from any other. A reader that is gone stays a `BrokenPipeError`: a command
+    that prints on and on ends with it."""
+
+    def write(self, data: Buffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputFailed(error.errno, error.strerror) from error
+
+
+def stdout(fd: int, encoding: str) -> io.TextIOWrapper:
+    """The stream for the output of all commands. Characters that the encoding lacks are written as escapes."""
+    raw = _Stdout(fd, "w", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=raw.isatty())
 
 
 def json_option(command: Command) -> Command:

@@ -187,7 +187,7 @@ def _conclude(context: click.Context, status: RuleStatus, *, once: bool, finishe
     if not finished:
         raise KeyboardInterrupt
     behind = not once and status.behind
-    with contextlib.nullcontext() if once else contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(BrokenPipeError):  # all is done, whether or not somebody reads it
         _summarize(status, once=once, as_json=wants_json(context))
     for key, is_so in (("held_at_end", status.held), ("doubtful_at_end", status.doubtful), ("behind", behind)):
         if is_so:

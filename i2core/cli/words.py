@@ -56,6 +56,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "skipped": ("skipped", "已跳过"),
     "skipped_more": ("and {more} more", "另有 {more} 个"),
+    "no_output": ("error: the output cannot be written: {cause}", "错误：无法写出输出：{cause}"),
     "interrupted": ("interrupted; the next run resumes from here", "已中断；下次运行从此处继续"),
     "rule": ("rule", "规则"),
     "role": ("role", "角色"),

@@ -262,9 +262,42 @@ def test_an_encoding_that_has_no_chinese_gets_escapes() -> None:
     assert "\\u7f51\\u7edc\\u8fde\\u63a5\\u9519\\u8bef" in done.stdout  # 网络连接错误
 
 
-def test_output_that_cannot_be_written_is_one_line() -> None:
+OUTPUTS = {
+    "a table": ["codes"],
+    "a document": ["codes", "--json"],
+    "lines": ["codes", "3607"],
+    "help": ["--help"],
+    "a summary": ["replicate", "src", "dst", "--once"],
+    "a summary for programs": ["replicate", "src", "dst", "--once", "--json"],
+}
+
+
+@pytest.fixture
+def _with_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "file").write_text("x")
+
+
+@pytest.mark.usefixtures("_with_a_source")
+@pytest.mark.parametrize("what", OUTPUTS)
+def test_output_that_cannot_be_written_is_one_line(what: str) -> None:
     with open("/dev/full", "w") as full:
-        done = _i2("codes", "--json", stdout=full.fileno(), I2_LANG="en")
+        done = _i2(*OUTPUTS[what], stdout=full.fileno(), I2_LANG="en")
     assert done.returncode == 1
-    assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
+    *progress, line = done.stderr.splitlines()
+    assert line == "i2: error: the output cannot be written: No space left on device"
+    assert bool(progress) == what.startswith("a summary")
+
+
+@pytest.mark.usefixtures("_with_a_source")
+@pytest.mark.parametrize("what", ["a summary", "a summary for programs"])
+def test_a_run_does_not_fail_for_want_of_a_reader(what: str, tmp_path: Path) -> None:
+    """As with ``| true``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = _i2(*OUTPUTS[what], stdout=writer, I2_LANG="en")
+    os.close(writer)
+    assert done.returncode == 0, done.stderr
+    assert "error" not in done.stderr
+    assert (tmp_path / "dst" / "file").read_text() == "x"
