@@ -244,6 +244,22 @@ async def test_a_tls_client_at_the_plaintext_port(work: Node, backup: Node) -> N
             await client.connect(backup.peer(ports), MIRROR)
 
 
+async def test_a_revoked_peer_is_named_whoever_else_was_refused_from_its_address(work: Node, backup: Node) -> None:
+    context = attrs.evolve(backup.context(), revoked={work.fingerprint: "web1"})
+    client = TcpClient(DEFAULTS, work.context())
+    async with serving(context) as ports:
+        for _ in range(2):
+            async with await trio.open_tcp_stream("127.0.0.1", ports[MIRROR]) as stranger:
+                await stranger.send_all(b"no TLS")
+                await drained(stranger)
+            with pytest.raises(PeerRefused, match="revoked there"):
+                await client.connect(backup.peer(ports), MIRROR)
+    assert "no TLS" in backup.said[0]
+    assert backup.said[1:] == [
+        f"connection from 127.0.0.1 refused: web1 was revoked here (certificate {work.fingerprint})"
+    ]
+
+
 async def test_a_node_without_certificate_needs_plaintext(backup: Node) -> None:
     nobody = TransportContext(certificate=None, key=None, peers={})
     with pytest.raises(UsageError, match="certificate"):

@@ -8,7 +8,7 @@ import trio
 
 
 class RefusalLog:
-    """Logs each refused address once in a window, and only a limited number of addresses."""
+    """Logs each refused address or known peer once in a window, and only a limited number of addresses."""
 
     WINDOW_S = 60.0
     ADDRESSES = 16
@@ -19,8 +19,9 @@ class RefusalLog:
         self._said: set[str] = set()
         self._unlogged = 0
 
-    def refused(self, address: str, why: str) -> None:
-        """Logs one line, or adds one to the count that is logged when the next window begins."""
+    def refused(self, address: str, why: str, *, known: str = "") -> None:
+        """Logs one line, or adds one to the count that is logged when the next window begins. `known`: the name of a
+        peer that this node knows; a stranger from the same address does not hide its line."""
         now = trio.current_time()
         if now >= self._window_ends:
             if self._unlogged:
@@ -28,8 +29,9 @@ class RefusalLog:
             self._window_ends = now + self.WINDOW_S
             self._said.clear()
             self._unlogged = 0
-        if address in self._said or len(self._said) >= self.ADDRESSES:
+        who = known or address
+        if who in self._said or len(self._said) >= self.ADDRESSES:
             self._unlogged += 1
             return
-        self._said.add(address)
+        self._said.add(who)
         self._say(f"connection from {address} refused: {why}")

@@ -114,6 +114,7 @@ class TcpServer(ServerTransport):
         """The stream and the name of its peer; None for a refused peer, whose connection is closed."""
         stream = own.server(accepted)
         stream.peer_address = address
+        known = ""
         why = f"it did not send a certificate within {self._stay_s:g} s, or was dropped in favour of others"
         try:
             with self._lobby.stay(address, self._stay_s):
@@ -123,12 +124,14 @@ class TcpServer(ServerTransport):
                     if name is not None:
                         await stream.send_all(WELCOME)
                         return stream, name
-                    why = self._why_unknown(found)
+                    why = f"its certificate {found} is not pinned here"
+                    if known := self._revoked_name(found):
+                        why = f"{known} was revoked here (certificate {found})"
                 except PeerRefused as error:
                     why = error.cause
                 except trio.BrokenResourceError as error:
                     why = f"it broke off in the handshake: {error}"
-            self._refusals.refused(address, why)
+            self._refusals.refused(address, why, known=known)
             # After a handshake this is TLS's clean end, which tells the peer that it was refused, not that the link
             # broke.
             await stream.aclose()
@@ -143,11 +146,9 @@ class TcpServer(ServerTransport):
         name = next((name for pin, name in self._peers.items() if pin.lower() == found), None)
         return found if name is None and self._guest(channel, found) else name
 
-    def _why_unknown(self, found: str) -> str:
-        revoked = next((name for pin, name in self._revoked.items() if pin.lower() == found), None)
-        if revoked is not None:
-            return f"{revoked} was revoked here (certificate {found})"
-        return f"its certificate {found} is not pinned here"
+    def _revoked_name(self, found: str) -> str:
+        """The name of the revoked peer with that fingerprint; empty if there is none."""
+        return next((name for pin, name in self._revoked.items() if pin.lower() == found), "")
 
     def _log_failure(self, name: str | None, channel: Channel, error: Exception) -> None:
         self._say(f"{name or 'plaintext peer'}: {channel.value} stream ended by {type(error).__name__}: {error}")
