@@ -204,7 +204,8 @@ class Seen(NamedTuple):
     `times`: what the directory's file system can hold; a time that it cannot hold counts as equal to the nearest one
     that it can, so that it is not sent again and again. `flags`: which inode flags it can hold, as a mask; the others
     are not compared, for the same reason. `own`: the owner of each file that the sink makes there, where it can set
-    none; a file of another one in a directory of users may be theirs."""
+    none; a file of another one in a directory of users may be theirs. `sheltered`: no user can have put the directory,
+    one above it or a name in it in the place of the right one."""
 
     here: Entry | None
     entries: Sequence[Entry | None]
@@ -213,6 +214,7 @@ class Seen(NamedTuple):
     times: Times = EVERY_TIME
     flags: int = EVERY_FLAG
     own: int | None = None
+    sheltered: bool = True
 
 
 class Sink(ABC):

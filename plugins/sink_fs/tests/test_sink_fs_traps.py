@@ -290,6 +290,28 @@ async def test_a_file_with_the_inode_number_of_the_right_one_is_not_written_into
         await swapped(replica, IN_PLACE)
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("deep", [b"home/d/f", b"home/d/e/f"])
+async def test_a_file_in_a_directory_that_was_exchanged_is_not_written_into(replica: Replica, deep: bytes) -> None:
+    """A user has made the directory, with the file, in his own one. It has become root's by the attributes since."""
+    replica.root.chmod(0o755)
+    theirs = DIR._replace(uid=65534, gid=65534)
+    assert await replica.apply(Record(Kind.MKDIR, 0, b"home", meta=theirs)) == ()
+    path = replica.root / os.fsdecode(deep)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(KEPT)
+    os.chown(path, 65534, 65534)
+    above = Place(0, os.fsencode(path.parent.relative_to(replica.root)))
+    for record in (Record(Kind.SETATTR, 0, deep, meta=FILE), *IN_PLACE):
+        (failure,) = await replica.apply(record._replace(path=deep, meta=FILE))
+        assert (failure.repair, path.read_bytes(), path.stat().st_uid) == (True, KEPT, 65534)
+        await replica.sink.hashes(Place(0, deep), 0, 1)
+        assert [seen.sheltered for seen in await replica.sink.look([Ask(above, [])])] == [False]
+    os.chown(replica.root / "home", 0, 0)
+    assert [seen.sheltered for seen in await replica.sink.look([Ask(above, [])])] == [True]
+    assert await replica.apply(Record(Kind.SETATTR, 0, deep, meta=FILE)) == ()
+
+
 def born_of(path: Path) -> int:
     with path.open("rb") as file:
         return born_ns(file.fileno())

@@ -82,7 +82,7 @@ class CompareServer:
         verdicts = bytearray(len(chunk.names))
         every = range(len(verdicts))
         asked = every if chunk.strict else chunk.differing(seen.entries, owners=self._sink.owns)
-        guarded = seen.here is not None and is_guarded(seen.here)
+        guarded = seen.here is not None and is_guarded(seen.here) and seen.sheltered
         for index in asked:
             listed = chunk.listed(index)
             at: Path = (chunk.root, join(chunk.path, listed.entry.name))

@@ -61,7 +61,7 @@ class Applier:
         staging = Staging(private)
         placer = Placer(directories, locator, private, staging, kept, spares=spares)
         objects = ObjectMaker(locator, placer, settler, kept)
-        self._files = files = FileWriter(locator, placer, settler, staging, kept)
+        self._files = files = FileWriter(directories, locator, placer, settler, staging, kept)
         names = NameChanger(directories, locator, placer, staging, kept)
         self._methods = _methods(objects, files, names, settler)
 

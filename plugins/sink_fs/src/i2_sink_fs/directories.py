@@ -122,10 +122,32 @@ class Directories:
         check_name(name, self.private[root])
         return directory, name
 
+    def guarded(self, root: int, path: bytes) -> bool:
+        """True when no user but root and this process's can have given a name in the directory at `path`, neither there
+        nor by putting another directory in its place."""
+        return self.find(root, path).guarded and self.sheltered(root, path)
+
+    def sheltered(self, root: int, path: bytes) -> bool:
+        """True when each directory above `path` is guarded. Asked from the root downwards: what lies beneath a
+        directory of another user may be exchanged at any moment, and is not asked."""
+        if not path:
+            return True
+        top, end = self.find(root, b""), path.find(b"/")
+        guarded = top.guarded
+        while guarded and end >= 0:
+            try:
+                guarded = self._is_guarded(os.stat(path[:end], dir_fd=top.fd, follow_symlinks=False))
+            except OSError:  # moved meanwhile, or the path is too long for one call
+                guarded = False
+            end = path.find(b"/", end + 1)
+        return guarded
+
+    def _is_guarded(self, status: os.stat_result) -> bool:
+        return status.st_uid in (0, self._uid) and not status.st_mode & 0o022
+
     def _hold(self, where: dict[int, dict[bytes, Directory]], root: int, path: bytes, fd: int) -> Directory:
         status = os.fstat(fd)
-        guarded = status.st_uid in (0, self._uid) and not status.st_mode & 0o022
-        directory = Directory(fd, status.st_dev, guarded)
+        directory = Directory(fd, status.st_dev, self._is_guarded(status))
         where.setdefault(root, {})[path] = directory
         self._count += 1
         return directory

@@ -6,7 +6,7 @@ import os
 import stat
 
 from i2_sink_fs.content import punch
-from i2_sink_fs.directories import Directory
+from i2_sink_fs.directories import Directories, Directory
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.left import check_patch
 from i2_sink_fs.locating import Locator
@@ -26,7 +26,16 @@ _IN_PLACE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class FileWriter:
     """Carries out the records that change a file's content. One file stays open for a run of records on it."""
 
-    def __init__(self, locator: Locator, placer: Placer, settler: Settler, staging: Staging, kept: Kept) -> None:
+    def __init__(
+        self,
+        directories: Directories,
+        locator: Locator,
+        placer: Placer,
+        settler: Settler,
+        staging: Staging,
+        kept: Kept,
+    ) -> None:
+        self._directories = directories
         self._locator = locator
         self._placer = placer
         self._settler = settler
@@ -145,7 +154,8 @@ class FileWriter:
         fd, status = _open_regular(directory.fd, name)
         try:
             self._left.check(place, fd, status)
-            if expected is not None and not directory.guarded:
+            above = place.path.rpartition(b"/")[0]
+            if expected is not None and not self._directories.guarded(place.root, above):
                 modes = self._kept.traits(place.root, directory).modes
                 check_patch(status, expected, self._kept.owners(place.root, directory), modes=modes)
             self._left.note(place, fd, status)

@@ -7,7 +7,7 @@ Three checks detect this:
   can remove a file and make others until one of them gets its inode number;
 - owner and permissions, which the work node sends with the record (`check_patch`): no user can create a file of another
   owner, and a file of the right owner that more users may read is not the expected one;
-- for SETATTR, which changes the owner, the owner so far (`check_owner`). Where no other user can have put the file into
+- for SETATTR, which changes the owner, the owner so far (`is_foreign`). Where no other user can have put the file into
   its directory, nothing needs to be known.
 
 Where this process cannot set owners, each file belongs to the one that new files get there (`Owners.own`).
@@ -90,12 +90,7 @@ def check_patch(status: os.stat_result, expected: Meta, owners: Owners, *, modes
         raise Drift("the file here gives access to more users than the one that was written")
 
 
-def check_owner(status: os.stat_result, record: Record, meta: Meta, owners: Owners) -> None:
-    """For a regular file that is to get attributes, and that a local user may have created.
-
-    Raises:
-        Drift: its owner is not the one that the work node expects.
-    """
+def is_foreign(status: os.stat_result, record: Record, meta: Meta, owners: Owners) -> bool:
+    """True for a regular file that is to get attributes, and whose owner is not the one that the work node expects."""
     as_sent = owners.settable and status.st_uid in (meta.uid, record.offset - 1)
-    if stat.S_ISREG(status.st_mode) and not as_sent and status.st_uid != owners.own:
-        raise Drift("the file here belongs to another user, who may have created it")
+    return stat.S_ISREG(status.st_mode) and not as_sent and status.st_uid != owners.own

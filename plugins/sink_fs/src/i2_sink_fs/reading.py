@@ -89,6 +89,7 @@ def look(directories: Directories, staging: Staging, asks: Sequence[Ask], kept: 
         traits = kept.traits(ask.place.root, directory)
         own = None if kept.attributes.owns else traits.uid
         answer = answer._replace(times=traits.times, flags=kept.flags.held(directory.device), own=own)
+        answer = answer._replace(sheltered=directories.guarded(*ask.place))
         if ask.every and not answer.leftovers:
             answer = answer._replace(leftovers=staging.leftovers(*ask.place))
         left -= sum(map(len, answer.names)) + len(answer.names) * NAME_COST if answer.names else 0

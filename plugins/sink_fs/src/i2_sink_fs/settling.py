@@ -12,7 +12,7 @@ import stat
 from i2_sink_fs.attributes import NoRoomForAttribute
 from i2_sink_fs.directories import Directories, Directory
 from i2_sink_fs.kept import Kept
-from i2_sink_fs.left import check_owner
+from i2_sink_fs.left import is_foreign
 from i2_sink_fs.locating import Locator
 from i2_sink_fs.locks import Unlocked
 from i2_sink_fs.outcome import Drift
@@ -70,8 +70,9 @@ class Settler:
             if not fresh:
                 self._kept.torn.check(found)
                 self._left.check(Place(record.root, record.path), fd, found)
-                if not directory.guarded:
-                    check_owner(found, record, meta, self._kept.owners(record.root, directory))
+                strange = is_foreign(found, record, meta, self._kept.owners(record.root, directory))
+                if strange and not self._directories.guarded(record.root, record.path.rpartition(b"/")[0]):
+                    raise Drift("the file here belongs to another user, who may have created it")
             self.settle(proc_path(fd), found, meta, record, fresh=fresh)
             changed = (found.st_uid, found.st_mode) != (meta.uid, meta.mode)
             if changed and not fresh and stat.S_ISDIR(found.st_mode):
