@@ -9,12 +9,13 @@ from pathlib import Path
 
 from i2core.config.lines import KeyPath
 from i2core.config.model import NodeConfig, PeerEntry, Rule
-from i2core.config.mounts import Mount, mounts_here, overlap, reaches
+from i2core.config.mounts import overlap, reaches
 from i2core.config.places import beneath, nested, real
 from i2core.config.rules import PlacedRule
 from i2core.config.table import Report
 from i2core.config.values import is_loopback, not_one_of, quoted
 from i2core.config.words import Words, both
+from i2core.posix.mounts import Mount, mounts_here
 
 
 def check_node(config: NodeConfig, placed: Sequence[PlacedRule], report: Report, *, look_at_disk: bool) -> None:

@@ -6,44 +6,10 @@ point (`Mount.point`). These lines alone decide whether a path can be reached be
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 from i2core.config.places import beneath
-
-_ESCAPED = re.compile(rb"\\([0-7]{3})")
-
-
-class Mount(NamedTuple):
-    """One mount. `device` is ``major:minor`` of the file system."""
-
-    device: bytes
-    root: bytes
-    point: bytes
-
-
-def parse_mounts(text: bytes) -> list[Mount]:
-    """The mounts of a ``mountinfo`` file, in its order; malformed lines are skipped."""
-    found = []
-    for line in text.splitlines():
-        fields = line.split(b" ")
-        if len(fields) > 5:
-            found.append(Mount(fields[2], _plain(fields[3]), _plain(fields[4])))
-    return found
-
-
-def _plain(field: bytes) -> bytes:
-    return _ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), field)
-
-
-def mounts_here() -> list[Mount]:
-    """The mounts that this process sees; none if ``/proc`` is not readable."""
-    try:
-        return parse_mounts(Path("/proc/self/mountinfo").read_bytes())
-    except OSError:
-        return []
+from i2core.posix.mounts import Mount
 
 
 def reaches(directory: bytes, path: bytes, mounts: Sequence[Mount]) -> bool:

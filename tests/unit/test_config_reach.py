@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from i2core.config.load import ConfigErrors, load
-from i2core.config.mounts import Mount, overlap, parse_mounts, reaches
+from i2core.config.mounts import overlap, reaches
+from i2core.posix.mounts import Mount, parse_mounts
 from i2core.registry import Registry
 
 MOUNTS = parse_mounts(
@@ -23,7 +24,7 @@ MOUNTS = parse_mounts(
 
 
 def test_a_mount_table_is_read_with_its_escapes() -> None:
-    assert Mount(b"8:2", b"/own", b"/srv/with blank") in MOUNTS
+    assert Mount(23, b"8:2", b"/own", b"/srv/with blank") in MOUNTS
     assert len(MOUNTS) == 5
 
 

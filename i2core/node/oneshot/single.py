@@ -27,10 +27,11 @@ from i2core.config.model import (
     Rule,
     Verify,
 )
-from i2core.config.mounts import mounts_here, overlap, reaches
+from i2core.config.mounts import overlap, reaches
 from i2core.config.notices import PATTERN, all_beneath
 from i2core.config.values import Wrong, name, written
 from i2core.config.words import bilingual, language
+from i2core.posix.mounts import mounts_here
 
 LOCAL = "localhost"
 """Name of the backup node when it is a process on this host."""

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from i2core.posix.mounts import Mount
 from i2core.testing.sim.answers import DirEntry, Room, Scan, Status
 from i2core.testing.sim.descriptors import Descriptors, Open, Path
 from i2core.testing.sim.disk import Disk
@@ -276,6 +277,20 @@ class Kernel(Descriptors):
         """As `i2core.posix.syscalls.born_ns`."""
         self._step()
         return self._get(fd).inode.born_ns
+
+    def is_mount_root(self, fd: int) -> bool:
+        """As `i2core.posix.syscalls.is_mount_root`."""
+        inode = self._get(fd).inode
+        return inode is inode.disk.root
+
+    def mount_of(self, fd: int) -> int:
+        """As `i2core.posix.mounts.mount_of`: each disk is mounted once, as a whole."""
+        return self._get(fd).inode.disk.device
+
+    @staticmethod
+    def read_mounts() -> list[Mount]:
+        """As `i2core.posix.mounts.read_mounts`, where only whole disks count: none shows a part of one."""
+        return []
 
     def inode_flags(self, fd: int) -> int:
         """As `i2core.posix.syscalls.inode_flags`; no flags are ever set."""

@@ -25,7 +25,7 @@ import attrs
 import trio
 
 from i2core.api import DriverKind
-from i2core.posix import locks, syscalls
+from i2core.posix import locks, mounts, syscalls
 from i2core.registry import Registry
 from i2core.rule.live.dirty import DirtySet
 from i2core.testing.sim.bounds import BoundedDirtySet
@@ -92,6 +92,9 @@ def _real() -> dict[str, object]:
         "open_beneath": syscalls.open_beneath,
         "has_xattrs": syscalls.has_xattrs,
         "born_ns": syscalls.born_ns,
+        "is_mount_root": syscalls.is_mount_root,
+        "mount_of": mounts.mount_of,
+        "read_mounts": mounts.read_mounts,
         "inode_flags": syscalls.inode_flags,
         "sync_filesystem": importlib.import_module(f"{sink}.system").sync_filesystem,
         "punch_hole": importlib.import_module(f"{sink}.system").punch_hole,
@@ -155,6 +158,9 @@ def installed(seam: Seam, *, order: int) -> Iterator[None]:
         "open_beneath": kernel.open_beneath,
         "has_xattrs": kernel.has_xattrs,
         "born_ns": kernel.born_ns,
+        "is_mount_root": kernel.is_mount_root,
+        "mount_of": kernel.mount_of,
+        "read_mounts": kernel.read_mounts,
         "inode_flags": kernel.inode_flags,
         "sync_filesystem": kernel.sync_filesystem,
         "punch_hole": kernel.punch_hole,

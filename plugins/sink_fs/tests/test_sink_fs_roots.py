@@ -284,6 +284,36 @@ async def test_a_second_process_is_refused(tmp_path: Path, theirs: str, autojump
         pass
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("shown", "point", "mine", "theirs"),
+    [
+        ("a/b", "point", "point", "a"),
+        ("a/b", "point", "point/c", "a"),
+        ("a/b/c", "point", "point", "a"),
+        ("a", "a/b", "a/b", "."),  # what contains the mount point is what it shows
+        ("a", "point", "point/b", "a"),
+    ],
+)
+async def test_a_second_process_is_refused_through_a_bind_mount(
+    tmp_path: Path, shown: str, point: str, mine: str, theirs: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """In either order; a neighbour of the other target is not."""
+    work = tmp_path / "work"
+    (work / "a" / "b" / "c").mkdir(parents=True)
+    (work / "neighbour").mkdir()
+    with mounted(work / point, work / shown):
+        for one, other in ((work / mine, work / theirs), (work / theirs, work / mine)):
+            one.mkdir(exist_ok=True)
+            with another_process(other), pytest.raises(StopRule) as stopped:
+                async with Place(one, tmp_path).open():
+                    pass
+            assert stopped.value.code is Code.DUPLICATE_TASK
+        with another_process(work / "neighbour"):
+            async with Place(work / mine, tmp_path).open():
+                pass
+
+
 async def test_one_that_is_about_to_end_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     claim, place, tries = TargetLocks.claim, Place(tmp_path, tmp_path), []
 

@@ -2,7 +2,8 @@
 
 A target is locked exclusively (flock(2)), and each directory above it, up to ``/``, is locked shared. So a second
 process is refused for the same target, for one within it, and for one that contains it, whatever its state directory,
-role or container. The kernel releases the locks of a process that dies. Nothing is written.
+role or container; also by way of a bind mount, unless no mount that is seen here leads to the other target. The kernel
+releases the locks of a process that dies. Nothing is written.
 
 Sinks of one process share its locks: a rule has a sink for each channel, and core decides which rules may write.
 """
@@ -12,11 +13,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import NamedTuple
 
+from i2_sink_fs.ancestors import with_ancestors
 from i2_sink_fs.paths import proc_path
 from i2core.posix.locks import lock
-from i2core.posix.opening import BASE
 
 _LOCKABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCKS = "/proc/locks"
@@ -64,26 +66,19 @@ class TargetLocks:
         Raises:
             Taken: another process writes it, or a target within it or around it. Nothing is locked then.
         """
-        taken: list[tuple[Key, bool]] = []
-        with self._guard:
-            fd = os.open(b".", BASE, dir_fd=root_fd)
+        taken: list[Key] = []
+        with self._guard, closing(with_ancestors(root_fd)) as directories:
             try:
-                while True:
+                for fd in directories:
                     key = _key(fd)
-                    if taken and key == taken[-1][0]:
-                        break  # what is above / is / again
-                    self._take(fd, key, alone=not taken, say=say)
-                    taken.append((key, not taken))
-                    above = os.open(b"..", BASE, dir_fd=fd)
-                    os.close(fd)
-                    fd = above
+                    if key not in taken:
+                        self._take(fd, key, alone=not taken, say=say)
+                        taken.append(key)
             except BaseException:
-                for each, alone in taken:
-                    self._give(each, alone=alone)
+                for each in taken:
+                    self._give(each, alone=each == taken[0])
                 raise
-            finally:
-                os.close(fd)
-        return Claim(taken[0][0], tuple(each for each, _ in taken[1:]))
+        return Claim(taken[0], tuple(taken[1:]))
 
     def release(self, claim: Claim) -> None:
         """Gives back what `claim` took."""

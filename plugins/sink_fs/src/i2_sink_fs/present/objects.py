@@ -16,6 +16,7 @@ from i2core.posix.entries import xattrs_behind
 from i2core.posix.errnos import GONE
 from i2core.posix.identity import identity
 from i2core.posix.inode_flags import flags_behind
+from i2core.posix.mounts import mount_of
 from i2core.posix.opening import CONTENT, OBJECT
 
 _READ = CONTENT & ~os.O_NOFOLLOW  # by way of /proc/self/fd, which leads to the object itself
@@ -40,11 +41,7 @@ class Volume(NamedTuple):
     @classmethod
     def of(cls, fd: int) -> Volume:
         """That of an open object."""
-        with open(b"/proc/self/fdinfo/%d" % fd, "rb") as lines:
-            for line in lines:
-                if line.startswith(b"mnt_id:"):
-                    return cls(os.fstat(fd).st_dev, int(line.split()[1]))
-        return cls(os.fstat(fd).st_dev, 0)
+        return cls(os.fstat(fd).st_dev, mount_of(fd))
 
 
 def opened(spot: Spot) -> int | None:
