@@ -59,6 +59,7 @@ from i2core.api.specs import (
     SinkContext,
     TransportContext,
 )
+from i2core.api.threads import check_cancelled, in_thread
 from i2core.net.crowd import Crowd, neighbourhood
 
 __all__ = [
@@ -109,8 +110,10 @@ __all__ = [
     "TransportContext",
     "UsageError",
     "Xattrs",
+    "check_cancelled",
     "hookimpl",
     "hookspec",
+    "in_thread",
     "neighbourhood",
     "xattr_digest",
 ]

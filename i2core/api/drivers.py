@@ -251,6 +251,9 @@ class Sink(ABC):
       and the rights of this process allow, and `look` reports them. Records can still change objects and directories
       that are immutable or append-only. Without it, flags are neither set nor reported, and the kernel enforces them.
 
+    - *Fair.* Work that waits for a disk is done by `in_thread`. Questions about many directories or blocks call
+      `check_cancelled` in between, so that they end soon when their session does.
+
     Methods are called one at a time. Only `flush` may run beside another one; it then covers what was applied before it
     was called.
     """

@@ -6,6 +6,8 @@ from collections.abc import Generator, Iterable
 
 import trio
 
+from i2core.api.threads import in_thread
+
 NAME_COST = 64
 """Memory of a name besides its own bytes."""
 NAMES_BYTES = 4 * 1024 * 1024
@@ -32,11 +34,15 @@ class NamePages:
             first, self._first = self._first, None
             await trio.lowlevel.checkpoint()
             return first
-        return await trio.to_thread.run_sync(next, self._pages, [])
+        return await in_thread(_next, self._pages)
 
     def close(self) -> None:
         """Lets the directory go."""
         self._pages.close()
+
+
+def _next(pages: Generator[list[bytes], None, None]) -> list[bytes]:
+    return next(pages, [])
 
 
 def paged(names: Iterable[bytes]) -> Generator[list[bytes], None, None]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import trio
 
-from i2core.api import Code, Line
+from i2core.api import Code, Line, in_thread
 from i2core.posix.errnos import PASSING
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ async def patiently(work: Callable[[], T], say: Callable[[str], None], obj: Call
     wait_s, reported = FIRST_WAIT_S, False
     while True:
         try:
-            done = await trio.to_thread.run_sync(work)
+            done = await in_thread(work)
         except OSError as error:
             if error.errno not in PASSING:
                 raise

@@ -34,15 +34,15 @@ T = TypeVar("T")
 
 
 def parts(
-    items: Iterable[T], size: Callable[[T], int], *, most_bytes: int, most_items: int = 1 << 62
+    items: Iterable[T], size: Callable[[T], int], *, most_size: int, most_items: int = 1 << 62
 ) -> Iterator[list[T]]:
-    """The items in their order, in runs of at most `most_bytes` and `most_items`; a larger item gets a run of its
-    own."""
+    """The items in their order, in runs of at most `most_items` whose sizes together are at most `most_size`; a larger
+    item gets a run of its own."""
     run: list[T] = []
     held = 0
     for item in items:
         takes = size(item)
-        if run and (held + takes > most_bytes or len(run) >= most_items):
+        if run and (held + takes > most_size or len(run) >= most_items):
             yield run
             run, held = [], 0
         run.append(item)
@@ -74,7 +74,7 @@ class Fill:
 def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
     """The records in their order, in runs of the size of a batch: for records that exist already, instead of being made
     while others are sent."""
-    return parts(records, encoded_bytes, most_bytes=BATCH_BYTES, most_items=BATCH_RECORDS)
+    return parts(records, encoded_bytes, most_size=BATCH_BYTES, most_items=BATCH_RECORDS)
 
 
 def batches(records: Sequence[Record]) -> Iterator[Sequence[Record]]:

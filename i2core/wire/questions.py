@@ -145,5 +145,5 @@ class OrphanList(NamedTuple):
     def fitting(self) -> Iterator[OrphanList]:
         """The same names in lists that fit a frame, and that the backup node can handle at once."""
         most = most_orphans(self.path)
-        for names in parts(self.names, name_bytes, most_bytes=MESSAGE_BYTES - len(self.path) - 64, most_items=most):
+        for names in parts(self.names, name_bytes, most_size=MESSAGE_BYTES - len(self.path) - 64, most_items=most):
             yield OrphanList(self.root, self.path, names)

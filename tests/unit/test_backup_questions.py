@@ -1,18 +1,31 @@
-"""The state of a backup node between questions: leftovers of directories that are being listed, and pages of names."""
+"""The state of a backup node between questions: leftovers of directories that are being listed, and pages of names.
+And a question is answered in slices."""
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable, Sequence
 
-from i2core.api import Entry, Place, ProtocolError
+import pytest
+import trio
+
+from i2core.api import BLOCK_BYTES, Ask, Entry, Place, ProtocolError, Seen
 from i2core.api import names as names_module
 from i2core.api.names import NAME_COST
 from i2core.rule.backup.session import leftovers as leftovers_module
 from i2core.rule.backup.session.leftovers import Leftovers
-from i2core.rule.backup.session.questions import MOST_PAGED, OpenPages
+from i2core.rule.backup.session.questions import DIGESTS_BYTES, MOST_PAGED, SLICE, CompareServer, OpenPages
+from i2core.rule.backup.session.session_roots import SessionRoots
 from i2core.rule.backup.session.unflushed import Unflushed
 from i2core.rule.backup.session.writer import ReplicaWriter
-from i2core.wire.listing import Chunk, ChunkVerdicts, ReceivedChunk, Verdict, decode_survey, encode_survey
+from i2core.wire.listing import (
+    INLINE_BLOCKS,
+    Chunk,
+    ChunkVerdicts,
+    ReceivedChunk,
+    Verdict,
+    decode_survey,
+    encode_survey,
+)
 from i2core.wire.message_size import WHOLE_BYTES
 
 from .scripted_sink import ScriptedSink
@@ -111,3 +124,66 @@ async def test_only_so_many_directories_are_open_at_one_time() -> None:
         await pages.next(places[0], first=False)
     pages.close()
     assert sink.open_pages == 0
+
+
+class CountingSink(ScriptedSink):
+    """Has a file of two blocks at each name. Notes how much each call asks for; `then` is called after each `look`."""
+
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.looked: list[int] = []
+        self.hashed: list[int] = []
+        self._then = then
+
+    async def look(self, asks: Sequence[Ask]) -> list[Seen]:
+        self.looked.append(sum(len(ask.names) + 1 for ask in asks))
+        seen = await super().look(asks)
+        self._then()
+        files = [[Entry(name, 0o100644, 0, 0, 2 * BLOCK_BYTES, 0) for name in ask.names] for ask in asks]
+        return [each._replace(entries=entries) for each, entries in zip(seen, files, strict=True)]
+
+    async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
+        self.hashed.append(len(places))
+        return await super().hashes_of(places, most)
+
+
+def server(sink: ScriptedSink) -> CompareServer:
+    return CompareServer(sink, ReplicaWriter(sink, Unflushed(1)), SessionRoots(["/t"]), mirrors=True)
+
+
+async def test_a_long_listing_is_answered_in_slices_and_in_order() -> None:
+    sink = CountingSink()
+    sink.names_at = {Place(0, b"%d" % number): [b"only-%d" % number] for number in range(SLICE)}
+    chunks = [chunk(b"%d" % number, {b"f": 1, b"g": 1}) for number in range(SLICE)]
+    judged = await server(sink).survey(chunks)
+    assert [answer.orphans for answer in judged] == [[b"only-%d" % number] for number in range(SLICE)]
+    assert len(sink.looked) > 2
+    assert max(sink.looked) <= SLICE
+    assert sum(sink.looked) == 3 * SLICE
+
+
+async def test_a_session_that_has_ended_gets_no_further_slice() -> None:
+    scope = trio.CancelScope()
+    sink = CountingSink(scope.cancel)
+    with scope:
+        await server(sink).survey([chunk(b"", {})] * (3 * SLICE))
+    assert scope.cancelled_caught
+    assert len(sink.looked) == 1
+
+
+async def test_a_directory_may_be_listed_twice_in_one_message() -> None:
+    """A file system may report a name twice while its directory changes; then a work node lists what is beneath it
+    twice."""
+    sink = CountingSink()
+    sink.names_at[Place(0, b"d")] = [b"f", b"only"]
+    judged = await server(sink).survey([chunk(b"d", {b"f": 1}), chunk(b"d", {b"f": 1})])
+    assert [answer.orphans for answer in judged] == [[b"only"]] * 2
+
+
+async def test_contents_of_small_files_are_read_some_at_a_time() -> None:
+    sink = CountingSink()
+    most = DIGESTS_BYTES // (INLINE_BLOCKS * BLOCK_BYTES)
+    files = {b"%d" % number: 3 * BLOCK_BYTES for number in range(most + 1)}
+    (answer,) = await server(sink).survey([chunk(b"", files)])
+    assert sink.hashed == [most, 1]
+    assert len(answer.digests) == most + 1

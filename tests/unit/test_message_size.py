@@ -105,8 +105,8 @@ def test_a_batch_is_full_by_its_paths_as_well() -> None:
 
 
 @given(st.lists(st.integers(0, 20)), st.integers(1, 30), st.integers(1, 5))
-def test_parts_keep_to_both_limits(sizes: list[int], most_bytes: int, most_items: int) -> None:
-    runs = list(parts(sizes, lambda size: size, most_bytes=most_bytes, most_items=most_items))
+def test_parts_keep_to_both_limits(sizes: list[int], most_size: int, most_items: int) -> None:
+    runs = list(parts(sizes, lambda size: size, most_size=most_size, most_items=most_items))
     assert [size for run in runs for size in run] == sizes
     assert all(0 < len(run) <= most_items for run in runs)
-    assert all(sum(run) <= most_bytes or len(run) == 1 for run in runs)
+    assert all(sum(run) <= most_size or len(run) == 1 for run in runs)

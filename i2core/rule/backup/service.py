@@ -11,6 +11,7 @@ import trio
 
 from i2core import __version__
 from i2core.api import Channel, I2Error, LinkError, StopRule, UsageError
+from i2core.api.threads import own_threads
 from i2core.config.model import BackupRole
 from i2core.config.words import bilingual
 from i2core.drivers.select import Drivers
@@ -109,8 +110,11 @@ class BackupService:
 
     async def handle(self, stream: trio.abc.Stream, channel: Channel, peer: str | None) -> None:
         """Serves one stream until the peer ends it. Errors are reported to the peer, logged, and not raised."""
-        frames = FrameStream(stream)
         who = peer or "local"
+        with own_threads(self._opening.admission.threads(who)):
+            await self._handle(FrameStream(stream), channel, who)
+
+    async def _handle(self, frames: FrameStream, channel: Channel, who: str) -> None:
         try:
             with self._opening.admission.greeting(who):
                 hello = await read_greeting(frames, channel)

@@ -82,7 +82,7 @@ class OrphanFinder:
             LinkError: the link broke.
         """
         found: list[tuple[bytes, Sequence[bytes]]] = []
-        for asked in parts(paths, _chunk_bytes, most_bytes=MESSAGE_BYTES, most_items=ASKED_AT_ONCE):
+        for asked in parts(paths, _chunk_bytes, most_size=MESSAGE_BYTES, most_items=ASKED_AT_ONCE):
             chunks = [Chunk(root, path, UNKNOWN, True, True, False, ()) for path in asked]
             for path, answer in zip(asked, await ask_about(self._session, chunks), strict=True):
                 if not answer.here & _WHOLE:

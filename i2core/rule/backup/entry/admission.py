@@ -1,6 +1,7 @@
 """Limits what one work node may have open here, so that the others always keep what they need.
 
-Counted for each peer: connections that have not sent their greeting yet, rules, sessions of one rule, open directories.
+Counted for each peer: connections that have not sent their greeting yet, rules, sessions of one rule, open directories,
+worker threads.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -24,6 +26,11 @@ SESSIONS = 8
 ROOTS = 4000
 """Target directories that sessions of one peer hold open."""
 
+THREADS = 8
+"""Worker threads of one peer. A busy session uses two: for its work, and for a flush. More than four busy sessions of a
+peer take turns. With more threads the others would hardly be slower on a disk, but each of them that computes makes the
+event loop wait for the interpreter lock."""
+
 
 class Admission:
     """The counts. From the trio thread alone."""
@@ -32,6 +39,15 @@ class Admission:
         self._greeting: dict[str, dict[trio.CancelScope, None]] = {}
         self._sessions: Counter[tuple[str, str]] = Counter()
         self._roots: Counter[str] = Counter()
+        self._threads: WeakValueDictionary[str, trio.CapacityLimiter] = WeakValueDictionary()
+
+    def threads(self, who: str) -> trio.CapacityLimiter:
+        """The worker threads of the peer, for `own_threads`: the same for all of its connections. No other peer uses
+        them, so each peer and the daemon itself always find free ones."""
+        limiter = self._threads.get(who)
+        if limiter is None:
+            limiter = self._threads[who] = trio.CapacityLimiter(THREADS)
+        return limiter
 
     @contextmanager
     def greeting(self, who: str) -> Iterator[None]:

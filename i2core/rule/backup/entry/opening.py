@@ -8,9 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import trio
-
-from i2core.api import DATA_CHANNELS, Channel, DriverKind, LinkError, SinkContext
+from i2core.api import DATA_CHANNELS, Channel, DriverKind, LinkError, SinkContext, in_thread
 from i2core.config.model import BackupRole
 from i2core.config.options import structure_options
 from i2core.config.places import check_target
@@ -90,7 +88,7 @@ class SessionOpening:
         """The peer's rules that are known here."""
         rules = {replica.rule for replica in self._replicas.received() if replica.peer == who}
         if hello.rule not in rules:
-            known = await trio.to_thread.run_sync(self._replicas.known)
+            known = await in_thread(self._replicas.known)
             rules.update(each.rule for each in known if each.peer == who)
         return rules
 

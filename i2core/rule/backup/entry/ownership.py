@@ -7,7 +7,7 @@ import os
 import attrs
 import trio
 
-from i2core.api import DATA_CHANNELS, Code, Sink
+from i2core.api import DATA_CHANNELS, Code, Sink, in_thread
 from i2core.posix.path_text import as_text
 from i2core.rule.backup.entry.owners import Claim, displaced
 from i2core.rule.backup.entry.replicas import Replicas
@@ -76,7 +76,7 @@ class Ownership:
 
     async def _displaced(self, claim: Claim) -> list[Position]:
         """As `owners.displaced`, for the positions on disk."""
-        known = await trio.to_thread.run_sync(self._replicas.known)
+        known = await in_thread(self._replicas.known)
         return displaced(claim, known, self._replicas.busy(), self._node)
 
     async def _end_sessions(self, owner: Position) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from i2core.api import Code, I2Error, Record, StopRule
+from i2core.api import Code, I2Error, Record, StopRule, in_thread
 from i2core.posix.path_text import as_text
 from i2core.rule.backup.replica.hold import MassDeleteHold
 from i2core.rule.backup.replica.position import Damaged, Position, PositionFile
@@ -117,7 +117,7 @@ class Replica:
             if exchanged:
                 self.progress.forget()
             if position != self.position:
-                await trio.to_thread.run_sync(self._store.save, position)
+                await in_thread(self._store.save, position)
                 self.position = position
             if exchanged:
                 self.progress.applied_seq = 0
@@ -133,7 +133,7 @@ class Replica:
         """
         async with self._saving:
             position = attrs.evolve(self.position, heir=list(heir))
-            await trio.to_thread.run_sync(self._store.save, position)
+            await in_thread(self._store.save, position)
             self.position = position
 
     def close_files(self) -> None:
@@ -149,7 +149,7 @@ class Replica:
         if self.position.anew:
             async with self._saving:
                 position = attrs.evolve(self.position, anew=False)
-                await trio.to_thread.run_sync(self._store.save, position)
+                await in_thread(self._store.save, position)
                 self.position = position
 
     def applied(self, first_seq: int, records: Sequence[Record], size: int) -> None:
@@ -175,6 +175,6 @@ class Replica:
             if exchanges not in (None, self.exchanges):
                 return
             position = attrs.evolve(self.position, durable_seq=seq)
-            await trio.to_thread.run_sync(self._store.save, position)
+            await in_thread(self._store.save, position)
             self.position.durable_seq = seq
         self.unsynced = False

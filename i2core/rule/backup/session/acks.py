@@ -31,7 +31,7 @@ class Acknowledger:
         only the last message reports the new seq. The case that breaks otherwise: the first message reports the seq,
         and the link breaks before the second. The work node takes the remaining failures for applied records."""
         some: list[FailedRecord] = []
-        for more in parts(map(FailedRecord.of, failures), FailedRecord.most_bytes, most_bytes=ACK_BYTES):
+        for more in parts(map(FailedRecord.of, failures), FailedRecord.most_bytes, most_size=ACK_BYTES):
             if some:
                 await self._send(some)
             some = more

@@ -52,7 +52,7 @@ class OrphanKeeper:
 
     async def _remove(self, records: list[Record]) -> None:
         # A few at a time: each failure takes memory for its path, and is reported before the next ones are tried.
-        for some in parts(records, lambda record: len(record.path) + PATH_COST, most_bytes=PLACES_BYTES):
+        for some in parts(records, lambda record: len(record.path) + PATH_COST, most_size=PLACES_BYTES):
             done = await self._writer.apply_own(some)
             for failure in done.failures:
                 self._replica.say(failure.code, failure.message)

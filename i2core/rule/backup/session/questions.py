@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import trio
+
 from i2core.api import BLOCK_BYTES, Ask, Entry, NamePages, Place, ProtocolError, Seen, Sink
 from i2core.api.changes import join
 from i2core.rule.backup.session.compare import Comparison, Path, is_guarded, same_meta
@@ -12,10 +14,16 @@ from i2core.rule.backup.session.session_roots import SessionRoots
 from i2core.rule.backup.session.unlisted import Room, Tally, Unlisted
 from i2core.rule.backup.session.writer import ReplicaWriter
 from i2core.wire.listing import INLINE_BLOCKS, ChunkVerdicts, ReceivedChunk, Verdict
+from i2core.wire.message_size import parts
 from i2core.wire.questions import HashQuery, NamesQuery
 
 MOST_PAGED = 4
 """Directories whose names are sent page by page at the same time. A work node needs two: one, and one beneath it."""
+SLICE = 500
+"""Directories and entries of a SURVEY that are answered at once: some 20 ms of work, most of it in a worker thread. A
+work node sends at most 2000 in a frame, and a thousand of one directory."""
+DIGESTS_BYTES = 64 << 20
+"""Most content that is read at once for digests of small files."""
 _BLOCKS = int(Verdict.BLOCKS)
 
 
@@ -37,11 +45,25 @@ class CompareServer:
         self._pages.close()
 
     async def survey(self, chunks: Sequence[ReceivedChunk]) -> list[ChunkVerdicts]:
-        """What each chunk needs; the replica is read with one call for each kind of question."""
+        """What each chunk needs, in order. They are answered in slices: in between, others get their turn, and a
+        session that has ended stops here.
+
+        A message may begin a directory twice. A work node's own does so when the file system reports a name twice,
+        because the directory changes while it is read."""
+        room = Room()
+        judged: list[ChunkVerdicts] = []
+        for some in parts(chunks, lambda chunk: len(chunk.names) + 1, most_size=SLICE):
+            judged += await self._slice(some, room)
+            await trio.lowlevel.checkpoint()
+        return judged
+
+    async def _slice(self, chunks: Sequence[ReceivedChunk], room: Room) -> list[ChunkVerdicts]:
+        """As `survey`; the replica is read with one call for each kind of question. `room`: for the names of the whole
+        answer."""
         places = [self._roots.checked(Place(chunk.root, chunk.path)) for chunk in chunks]
         asks = [Ask(place, chunk.names, every=chunk.first) for place, chunk in zip(places, chunks, strict=True)]
         seen = await self._sink.look(asks)
-        heads, room = await self._heads(chunks), Room()
+        heads = await self._heads(chunks)
         judged = []
         for place, chunk, there in zip(places, chunks, seen, strict=True):
             names = await self._tally(place) if there.names is None else there.names
@@ -119,7 +141,9 @@ class CompareServer:
             Place(chunks[number].root, join(chunks[number].path, chunks[number].names[index]))
             for number, index in small
         ]
-        found = await self._sink.hashes_of(places, INLINE_BLOCKS)
+        found: list[bytes] = []
+        for some in parts(places, lambda _: INLINE_BLOCKS * BLOCK_BYTES, most_size=DIGESTS_BYTES):
+            found += await self._sink.hashes_of(some, INLINE_BLOCKS)
         for (number, index), digests in zip(small, found, strict=True):
             judged[number].digests[index] = digests
 

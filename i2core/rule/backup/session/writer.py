@@ -44,7 +44,7 @@ class ReplicaWriter:
 
     async def unstage(self, places: Sequence[Place]) -> None:
         """As `Sink.unstage`, however many places there are."""
-        for some in parts(places, lambda place: len(place.path) + PATH_COST, most_bytes=PLACES_BYTES):
+        for some in parts(places, lambda place: len(place.path) + PATH_COST, most_size=PLACES_BYTES):
             await self._sink.unstage(some)
 
     async def drop_staged(self, roots: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from i2_codec_aesgcm.config import AesGcmConfig
-from i2core.api import Codec, CodecContext, DriverKind, DriverSpec, hookimpl
+from i2core.api import Codec, CodecContext, DriverKind, DriverSpec, hookimpl, in_thread
 
 
 @asynccontextmanager
@@ -16,13 +16,11 @@ async def open_aesgcm(config: AesGcmConfig, context: CodecContext) -> AsyncItera
     Raises:
         UsageError: the secret's file cannot be read, may be read by others, or contains no key.
     """
-    import trio
-
     from i2_codec_aesgcm.codec import AesGcmCodec
     from i2_codec_aesgcm.secret import master_key
 
     # In a thread: reading a file, and scrypt, which is slow on purpose, would block the event loop.
-    master = await trio.to_thread.run_sync(master_key, config, context.rule)
+    master = await in_thread(master_key, config, context.rule)
     yield AesGcmCodec(master, context.rule)
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Self
 
 from i2_sink_fs.system import punch_hole
-from i2core.api import BLOCK_BYTES
+from i2core.api import BLOCK_BYTES, check_cancelled
 from i2core.api.blockmap import ZERO_DIGEST, BlockMap
 from i2core.api.content import data_bytes, hole_blocks
 from i2core.api.content import digests as block_digests
@@ -99,6 +99,7 @@ def _runs(
     sparse = status.st_blocks * 512 < status.st_size
     content = LocalContent(fd) if sparse else None
     while position < end and data_blocks > 0:
+        check_cancelled()
         most = len(into)
         if content is not None:
             if holes := hole_blocks(content, position, end):

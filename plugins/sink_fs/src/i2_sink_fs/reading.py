@@ -13,7 +13,7 @@ from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import find as find_status
 from i2_sink_fs.paths import IllegalPath, exists, open_directory, proc_path
 from i2_sink_fs.staging import Staging
-from i2core.api import Place
+from i2core.api import Place, check_cancelled
 from i2core.api.drivers import Ask, Seen
 from i2core.api.names import NAME_COST, NAMES_BYTES, paged
 from i2core.api.records import safe_name
@@ -21,6 +21,8 @@ from i2core.posix.entries import read_entries
 from i2core.posix.errnos import GONE
 from i2core.posix.opening import CONTENT, READABLE
 
+CHECKED = 1000
+"""Objects that are counted until it is checked again whether anybody still waits for the result."""
 # A path without access counts as missing too: the record that is then sent fails with the reason.
 _MISSING = (*GONE, errno.EACCES, errno.ENAMETOOLONG)
 
@@ -75,6 +77,7 @@ def look(directories: Directories, staging: Staging, asks: Sequence[Ask], kept: 
     left = NAMES_BYTES
     lacking: Place | None = None
     for ask in asks:
+        check_cancelled()
         directories.trim()
         # Nothing is searched beneath a directory that was missing a moment ago: in a new deep tree, each directory
         # would be searched by its whole path.
@@ -184,8 +187,11 @@ def count(directories: Directories, place: Place, limit: int, links: HardLinks) 
     total, own = 0, directories.private[place.root]
     waiting = [place.path]
     while waiting and total < limit:
+        check_cancelled()
         with closing(_others(root.fd, waiting.pop(), own, waiting)) as found:
-            for status in found:
+            for number, status in enumerate(found, 1):
+                if not number % CHECKED:
+                    check_cancelled()
                 total += links.counts(status)
                 if total >= limit:
                     break

@@ -23,7 +23,7 @@ from i2_sink_fs.progress import Progress
 from i2_sink_fs.roots import Roots
 from i2_sink_fs.staging import Staging
 from i2_sink_fs.target_locks import Claim, Taken, TargetLocks
-from i2core.api import Applied, Batch, Code, Place, Sink, SinkContext, StopRule
+from i2core.api import Applied, Batch, Code, Place, Sink, SinkContext, StopRule, in_thread
 from i2core.api.blockmap import BlockMap
 from i2core.api.drivers import Ask, Seen
 from i2core.api.names import NamePages
@@ -59,7 +59,7 @@ async def open_sink(context: SinkContext) -> AsyncIterator[FsSink]:
     finally:
         try:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(sink.close)
+                await in_thread(sink.close)
         finally:
             for claim in claims:
                 locks.release(claim)
@@ -172,7 +172,7 @@ class FsSink(Sink):
         changed = self._volumes.take()
         if changed:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._volumes.sync, changed)
+                await in_thread(self._volumes.sync, changed)
         # After the sync, because syncfs(2) also succeeds on a file system that was unmounted, or for a directory that
         # was moved away.
         await patiently(self._roots.verify, self._context.say, self._shown_roots)

@@ -15,7 +15,7 @@ from i2_store_cdp.opening import open_store
 from i2_store_cdp.reading import read_frames, read_pieces, read_segment
 from i2_store_cdp.store import Store
 from i2_store_cdp.writing import MergedFile
-from i2core.api import Code
+from i2core.api import Code, in_thread
 from i2core.api.journal import (
     Draft,
     Frame,
@@ -96,7 +96,7 @@ class FilesJournal(Journal):
                 # After a failed sync the manifest on disk may name the file. If it does not, opening removes the file.
                 kept = merge.committed or self._store.is_broken
                 with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(partial(file.close, kept=kept))
+                    await in_thread(partial(file.close, kept=kept))
         finally:
             self._merging = False
 
@@ -121,7 +121,7 @@ class FilesJournal(Journal):
             yield
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._store.shelf.release, segments)
+                await in_thread(self._store.shelf.release, segments)
 
     async def mark(self, add: Sequence[Mark] = (), remove: Sequence[Mark] = ()) -> None:
         await self._change(partial(self._store.mark, add, remove))
