@@ -75,6 +75,11 @@ def test_streams_and_log_lines_reach_the_parent_and_the_child_ends_with_the_bloc
     ("handler", "harm", "said"),
     [
         ("failing", "pass", "UsageError target not allowed 3571 /r"),
+        (
+            "echo",
+            "await stream.receive_some(); await stream.aclose(); await other.aclose()",
+            "StopRule the connections to the backup process were given up, and it has ended 3522 ",
+        ),
         ("echo", "os.kill(backup.pid, signal.SIGKILL)", "StopRule the backup process was ended by SIGKILL 3601 "),
     ],
 )
@@ -89,10 +94,11 @@ def test_a_second_connection_reports_how_the_child_ended(handler: str, harm: str
             try:
                 while await stream.receive_some():
                     pass
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
             try:
-                await backup.transport.connect(PEER, Channel.MIRROR)
+                while True:
+                    await backup.transport.connect(PEER, Channel.REPLICATION)
             except (StopRule, UsageError) as error:
                 print(type(error).__name__, error.cause, error.code.value, error.obj)
         with backup_process({handler}) as backup:

@@ -27,6 +27,7 @@ import attrs
 import trio
 
 from i2core.api import DATA_CHANNELS, Channel, ClientTransport, Code, I2Error, Peer, StopRule, StreamHandler, UsageError
+from i2core.config.words import bilingual
 from i2core.node.daemon.faults import as_i2error
 from i2core.node.oneshot.lifeline import die_with_parent
 from i2core.rule.life.report import Say
@@ -113,6 +114,19 @@ class BackupProcess:
             pass
         if self._reported is not None:
             return self._reported
+        self._reap(os.WEXITED | os.WNOHANG)
+        if self._ended is not None and (self._ended.si_code, self._ended.si_status) == (os.CLD_EXITED, 0):
+            return StopRule(
+                bilingual(
+                    "the connections to the backup process were given up, and it has ended",
+                    "与灾备进程的连接已放弃，该进程已结束",
+                ),
+                code=Code.NETWORK,
+                next_step=bilingual(
+                    "the messages before this one tell why: remove the cause, then run the command again; it resumes",
+                    "原因见此前的消息：排除后再次执行该命令，将从此处继续",
+                ),
+            )
         return StopRule(
             f"the backup process {self._cause()}", code=Code.INTERNAL, next_step="run the command again; it resumes"
         )
@@ -154,7 +168,6 @@ class BackupProcess:
             self._ended = os.waitid(os.P_PIDFD, self.pidfd, options)
 
     def _cause(self) -> str:
-        self._reap(os.WEXITED | os.WNOHANG)
         if self._ended is None:
             return "does not answer"
         if self._ended.si_code == os.CLD_EXITED:
