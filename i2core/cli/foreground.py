@@ -25,6 +25,7 @@ from i2core.node.daemon.memory import frozen_startup, keep_freed_memory
 from i2core.node.oneshot.local import BackupProcess, backup_process
 from i2core.node.oneshot.single import LOCAL, Single
 from i2core.posix.descriptors import raise_limit
+from i2core.posix.target_locks import Taken, TargetLocks
 from i2core.registry import Registry
 from i2core.rule.backup.entry.secret import SECRET_BYTES, node_secret
 from i2core.rule.backup.service import BackupService, forget_positions, has_positions
@@ -233,9 +234,17 @@ def _make_directory(root: bytes) -> None:
 
     Raises:
         UsageError: it cannot be made.
+        StopRule: it would lie in a target that another process writes; nothing is made.
     """
+    locks = TargetLocks()
     try:
-        os.makedirs(root, exist_ok=True)
+        claim = locks.claim_way(root, lambda line: None)
+        try:
+            os.makedirs(root, exist_ok=True)
+        finally:
+            locks.release(claim)
+    except Taken as taken:
+        raise taken.refuses(os.fsdecode(root)) from taken
     except OSError as error:
         raise UsageError(
             bilingual(f"cannot be made: {error.strerror}", f"无法创建：{error.strerror}"),

@@ -275,6 +275,20 @@ def test_a_live_run_outlives_the_reader_of_its_output(i2: Commands, source: Path
     assert i2.finish(process)[0] in (0, 3), "3: the last change was not durable yet"
 
 
+def test_nothing_is_made_in_the_replica_of_another_run(i2: Commands, source: Path, tmp_path: Path) -> None:
+    replica, log = tmp_path / "dst", tmp_path / "log"
+    process = i2.start("replicate", source, replica, log=log)
+    i2.eventually("it is live", i2.said(log, LIVE))
+    before = replica.stat().st_mtime_ns
+    (tmp_path / "other").mkdir()
+    done = i2.run("replicate", tmp_path / "other", replica / "new", "--once", "--state-dir", tmp_path / "state")
+    assert done.returncode == 1
+    assert "error 3572" in done.stderr
+    assert not (replica / "new").exists()
+    assert replica.stat().st_mtime_ns == before
+    i2.finish(process)
+
+
 @pytest.mark.parametrize("held", [False, True])
 def test_the_end_of_a_live_run_reports_whether_everything_arrived(held: bool, i2: Commands, tmp_path: Path) -> None:
     source, log = tmp_path / "src", tmp_path / "log"

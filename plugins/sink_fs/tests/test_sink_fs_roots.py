@@ -17,9 +17,9 @@ import trio
 import trio.testing
 from i2_sink_fs.allowed import make_directories
 from i2_sink_fs.plugin import open_fs
-from i2_sink_fs.target_locks import Claim, Taken, TargetLocks
 
 from i2core.api import Batch, Code, Kind, Meta, NoConfig, Record, Sink, SinkContext, StopRule
+from i2core.posix.target_locks import Claim, Taken, TargetLocks
 
 FILE = Meta(0o100644, os.geteuid(), os.getegid(), 1_700_000_000_123_456_789)
 CREATE = Batch(1, [Record(Kind.CREATE, 0, b"file", meta=FILE, data=b"data")])
@@ -312,6 +312,23 @@ async def test_a_second_process_is_refused_through_a_bind_mount(
         with another_process(work / "neighbour"):
             async with Place(work / mine, tmp_path).open():
                 pass
+
+
+async def test_nothing_is_made_in_what_a_second_process_writes(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    mine = Place(theirs / "new" / "newer", tmp_path)
+    with another_process(theirs):
+        before = theirs.stat().st_mtime_ns
+        with pytest.raises(StopRule, match=r"process \d+ writes") as stopped:
+            async with mine.open():
+                pass
+        assert (stopped.value.code, stopped.value.obj) == (Code.DUPLICATE_TASK, str(mine.target))
+        assert (os.listdir(theirs), theirs.stat().st_mtime_ns) == ([], before)
+    async with mine.open():
+        assert mine.target.is_dir()
 
 
 async def test_one_that_is_about_to_end_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import trio
 
 from i2_sink_fs import aside, reading
+from i2_sink_fs.allowed import find_allowed
 from i2_sink_fs.apply import Applier
 from i2_sink_fs.content import FoundFile, block_map, digests, read_buffer
 from i2_sink_fs.directories import Directories
@@ -22,13 +23,13 @@ from i2_sink_fs.private import Private, clean_homes
 from i2_sink_fs.progress import Progress
 from i2_sink_fs.roots import Roots
 from i2_sink_fs.staging import Staging
-from i2_sink_fs.target_locks import Claim, Taken, TargetLocks
-from i2core.api import Applied, Batch, Code, Place, Sink, SinkContext, StopRule, in_thread
+from i2core.api import Applied, Batch, Place, Sink, SinkContext, in_thread
 from i2core.api.blockmap import BlockMap
 from i2core.api.drivers import Ask, Seen
 from i2core.api.names import NamePages
 from i2core.posix.errnos import PASSING
 from i2core.posix.patience import patiently
+from i2core.posix.target_locks import Claim, Taken, TargetLocks
 
 T = TypeVar("T")
 PATIENCE_S = 5.0
@@ -48,58 +49,59 @@ async def open_sink(context: SinkContext) -> AsyncIterator[FsSink]:
         return ", ".join(map(os.fsdecode, context.roots))
 
     find_roots = partial(Roots, context.roots, context.allowed, context.known)
-    roots = await patiently(find_roots, context.say, shown)
     locks: TargetLocks = context.shared.setdefault("target locks", TargetLocks())
-    sink = FsSink(context, roots)
     claims: list[Claim] = []
     try:
-        await _claim(locks, roots, claims, context)
-        await patiently(sink.hold_volumes, context.say, shown)
-        yield sink
-    finally:
+        for path in context.roots:
+            claims.append(await _claimed(partial(_way, locks, path, context), path, context))
+        roots = await patiently(find_roots, context.say, shown)
+        for index, path in enumerate(roots.paths):
+            claims.append(await _claimed(partial(_root, locks, roots, index, context), path, context))
+        sink = FsSink(context, roots)
         try:
+            await patiently(sink.hold_volumes, context.say, shown)
+            yield sink
+        finally:
             with trio.CancelScope(shield=True):
                 await in_thread(sink.close)
-        finally:
-            for claim in claims:
-                locks.release(claim)
+    finally:
+        for claim in claims:
+            locks.release(claim)
 
 
-async def _claim(locks: TargetLocks, roots: Roots, claims: list[Claim], context: SinkContext) -> None:
-    """Locks the roots against other processes. Waits up to `PATIENCE_S` for one that is about to end.
+def _way(locks: TargetLocks, path: bytes, context: SinkContext) -> Claim:
+    """The locks on the way to a root: nothing is made in what another process writes."""
+    base, _ = find_allowed(path, context.allowed)
+    try:
+        return locks.claim_way(path, context.say) if os.path.isdir(base) else Claim((), ())
+    except OSError as error:
+        if error.errno in PASSING:
+            raise
+        return Claim((), ())  # `Roots` tells what is wrong with the path
+
+
+def _root(locks: TargetLocks, roots: Roots, index: int, context: SinkContext) -> Claim:
+    fd = roots.open(index)
+    try:
+        return locks.claim(fd, context.say)
+    finally:
+        os.close(fd)
+
+
+async def _claimed(take: Callable[[], Claim], path: bytes, context: SinkContext) -> Claim:
+    """Locks against other processes. Waits up to `PATIENCE_S` for one that is about to end.
 
     Raises:
-        StopRule: another process writes one of them (3572).
+        StopRule: another process writes there (3572).
     """
-
-    def take(index: int) -> None:
-        fd = roots.open(index)
+    patience = trio.current_time() + PATIENCE_S
+    while True:
         try:
-            claims.append(locks.claim(fd, context.say))
-        finally:
-            os.close(fd)
-
-    for index, path in enumerate(roots.paths):
-        patience = trio.current_time() + PATIENCE_S
-        while True:
-            try:
-                await patiently(partial(take, index), context.say, partial(os.fsdecode, path))
-                break
-            except Taken as taken:
-                if trio.current_time() > patience:
-                    raise _two_writers(os.fsdecode(path), taken) from taken
-            await trio.sleep(AGAIN_S)
-
-
-def _two_writers(target: str, taken: Taken) -> StopRule:
-    who = f"process {', '.join(map(str, taken.pids))}" if taken.pids else "another process"
-    where = "it" if taken.path == target else taken.path
-    return StopRule(
-        f"{who} writes {where} already",
-        code=Code.DUPLICATE_TASK,
-        obj=target,
-        next_step="end that process, or choose another target",
-    )
+            return await patiently(take, context.say, partial(os.fsdecode, path))
+        except Taken as taken:
+            if trio.current_time() > patience:
+                raise taken.refuses(os.fsdecode(path)) from taken
+        await trio.sleep(AGAIN_S)
 
 
 class FsSink(Sink):

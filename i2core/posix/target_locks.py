@@ -2,8 +2,9 @@
 
 A target is locked exclusively (flock(2)), and each directory above it, up to ``/``, is locked shared. So a second
 process is refused for the same target, for one within it, and for one that contains it, whatever its state directory,
-role or container; also by way of a bind mount, unless no mount that is seen here leads to the other target. The kernel
-releases the locks of a process that dies. Nothing is written.
+role or container; also by way of a bind mount, unless no mount that is seen here leads to the other target. A missing
+target is refused before it is made: the way to it is locked shared. The kernel releases the locks of a process that
+dies. Nothing is written.
 
 Sinks of one process share its locks: a rule has a sink for each channel, and core decides which rules may write.
 """
@@ -16,12 +17,14 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import NamedTuple
 
-from i2_sink_fs.ancestors import with_ancestors
-from i2_sink_fs.paths import proc_path
+from i2core.api import Code, StopRule
+from i2core.posix.ancestors import with_ancestors
 from i2core.posix.locks import lock
+from i2core.posix.opening import BASE
 
 _LOCKABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCKS = "/proc/locks"
+_OPEN = b"/proc/self/fd/%d"
 _MOST_BYTES = 1 << 20
 
 Key = tuple[int, int]
@@ -35,12 +38,23 @@ class Taken(Exception):
         super().__init__(path)
         self.path, self.pids = path, pids
 
+    def refuses(self, target: str) -> StopRule:
+        """The error for whoever wants to write `target`."""
+        who = f"process {', '.join(map(str, self.pids))}" if self.pids else "another process"
+        where = "it" if self.path == target else self.path
+        return StopRule(
+            f"{who} writes {where} already",
+            code=Code.DUPLICATE_TASK,
+            obj=target,
+            next_step="end that process, or choose another target",
+        )
+
 
 class Claim(NamedTuple):
-    """What one sink holds for one target."""
+    """What is held for one target."""
 
-    target: Key
-    above: tuple[Key, ...]
+    alone: tuple[Key, ...]
+    shared: tuple[Key, ...]
 
 
 class _Held:
@@ -66,32 +80,56 @@ class TargetLocks:
         Raises:
             Taken: another process writes it, or a target within it or around it. Nothing is locked then.
         """
-        taken: list[Key] = []
-        with self._guard, closing(with_ancestors(root_fd)) as directories:
-            try:
-                for fd in directories:
-                    key = _key(fd)
-                    if key not in taken:
-                        self._take(fd, key, alone=not taken, say=say)
-                        taken.append(key)
-            except BaseException:
-                for each in taken:
-                    self._give(each, alone=each == taken[0])
-                raise
-        return Claim(taken[0], tuple(taken[1:]))
+        taken = self._climb(root_fd, say, alone=True)
+        return Claim((taken[0],), tuple(taken[1:]))
+
+    def claim_way(self, path: bytes, say: Callable[[str], None]) -> Claim:
+        """Locks the directories above a target that is not there yet, so that it may be made. For one that is there,
+        nothing is locked.
+
+        Raises:
+            Taken: another process writes a target around it. Nothing is locked then.
+            OSError: a directory above it cannot be opened.
+        """
+        if os.path.lexists(path):
+            return Claim((), ())
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        fd = os.open(path, BASE)
+        try:
+            return Claim((), tuple(self._climb(fd, say, alone=False)))
+        finally:
+            os.close(fd)
 
     def release(self, claim: Claim) -> None:
         """Gives back what `claim` took."""
         with self._guard:
-            self._give(claim.target, alone=True)
-            for key in claim.above:
+            for key in claim.alone:
+                self._give(key, alone=True)
+            for key in claim.shared:
                 self._give(key, alone=False)
+
+    def _climb(self, first_fd: int, say: Callable[[str], None], *, alone: bool) -> list[Key]:
+        """Locks a directory, `alone` or shared, and shared each one above it."""
+        taken: list[Key] = []
+        with self._guard, closing(with_ancestors(first_fd)) as directories:
+            try:
+                for fd in directories:
+                    key = _key(fd)
+                    if key not in taken:
+                        self._take(fd, key, alone=alone and not taken, say=say)
+                        taken.append(key)
+            except BaseException:
+                for each in taken:
+                    self._give(each, alone=alone and each == taken[0])
+                raise
+        return taken
 
     def _take(self, fd: int, key: Key, *, alone: bool, say: Callable[[str], None]) -> None:
         held = self._held.get(key)
         if held is None:
             try:
-                held = _Held(os.open(proc_path(fd), _LOCKABLE))
+                held = _Held(os.open(_OPEN % fd, _LOCKABLE))
             except PermissionError:
                 # Above the target there may be directories that only others can read: nobody else locks those either.
                 held = _Held(-1)
@@ -132,7 +170,7 @@ def _key(fd: int) -> Key:
 
 
 def _path(fd: int) -> str:
-    return os.fsdecode(os.readlink(proc_path(fd)))
+    return os.fsdecode(os.readlink(_OPEN % fd))
 
 
 def _holders(inode: int) -> list[int]:
