@@ -25,7 +25,6 @@ from i2core.posix.opening import BASE
 _LOCKABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCKS = "/proc/locks"
 _OPEN = b"/proc/self/fd/%d"
-_MOST_BYTES = 1 << 20
 
 Key = tuple[int, int]
 """Device and inode."""
@@ -174,20 +173,19 @@ def _path(fd: int) -> str:
 
 
 def _holders(inode: int) -> list[int]:
-    """The processes that have a lock on that inode, as the kernel lists them: only those that can be seen from here."""
+    """The processes that have a lock on that inode, as the kernel lists them: only those that can be seen from here.
+
+    All of the list is read, of which one call returns a page at most: a user who has many locks must not hide those of
+    other processes."""
+    found = []
     try:
-        fd = os.open(_LOCKS, os.O_RDONLY | os.O_CLOEXEC)
+        with open(_LOCKS, encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                parts = line.split()
+                if len(parts) >= 6 and parts[1] == "FLOCK" and parts[5].rpartition(":")[2] == str(inode):
+                    found.append(int(parts[4]))
     except OSError:
         return []
-    try:
-        listed = os.read(fd, _MOST_BYTES).decode(errors="replace")
-    finally:
-        os.close(fd)
-    found = []
-    for line in listed.splitlines():
-        parts = line.split()
-        if len(parts) >= 6 and parts[1] == "FLOCK" and parts[5].rpartition(":")[2] == str(inode):
-            found.append(int(parts[4]))
     return [pid for pid in found if pid != os.getpid()]
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
@@ -282,6 +283,22 @@ async def test_a_second_process_is_refused(tmp_path: Path, theirs: str, autojump
                 pass
     async with mine.open():
         pass
+
+
+async def test_who_writes_a_target_is_found_behind_a_thousand_locks(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The kernel lists the locks made on each processor, the newest first, and a page of them at a time."""
+    processors = os.sched_getaffinity(0)
+    with another_process(tmp_path), ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, processors)
+        for processor in processors:
+            os.sched_setaffinity(0, {processor})
+            for _ in range(150):
+                fcntl.flock(stack.enter_context(tempfile.TemporaryFile()), fcntl.LOCK_EX)
+        with pytest.raises(StopRule, match=r"process \d+ writes"):
+            async with Place(tmp_path, tmp_path).open():
+                pass
 
 
 @pytest.mark.root

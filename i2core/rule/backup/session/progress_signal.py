@@ -17,7 +17,6 @@ import trio
 SLOW_S = 300.0
 """Longest time that one piece of work may take on a working disk."""
 _VALUE = struct.Struct("<Q")
-_MOST_BYTES = 1 << 20
 
 
 class ProgressSignal:
@@ -79,10 +78,7 @@ def _device(path: bytes) -> int:
 
 def _read(path: str) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(path, "rb") as file:  # all of it, of which one call of the kernel returns a page at most
+            return file.read()
     except OSError:
         return b""
-    try:
-        return os.read(fd, _MOST_BYTES)
-    finally:
-        os.close(fd)
