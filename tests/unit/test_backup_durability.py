@@ -19,7 +19,8 @@ from i2core.rule.backup.session.durability import MIRROR_WINDOW, DurabilityWindo
 from i2core.rule.backup.session.progress_signal import ProgressSignal
 from i2core.rule.backup.session.unflushed import Unflushed
 from i2core.wire.frame import FrameStream, FrameType
-from i2core.wire.messages import Ack, parse
+from i2core.wire.free_text import TEXT_CHARS
+from i2core.wire.messages import Ack, FailedRecord, parse
 
 from .scripted_sink import ScriptedSink, link, received, replica_at
 
@@ -155,15 +156,17 @@ async def test_an_ack_is_never_ahead_of_the_failures(tmp_path: Path) -> None:
     """They take three messages: only the last one reports the batch as applied."""
     replica, (frames, peer) = replica_at(tmp_path), link()
     acks = Acknowledger(frames, replica)
-    replica.progress.mark(3)
-    await replica.mark_durable(3)
-    long = "x" * (ACK_BYTES // 12 - 1000)
-    failures = [failure(seq, long) for seq in (1, 2, 3)]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(acks.acknowledge, failures, 3)
-        found = await acks_of(peer, 3)
-    assert [(ack.applied_seq, ack.durable_seq) for ack in found] == [(0, 0), (0, 0), (3, 3)]
-    assert [each.seq for ack in found for each in ack.failures] == [1, 2, 3]
+    long = failure(1, "x" * TEXT_CHARS)
+    last = 2 * (ACK_BYTES // FailedRecord.of(long).most_bytes()) + 1
+    replica.progress.mark(last)
+    await replica.mark_durable(last)
+    failures = [long._replace(seq=seq) for seq in range(1, last + 1)]
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(acks.acknowledge, failures, last)
+            found = await acks_of(peer, 3)
+    assert [(ack.applied_seq, ack.durable_seq) for ack in found] == [(0, 0), (0, 0), (last, last)]
+    assert [each.seq for ack in found for each in ack.failures] == [*range(1, last + 1)]
 
 
 async def test_durable_is_never_reported_beyond_what_was_answered(tmp_path: Path) -> None:
