@@ -33,7 +33,7 @@ from i2core.testing.memory_shelf import TOTAL_BYTES, MemoryShelf, Part, seal_of,
 
 
 class MemoryJournal(Journal):
-    """A journal on a `MemoryShelf`. All is durable at once."""
+    """A journal on a `MemoryShelf`. All is durable at once. It has a method for each of the contract `Journal`."""
 
     def __init__(self, context: JournalContext, shelf: MemoryShelf) -> None:
         """Raises StopRule when it ends before the tip that is known to be durable, or has another frame there."""

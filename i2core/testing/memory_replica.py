@@ -74,7 +74,7 @@ def count(top: Inode, inode: Inode) -> int:
 
 
 class MemoryReplica:
-    """`Replica` in memory. Each change is one call of `do`."""
+    """`Replica` in memory. Each change is one call of `do`. It has a method for each of the contract."""
 
     def __init__(self, *, roots: int = 1, hole: int = 4096) -> None:
         """`hole`: size of a block of the file system, in bytes."""

@@ -78,14 +78,7 @@ async def open_source(
         run = _run_of(work, same_roots=looked.same, once=once)
         opened = await trio.to_thread.run_sync(_open_catalog, path, run)
         stack.push(partial(_close, opened.catalog, path))
-        for line in _damages(opened, looked, path):
-            say(rule.name, Code.CATALOG_DAMAGED, line)
-        if not work.compare and not looked.known and (looked.damage or opened.catalog.memory.now.mirrored):
-            refuse_unknown(trees)
-        if not looked.same:
-            _forget_the_mirror(opened.catalog)
-        for code, line in _findings(opened, looked.others, once=once):
-            say(rule.name, code, line)
+        _judge(work, opened, looked, trees, partial(say, rule.name), path, once=once)
         yield (
             Source(
                 rule=rule.name,
@@ -100,6 +93,31 @@ async def open_source(
             ),
             opened,
         )
+
+
+def _judge(
+    work: WorkRule,
+    opened: Opened,
+    looked: Looked,
+    trees: Sequence[LocalTree],
+    say: Callable[[Code | None, str], None],
+    path: Path | None,
+    *,
+    once: bool,
+) -> None:
+    """Says what was found, and forgets what other directories have made void.
+
+    Raises:
+        StopRule: these may not be the directories that were mirrored.
+    """
+    for line in _damages(opened, looked, path):
+        say(Code.CATALOG_DAMAGED, line)
+    if not work.compare and not looked.known and (looked.damage or opened.catalog.memory.now.mirrored):
+        refuse_unknown(trees)
+    if not looked.same:
+        _forget_the_mirror(opened.catalog)
+    for code, line in _findings(opened, looked.others, once=once):
+        say(code, line)
 
 
 def _open_trees(rule: Rule, stack: contextlib.AsyncExitStack) -> list[LocalTree]:

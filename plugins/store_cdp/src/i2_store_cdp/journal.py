@@ -38,7 +38,8 @@ T = TypeVar("T")
 
 
 class FilesJournal(Journal):
-    """A journal in segment files."""
+    """A journal in segment files. It has as many methods as the contract `Journal`: each passes its work to `Store` or
+    `Shelf`, in a worker thread."""
 
     def __init__(self, store: Store, context: JournalContext) -> None:
         self.identity = store.home.identity

@@ -33,7 +33,10 @@ NOTE_BYTES = 1024 * 1024
 
 
 class Store:
-    """A journal's files, open for changes."""
+    """A journal's files, open for changes.
+
+    A method for each change of the contract; the others are steps that several of them share, since all go by the same
+    manifest and the same last segment."""
 
     def __init__(self, home: Home, context: JournalContext, manifest: Manifest, live: LiveFile) -> None:
         """`live` is the file of the manifest's last segment; taken over, as `home` is."""
