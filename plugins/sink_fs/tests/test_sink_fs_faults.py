@@ -15,7 +15,9 @@ import trio
 import trio.testing
 from i2_sink_fs import content, system, volumes
 from i2_sink_fs.attributes import Attributes
+from i2_sink_fs.directories import Directories
 from i2_sink_fs.plugin import open_fs
+from i2_sink_fs.roots import Roots
 from i2_sink_fs.staging import Staging
 
 from i2core.api import BLOCK_BYTES, Ask, Batch, Code, Kind, Meta, NoConfig, Place, Record, SinkContext, StopRule
@@ -429,3 +431,48 @@ async def test_a_sink_is_opened_when_there_are_descriptors_again(
     async with open_at(tmp_path / "backup", tmp_path / "backup" / "data", said=[]) as sink:
         assert (await sink.apply(Batch(1, [Record(Kind.CREATE, 0, b"f", meta=FILE)]))).failures == ()
     assert refuse.left == 0
+
+
+async def test_a_mount_inside_a_replica_can_be_unmounted_when_it_was_flushed(small_disk: Path, open_at: OpenAt) -> None:
+    """As the message about it says: the mount is in the way of a removal."""
+    above = small_disk.parent
+    async with open_at(above, above, said=[]) as sink:
+        await sink.apply(Batch(1, [Record(Kind.CREATE, 0, b"mount/f", meta=FILE, data=b"beneath the mount")]))
+        (failure,) = (await sink.apply(Batch(2, [Record(Kind.REMOVE, 0, b"mount")]))).failures
+        assert "unmount it" in failure.message
+        await sink.flush()
+        await trio.run_process(["umount", str(small_disk)])
+        assert (await sink.apply(Batch(3, [Record(Kind.REMOVE, 0, b"mount")]))).failures == ()
+        await sink.flush()
+        assert not small_disk.exists()
+        small_disk.mkdir()
+        await trio.run_process(["mount", "-o", "loop", str(above / "image"), str(small_disk)])
+
+
+async def test_a_mount_that_changes_during_its_flush_is_held_until_the_next(
+    small_disk: Path, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise an error of writing what was changed meanwhile would be reported to nobody."""
+    above, synced = small_disk.parent, list[int]()
+    kept = volumes.Volumes()
+    with Directories(Roots([os.fsencode(above)], [os.fsencode(above)], {}), [b"private"]) as opened:
+        mount = opened.find(0, b"mount")
+
+        def sync(fd: int) -> None:
+            synced.append(fd)
+            if len(synced) == 1:
+                with kept.changing(mount):
+                    pass
+
+        monkeypatch.setattr(volumes, "sync_filesystem", sync)
+        with kept.changing(mount):
+            pass
+        kept.sync(kept.take())
+        kept.watch(mount)
+        kept.sync(kept.take())
+        assert synced == [synced[0]] * 2, "the same descriptor: it knows of errors since the first change"
+        os.fstat(synced[0])
+        kept.changed({mount.device})
+        kept.sync(kept.take())
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(synced[0])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from i2_sink_fs.allowed import make_directories, open_allowed
 from i2_sink_fs.directories import Directories
-from i2_sink_fs.flags import Flags
+from i2_sink_fs.kept import Kept
 from i2core.api import Code, Place, StopRule, UsageError
 from i2core.posix.errnos import FULL, GONE
 from i2core.posix.opening import DIRECTORY, READABLE
@@ -17,12 +17,8 @@ from i2core.posix.opening import DIRECTORY, READABLE
 _NAME_BYTES = 255
 
 
-def set_aside(
-    directories: Directories, allowed: Sequence[bytes], place: Place, destination: bytes, flags: Flags
-) -> int | None:
+def set_aside(directories: Directories, allowed: Sequence[bytes], place: Place, destination: bytes, kept: Kept) -> None:
     """As `Sink.set_aside`. Directories that it makes on the way get the mode and owner of those in the replica.
-
-    Returns: the device of the file system that changed; None when nothing did.
 
     Raises:
         UsageError: the destination is not beneath an allowed directory, or is on another file system.
@@ -35,13 +31,13 @@ def set_aside(
             os.stat(name, dir_fd=source.fd, follow_symlinks=False)
         except OSError as error:
             if error.errno in GONE:
-                return None
+                return
             raise
         try:
             fd = make_directories(base, relative)
             fd = _make_like(fd, directories, place.root, place.path.rpartition(b"/")[0])
             try:
-                with flags.lifted(source.fd, name):
+                with kept.volumes.changing(source), kept.flags.lifted(source.fd, name):
                     _move(source.fd, name, fd)
             finally:
                 os.close(fd)
@@ -49,9 +45,7 @@ def set_aside(
             raise _refused(error, place, os.fsdecode(destination)) from error
     finally:
         os.close(base)
-    device = source.device
     directories.forget(place.root, place.path)
-    return device
 
 
 def _refused(error: OSError, place: Place, destination: str) -> UsageError | StopRule:

@@ -9,7 +9,7 @@ from i2_sink_fs.volumes import Volumes
 
 
 class Locator:
-    """For one batch. Each file system is held from before its first change on (`Volumes`)."""
+    """For one batch. Each file system is held from before its first change on, until it is synced (`Volumes`)."""
 
     def __init__(self, directories: Directories, volumes: Volumes) -> None:
         self._directories = directories
@@ -24,8 +24,7 @@ class Locator:
             OSError: one of `GONE` where no directory is.
         """
         directory, name = self._directories.locate(root, path)
-        if directory.device not in self._devices:
-            self._touch(directory)
+        self._touch(directory)
         return directory, name
 
     def top(self, root: int) -> Directory:
@@ -44,8 +43,9 @@ class Locator:
         self._volumes.changed(self._devices)
 
     def _touch(self, directory: Directory) -> None:
-        self._volumes.watch(directory)
-        self._devices.add(directory.device)
+        if directory.device not in self._devices:
+            self._volumes.watch(directory)
+            self._devices.add(directory.device)
 
 
 def find(directory: Directory, name: bytes) -> os.stat_result | None:

@@ -128,7 +128,7 @@ class FsSink(Sink):
             for root, path in enumerate(self._roots.paths):
                 try:
                     directory = directories.find(root, b"")
-                    self._volumes.watch(directory)
+                    self._volumes.hold(directory.fd, directory.device)
                     self._kept.traits(root, directory)
                 except OSError as error:
                     if error.errno in PASSING:
@@ -200,12 +200,8 @@ class FsSink(Sink):
             directory = reading.find(directories, place)
             if directory is None:
                 return False
-            with self._kept.in_use:
-                if not Staging(Private(directories, self._kept)).tidy(place, staged):
-                    return False
-            self._volumes.watch(directory)
-            self._volumes.changed({directory.device})
-            return True
+            with self._kept.in_use, self._volumes.changing(directory):
+                return Staging(Private(directories, self._kept)).tidy(place, staged)
 
         return await self._read(place, tidy)
 
@@ -225,9 +221,7 @@ class FsSink(Sink):
                             raise
                 private.clean()
             for root in {place.root for place in places}:
-                top = directories.find(root, b"")
-                self._volumes.watch(top)
-                self._volumes.changed({top.device})
+                self._volumes.changed({directories.find(root, b"").device})
 
         await self._read(places[0] if places else None, unstage)
 
@@ -287,9 +281,7 @@ class FsSink(Sink):
 
     async def set_aside(self, place: Place, destination: bytes) -> None:
         def move(open_: Directories) -> None:
-            device = aside.set_aside(open_, self._context.allowed, place, destination, self._kept.flags)
-            if device is not None:
-                self._volumes.changed({device})
+            aside.set_aside(open_, self._context.allowed, place, destination, self._kept)
 
         await self._read(place, move)
 

@@ -133,7 +133,7 @@ class FsReplica(FsPresent):
         with Directories(roots, self._kept.names.private) as directories:
             for root in range(len(roots)):
                 top = directories.find(root, b"")
-                self._kept.volumes.watch(top)
+                self._kept.volumes.hold(top.fd, top.device)
                 self._kept.traits(root, top)  # learns which flags and times its file system can hold
 
     def child(self, directory: Handle, name: bytes) -> Handle | None:
