@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import trio
@@ -18,6 +19,7 @@ from i2core.api.changes import Change, Lost, Place
 from i2core.api.errors import Code
 from i2core.api.inode_flags import EVERY_FLAG
 from i2core.api.names import NamePages, paged
+from i2core.api.present import Identity
 from i2core.api.records import Batch, Buffer, Entry
 
 
@@ -142,7 +144,7 @@ class ServerTransport(ABC):
 
 
 class Failure(NamedTuple):
-    """A record that could not be applied; the ones after it were tried all the same."""
+    """A record that could not be applied; the ones after it were tried all the same, except with `Batch.keeps`."""
 
     seq: int
     place: Place
@@ -161,6 +163,9 @@ class Applied(NamedTuple):
     blocked: bool = False
     """The record after `applied_seq` would replace a directory that is not empty, which `SinkContext.spares` forbids:
     neither it nor a later one was applied."""
+    made: Mapping[int, Identity] = MappingProxyType({})
+    """With `Batch.keeps`: which object each record has made, or given its name to (CREATE, MKDIR, SYMLINK, MKNOD,
+    PUBLISH), by its seq. A MKDIR that found a directory has made none."""
 
 
 class Ask(NamedTuple):
@@ -251,6 +256,14 @@ class Sink(ABC):
       and the rights of this process allow, and `look` reports them. Records can still change objects and directories
       that are immutable or append-only. Without it, flags are neither set nor reported, and the kernel enforces them.
 
+    - *Keeps.* With `Batch.keeps` nothing is destroyed that a history needs: what a record would remove or replace at
+      one of these paths is moved into the store (`present.STORE`), under its number and with all beneath it. An object
+      at any other path has more names, and only loses this one. Where a file replaces a file, a reader of the replica
+      sees the one or the other; where a directory comes or goes, perhaps nothing for a moment. At every moment an
+      object that is to be kept has its name or its number. A record that is applied again leaves what the store has.
+      The batch ends after the first record that fails: this one is `applied_seq`, and its failure the only one. `look`,
+      `names`, `count` and `losses` leave the store out, with or without `keeps`, and no record may use its name. A sink
+      that cannot keep has no `DriverSpec.replica`, and never gets `keeps`.
     - *Fair.* Work that waits for a disk is done by `in_thread`. Questions about many directories or blocks call
       `check_cancelled` in between, so that they end soon when their session does.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import xxhash
@@ -99,6 +99,9 @@ class Batch(NamedTuple):
 
     first_seq: int
     records: Sequence[Record]
+    keeps: Sequence[Mapping[bytes, int]] | None = None
+    """For each record the objects that it takes their last name from, by the path that they have before it, with their
+    numbers in the history of the replica: they are kept whole (`Sink`, *Keeps*). None: the replica has no history."""
 
     @property
     def last_seq(self) -> int:

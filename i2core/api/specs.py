@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from i2core.api.drivers import Channel
+from i2core.api.present import Replica
 
 API_VERSION = 1
 """A plugin names the version that it was written for (`DriverSpec.api`); another one is reported and left out."""
@@ -66,6 +67,9 @@ class DriverSpec:
     """For ``"auto"``: of the drivers whose probe works, the highest rank is taken."""
     probe: Callable[[CaptureContext], Probe] | None = None
     """Captures: can it work for these roots, here, now? Reads only, leaves no trace."""
+    replica: Callable[[Any, SinkContext], AbstractAsyncContextManager[Replica]] | None = None
+    """Sinks that can keep a history: ``replica(config, context)`` opens the same replica for it, with the same checks
+    and locks as `open`. One process may have both open. None: there is no history with this driver."""
     api: int = API_VERSION
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from i2_sink_fs.plugin import open_fs
 
-from i2core.api import Batch, Kind, Meta, NoConfig, Record, SinkContext
+from i2core.api import Applied, Batch, Kind, Meta, NoConfig, Record, SinkContext
 
 FILE = Meta(stat.S_IFREG | 0o644, os.getuid(), os.getgid(), 10**18)
 LINK = Meta(stat.S_IFLNK | 0o777, os.getuid(), os.getgid(), 10**18)
@@ -74,5 +74,5 @@ async def test_an_empty_directory_is_replaced_at_once(tmp_path: Path) -> None:
     context = SinkContext(roots=(bytes(tmp_path / "root"),), allowed=(bytes(tmp_path),), spares=True)
     async with open_fs(NoConfig(), context) as sink:
         done = await sink.apply(Batch(1, (Record(Kind.CREATE, 0, b"d", meta=FILE, data=b"new"),)))
-    assert done == (1, (), False)
+    assert done == Applied(1)
     assert (tmp_path / "root/d").read_text() == "new"
