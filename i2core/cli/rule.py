@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from i2core.cli.completion import directories, files, rules
+from i2core.cli.completion import rules
+from i2core.cli.daemon import daemon_of, where
 from i2core.cli.output import document, json_option, size, table, wants_json
 from i2core.cli.words import words
 from i2core.config.words import language
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from i2core.node.control.client import ControlClient
+    pass
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,28 +31,10 @@ def rule() -> None:
     """
 
 
-def _where(command: Command) -> Command:
-    command = click.option(
-        "--state-dir", metavar="DIR", shell_complete=directories, help="State directory of the daemon."
-    )(command)
-    return click.option(
-        "--config", "config_file", metavar="FILE", shell_complete=files, help="Config file of the daemon."
-    )(command)
-
-
-def _daemon(config_file: str | None, state_dir: str | None) -> AbstractContextManager[ControlClient]:
-    from i2core.node.control.client import control_client
-    from i2core.node.daemon.paths import find_state_dir
-
-    return control_client(
-        find_state_dir(Path(config_file) if config_file else None, Path(state_dir) if state_dir else None)
-    )
-
-
 def _rules(config_file: str | None, state_dir: str | None, name: str | None) -> list[dict[str, Any]]:
     from i2core.node.control.errors import unknown_rule
 
-    with _daemon(config_file, state_dir) as daemon:
+    with daemon_of(config_file, state_dir) as daemon:
         found = daemon.rules()
     if name is None:
         return found
@@ -65,7 +45,7 @@ def _rules(config_file: str | None, state_dir: str | None, name: str | None) -> 
 
 
 @rule.command("list", short_help="List the rules.")
-@_where
+@where
 @json_option
 def list_(config_file: str | None, state_dir: str | None) -> None:
     """List the rules: name, role of this node, state, and current bandwidth limit."""
@@ -98,7 +78,7 @@ def _bandwidth(item: dict[str, Any]) -> str:
 
 @rule.command()
 @click.argument("name", metavar="[RULE]", required=False, shell_complete=rules)
-@_where
+@where
 @json_option
 def status(name: str | None, config_file: str | None, state_dir: str | None) -> None:
     """Show what the rules are doing.
@@ -162,7 +142,7 @@ def _row(item: dict[str, Any]) -> dict[str, str]:
 @rule.command(short_help="Start a rule that was stopped by hand or by an error.")
 @click.argument("name", metavar="RULE", shell_complete=rules)
 @click.option("--compare", is_flag=True, help="Drop unsent changes, and compare everything with the replica.")
-@_where
+@where
 @json_option
 def start(name: str, compare: bool, config_file: str | None, state_dir: str | None) -> None:
     """Start a rule that was stopped by hand or by an error. It sends what changed meanwhile, then replicates live.
@@ -175,7 +155,7 @@ def start(name: str, compare: bool, config_file: str | None, state_dir: str | No
 
 @rule.command(short_help="Stop a rule.")
 @click.argument("name", metavar="RULE", shell_complete=rules)
-@_where
+@where
 @json_option
 def stop(name: str, config_file: str | None, state_dir: str | None) -> None:
     """Stop a rule until it is started again, or until the daemon restarts (unless autostart = false)."""
@@ -184,7 +164,7 @@ def stop(name: str, config_file: str | None, state_dir: str | None) -> None:
 
 @rule.command()
 @click.argument("name", metavar="[PEER/]RULE", shell_complete=rules)
-@_where
+@where
 @json_option
 def release(name: str, config_file: str | None, state_dir: str | None) -> None:
     """Let a held mass delete continue. Run this on the backup node, which holds it.
@@ -200,7 +180,7 @@ def release(name: str, config_file: str | None, state_dir: str | None) -> None:
 
 @rule.command()
 @click.argument("name", metavar="[PEER/]RULE", shell_complete=rules)
-@_where
+@where
 @json_option
 def forget(name: str, config_file: str | None, state_dir: str | None) -> None:
     """Free the targets of a rule for others. Run this on the backup node, when its work node no longer sends the rule.
@@ -214,7 +194,7 @@ def forget(name: str, config_file: str | None, state_dir: str | None) -> None:
 @rule.command("hand-over", short_help="Let another work node take over the targets of a rule.")
 @click.argument("name", metavar="[PEER/]RULE", shell_complete=rules)
 @click.option("--to", "heir", metavar="PEER[/RULE]", required=True, help="The work node that may take over.")
-@_where
+@where
 @json_option
 def hand_over(name: str, heir: str, config_file: str | None, state_dir: str | None) -> None:
     """Let another work node take over the targets of a rule. Run this on the backup node.
@@ -225,7 +205,7 @@ def hand_over(name: str, heir: str, config_file: str | None, state_dir: str | No
     """
     peer, slash, rule_name = heir.partition("/")
     heir = f"{peer}/{rule_name}" if slash else f"{peer}/{name.rpartition('/')[2]}"
-    with _daemon(config_file, state_dir) as daemon:
+    with daemon_of(config_file, state_dir) as daemon:
         done = daemon.hand_over(name, heir)
     if wants_json():
         document({"name": name, "action": "hand-over", "done": done})
@@ -236,7 +216,7 @@ def hand_over(name: str, heir: str, config_file: str | None, state_dir: str | No
 def _act(
     name: str, action: str, outcome: str, config_file: str | None, state_dir: str | None, *, compare: bool = False
 ) -> None:
-    with _daemon(config_file, state_dir) as daemon:
+    with daemon_of(config_file, state_dir) as daemon:
         done = daemon.act(name, action, compare=compare)
         idle = action == "start" and not done
         found = next((each for each in daemon.rules() if each["name"] == name), None) if idle else None

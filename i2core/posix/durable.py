@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from pathlib import Path
 
 from i2core.api.records import Buffer
 
@@ -32,3 +34,24 @@ def sync_path(path: str | os.PathLike[str]) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Writes the whole file and syncs it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        written = os.write(fd, data)
+        if written < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_durably(path: Path, data: bytes) -> None:
+    """Replaces the file so that a power cut leaves the old content or the new one; makes its directory."""
+    os.makedirs(path.parent, 0o700, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    write_durably(fresh, data)
+    os.replace(fresh, path)
+    sync_path(path.parent)

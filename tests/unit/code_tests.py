@@ -71,6 +71,7 @@ PROVOKED: dict[Code, str] = {
     Code.REPLICA_WAITS: "plugins/sink_fs/tests/test_sink_fs_faults.py::test_what_passes_is_waited_for",
     Code.PEER_LIMIT: "tests/unit/test_admission.py::test_rules_of_a_peer_are_bounded_and_known_ones_are_accepted",
     Code.NO_EFFECT: "tests/system/test_system_daemon.py::test_keys_without_effect_are_reported",
+    Code.TASK_INTERRUPTED: "tests/unit/test_node_tasks.py::test_a_task_that_the_daemon_broke_off_is_told",
     Code.SHORT: "tests/integration/test_reads_that_pass.py::test_a_run_that_ends_for_a_temporary_lack_is_started_again",
     Code.REPLICA_UNFIT: "tests/integration/test_doubt_until_right.py::test_objects_that_do_not_fit_are_skipped",
     Code.FLAGS_LEFT: "tests/integration/test_inode_flags.py::test_flags_are_named_once",

@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,6 +157,38 @@ async def test_a_start_that_compares_ends_the_run_under_way(tmp_path: Path) -> N
         assert await _ask(tmp_path, lambda client: client.act(RULE, "stop"))
         assert await _ask(tmp_path, lambda client: client.act(RULE, "start"))
         assert runs == [False, True, False]
+
+
+async def test_tasks_are_shown_and_cancelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def for_ever(show: Callable[[Mapping[str, Any]], None]) -> NoReturn:
+        show({"files": 3})
+        await trio.sleep_forever()
+
+    async def short(show: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+        await trio.lowlevel.checkpoint()
+        return {"equal": True}
+
+    place = ("--state-dir", str(tmp_path))
+    async with _node(tmp_path) as node:
+        assert await _i2("task", "list", *place) == 0
+        assert "no tasks" in capsys.readouterr().out
+        await node.tasks.begin(node.nursery, "recovery", RULE, {"to": "/x"}, for_ever)
+        await node.tasks.begin(node.nursery, "recovery", "other", {}, short)
+        assert await _i2("task", "show", "2", "--wait", *place) == 0
+        assert "equal True" in capsys.readouterr().out
+        assert await _i2("task", "list", "--json", *place) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [(task["ident"], task["state"], task["progress"]) for task in found] == [
+            (1, "running", {"files": 3}),
+            (2, "done", {}),
+        ]
+        assert await _i2("task", "cancel", "1", *place) == 0
+        assert await _i2("task", "show", "1", "--wait", *place) == 1
+        assert "cancelled" in capsys.readouterr().out
+        assert await _i2("task", "cancel", "2", *place) == 0
+        assert "has ended already" in capsys.readouterr().out
+        assert await _i2("task", "show", "3", *place) == 2
+        assert "no such task" in capsys.readouterr().err
 
 
 async def test_who_receives_a_rule_does_not_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

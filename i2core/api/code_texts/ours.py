@@ -279,4 +279,13 @@ OURS: dict[int, CodeText] = {
         "nothing to do",
         "无需处理",
     ),
+    3639: CodeText(
+        _E,
+        "a task was interrupted",
+        "任务被中断",
+        "the daemon ended before the task did",
+        "守护进程在任务完成之前结束",
+        "see i2 task list, and begin it again: what is done already is not done twice",
+        "用 i2 task list 查看，然后重新执行：已完成的部分不会重复",
+    ),
 }

@@ -58,6 +58,22 @@ class ControlClient:
         found: dict[str, Any] = self._call("GET", f"/v1/events?{query}", timeout_s=TIMEOUT_S + wait_s)
         return found
 
+    def tasks(self) -> list[dict[str, Any]]:
+        """All long operations that are remembered, oldest first."""
+        found: list[dict[str, Any]] = self._call("GET", "/v1/tasks")
+        return found
+
+    def task(self, number: int, *, wait_s: float = 0.0) -> dict[str, Any]:
+        """One of them; waits up to `wait_s` seconds for its end."""
+        found: dict[str, Any] = self._call(
+            "GET", f"/v1/tasks/{number}?wait={int(wait_s)}", timeout_s=TIMEOUT_S + wait_s
+        )
+        return found
+
+    def cancel_task(self, number: int) -> bool:
+        """Asks it to end; False when it had ended."""
+        return bool(self._call("POST", f"/v1/tasks/{number}/cancel")["done"])
+
     def reread_peers(self) -> dict[str, list[str]]:
         """Makes the daemon load the changed peer book; returns the names gained and lost."""
         found: dict[str, list[str]] = self._call("POST", "/v1/peers/reread")

@@ -15,6 +15,9 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     POST /v1/rules/NAME/forget
     POST /v1/rules/NAME/hand-over?to=PEER/RULE
                                         that rule may take the targets of NAME, which is RULE or PEER/RULE
+    GET  /v1/tasks                      all long operations that are remembered: `Task.as_json`
+    GET  /v1/tasks/NUMBER?wait=SECONDS  one of them; waits so long for its end, 60 at most
+    POST /v1/tasks/NUMBER/cancel        {"number", "done"}: done is False when it had ended
     POST /v1/peers/reread               {"gained", "lost"}: names; call it after a change of the peer book
 
 Errors answer 404 (no such rule), 409 (cannot be done here) or 500 with the document of `error_json`.
@@ -90,6 +93,9 @@ def control_app(node: RunningNode) -> Starlette:
             Route("/v1/rules", api.rules),
             Route("/v1/events", api.events),
             Route("/metrics", api.metrics),
+            Route("/v1/tasks", api.tasks),
+            Route("/v1/tasks/{number:int}", api.task),
+            Route("/v1/tasks/{number:int}/cancel", api.cancel, methods=["POST"]),
             *(Route(f"/v1/rules/{{name:path}}/{word}", answer, methods=["POST"]) for word, answer in commands.items()),
         ],
         exception_handlers={I2Error: _answer_error, Exception: _answer_error},
@@ -120,6 +126,18 @@ class _Endpoints:
 
     async def metrics(self, _request: Request) -> Response:
         return Response(exposition(self._node.status(), self._node.rules()), media_type=CONTENT_TYPE)
+
+    async def tasks(self, _request: Request) -> Response:
+        return Document([task.as_json() for task in self._node.tasks.all()])
+
+    async def task(self, request: Request) -> Response:
+        wait_s = _number(request.query_params, "wait", 0, 0, MOST_WAIT_S) or 0
+        task = await self._node.tasks.wait(request.path_params["number"], wait_s)
+        return Document(task.as_json())
+
+    async def cancel(self, request: Request) -> Response:
+        number: int = request.path_params["number"]
+        return JSONResponse({"number": number, "done": self._node.tasks.cancel(number)})
 
     async def reread(self, _request: Request) -> Response:
         return JSONResponse(await self._node.reread_peers())

@@ -18,6 +18,7 @@ from i2core.limits.throttle import RateLimit
 from i2core.node.control.errors import unknown_rule
 from i2core.node.daemon.objectives import Objectives
 from i2core.node.daemon.rule_runner import RuleRunner
+from i2core.node.daemon.tasks import Tasks
 from i2core.node.logs.logbook import Logbook
 from i2core.node.pairing.identity import Identity
 from i2core.node.pairing.peer_book import PeerBook, PeerRole
@@ -52,11 +53,14 @@ class RunningNode:
     """The ports on which this node listens."""
     peer_book: PeerBook = attrs.field(init=False)
     trust: Trust = attrs.field(init=False)
+    tasks: Tasks = attrs.field(init=False)
+    """Long operations."""
     _began_s: float = attrs.field(factory=time.monotonic, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.peer_book = PeerBook(self.config.state_dir)
         self.trust = Trust(self.config, self.peer_book, partial(self.logbook.say, ""))
+        self.tasks = Tasks(self.config.state_dir / "tasks", self.logbook.say)
 
     def status(self) -> dict[str, Any]:
         """The node itself: name, version, uptime, problems of plugins."""

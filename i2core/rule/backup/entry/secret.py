@@ -7,8 +7,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from i2core.posix.durable import sync_path
-from i2core.rule.backup.replica.state_files import unkept, write_durably
+from i2core.posix.durable import sync_path, write_durably
+from i2core.rule.backup.replica.state_files import unkept
 
 SECRET_BYTES = 32
 

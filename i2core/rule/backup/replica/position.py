@@ -13,8 +13,9 @@ from pathlib import Path
 import attrs
 
 from i2core.api import Code, I2Error, LinkError, StopRule
+from i2core.posix.durable import replace_durably
 from i2core.posix.path_text import as_path
-from i2core.rule.backup.replica.state_files import PASSING_HERE, read_file, replace_durably, rule_key, unkept
+from i2core.rule.backup.replica.state_files import PASSING_HERE, read_file, rule_key, unkept
 from i2core.rule.sealed_text import sealed, unsealed
 
 _TEXTS = attrs.validators.deep_iterable(attrs.validators.instance_of(str), attrs.validators.instance_of(list))

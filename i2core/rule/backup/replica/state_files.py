@@ -13,7 +13,6 @@ from pathlib import Path
 
 from i2core.api import Code, I2Error, LinkError, StopRule
 from i2core.posix.disk import shortage
-from i2core.posix.durable import sync_path
 from i2core.posix.errnos import FULL, PASSING
 from i2core.rule.life.disk_full import code_of_full
 
@@ -45,24 +44,3 @@ def read_file(path: Path) -> bytes:
         return os.read(fd, MOST_BYTES)
     finally:
         os.close(fd)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Writes the whole file and syncs it."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        written = os.write(fd, data)
-        if written < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def replace_durably(path: Path, data: bytes) -> None:
-    """Replaces the file so that a power cut leaves the old content or the new one; makes its directory."""
-    os.makedirs(path.parent, 0o700, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    write_durably(fresh, data)
-    os.replace(fresh, path)
-    sync_path(path.parent)
