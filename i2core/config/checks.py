@@ -30,6 +30,7 @@ def check_node(config: NodeConfig, placed: Sequence[PlacedRule], report: Report,
     unique_names([(rule.path, rule.rule.name) for rule in placed], Words("rule", "规则"), report)
     _targets_apart(placed, report)
     _own_files_out_of_reach(config, report, resolve, mounts)
+    _histories_leave_room(config, report, resolve)
     for rule in placed:
         peer = _peer_of(rule, config, report)
         _own_directories_outside(rule, config, report, resolve)
@@ -37,6 +38,7 @@ def check_node(config: NodeConfig, placed: Sequence[PlacedRule], report: Report,
         if peer is not None and _is_local(peer, config):
             _source_and_target_apart(rule, report, resolve, mounts)
             _targets_allowed(rule, config, report, resolve)
+            _targets_beside_histories(rule, config, report, resolve, mounts)
 
 
 def unique_names(names: Iterable[tuple[KeyPath, str]], what: Words, report: Report, key: str = "name") -> None:
@@ -66,6 +68,14 @@ def _pairs(placed: PlacedRule) -> Iterator[tuple[KeyPath, bytes, bytes]]:
     for path, pair in zip(placed.pairs, placed.rule.pairs, strict=True):
         if pair.source and pair.target:
             yield path, pair.source, pair.target
+
+
+def _written(placed: PlacedRule) -> Iterator[tuple[KeyPath, bytes]]:
+    """The directories of the backup node that the rule writes."""
+    for path, _, target in _pairs(placed):
+        yield (*path, "target"), target
+    if placed.rule.orphans.to:
+        yield (*placed.path, "orphans", "to"), placed.rule.orphans.to
 
 
 def _targets_apart(placed: Sequence[PlacedRule], report: Report) -> None:
@@ -108,16 +118,46 @@ def _targets_allowed(placed: PlacedRule, config: NodeConfig, report: Report, res
         "beneath " + ", ".join(quoted(root) for root in roots),
         "位于 " + "、".join(quoted(root) for root in roots) + " 之下",
     )
-    wanted = [((*path, "target"), target) for path, _, target in _pairs(placed)]
-    if placed.rule.orphans.to:
-        wanted.append(((*placed.path, "orphans", "to"), placed.rule.orphans.to))
-    for path, target in wanted:
+    for path, target in _written(placed):
         if not any(beneath(resolve(target), resolve(root)) for root in roots):
             report.add(
                 path,
                 Words(f"{quoted(target)} is outside allow_roots", f"{quoted(target)} 不在 allow_roots 之内"),
                 allowed,
             )
+
+
+def _targets_beside_histories(
+    placed: PlacedRule,
+    config: NodeConfig,
+    report: Report,
+    resolve: Callable[[bytes], bytes],
+    mounts: Sequence[Mount],
+) -> None:
+    """A work node could change the past if its target contained the histories, or lay among them."""
+    own = config.backup.cdp_dir if config.backup is not None else None
+    if own is None:
+        return
+    for path, target in _written(placed):
+        if overlap(resolve(target), resolve(own), mounts):
+            message = Words(
+                f"{quoted(target)} and cdp_dir {quoted(own)} are the same or nested",
+                f"{quoted(target)} 与 cdp_dir {quoted(own)} 相同或互相包含",
+            )
+            report.add(path, message)
+
+
+def _histories_leave_room(config: NodeConfig, report: Report, resolve: Callable[[bytes], bytes]) -> None:
+    """No target may lie in `cdp_dir`: an allowed directory in it would be of no use."""
+    if config.backup is None or config.backup.cdp_dir is None:
+        return
+    for root in config.backup.allow_roots:
+        if beneath(resolve(root), resolve(config.backup.cdp_dir)):
+            message = Words(
+                f"the allowed directory {quoted(root)} lies in it, where no target may be",
+                f"allow_roots 的 {quoted(root)} 位于其中，而目标不能位于此处",
+            )
+            report.add(("backup", "cdp_dir"), message)
 
 
 def _orphans_apart(placed: PlacedRule, report: Report) -> None:
@@ -139,6 +179,9 @@ def _own_directories_outside(
     own = {"node.state_dir": os.fsencode(config.state_dir)}
     if config.work is not None and config.work.cache_dir is not None:
         own["work.cache_dir"] = os.fsencode(config.work.cache_dir)
+    histories = config.backup.cdp_dir if config.backup is not None else None
+    if histories is not None and not beneath(histories, own["node.state_dir"]):
+        own["backup.cdp_dir"] = histories
     for path, source, _ in _pairs(placed):
         for key, directory in own.items():
             inside = beneath(resolve(directory), resolve(source))

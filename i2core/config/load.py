@@ -20,10 +20,10 @@ from i2core.config.checks import check_node, unique_names
 from i2core.config.choices import Context, InstalledDrivers
 from i2core.config.lines import Lines
 from i2core.config.mistakes import ConfigErrors, Mistake
-from i2core.config.model import BackupRole, DriverChoice, FlushWindow, NodeConfig, PeerEntry, WorkRole
+from i2core.config.model import CDP_DIR, BackupRole, DriverChoice, FlushWindow, NodeConfig, PeerEntry, WorkRole
 from i2core.config.options import structure_options
 from i2core.config.places import beneath, check_target
-from i2core.config.rules import read_brake, read_rule, read_window
+from i2core.config.rules import read_brake, read_history_terms, read_rule, read_window
 from i2core.config.table import Report, Table
 from i2core.config.values import quoted
 from i2core.config.words import Words, both
@@ -114,7 +114,8 @@ def read_node(
     context = Context(registry=registry, report=report, look_at_disk=look_at_disk)
     top = Table(data, (), report)
     node = top.table("node")
-    backup = _backup(top.table("backup"), context) if "backup" in top else None
+    state_dir = node.take("state_dir", values.directory_below_root, DEFAULT_STATE_DIR)
+    backup = _backup(top.table("backup"), state_dir, context) if "backup" in top else None
     work = _work(top.table("work"), context) if "work" in top else None
     top.known |= {"backup", "work"}
     consoles = _peers(node, "[[node.console]]", lambda entry: _peer(entry, False), context, "console")
@@ -122,7 +123,7 @@ def read_node(
     config = NodeConfig(
         path=path,
         name=node.need("name", values.name, ""),
-        state_dir=_path(node.take("state_dir", values.directory_below_root, DEFAULT_STATE_DIR)),
+        state_dir=_path(state_dir),
         backup=backup,
         work=work,
         rules=tuple(rule.rule for rule in placed),
@@ -149,7 +150,7 @@ def _path(path: bytes) -> Path:
     return Path(os.fsdecode(path))
 
 
-def _backup(table: Table, context: Context) -> BackupRole:
+def _backup(table: Table, state_dir: bytes, context: Context) -> BackupRole:
     plaintext = table.take("plaintext", values.flag, False)
     listen = table.take("listen", values.host, "0.0.0.0")  # noqa: S104 (peers are pinned)
     if plaintext and not values.is_loopback(listen):
@@ -161,7 +162,7 @@ def _backup(table: Table, context: Context) -> BackupRole:
             Words("is missing: a backup node needs a directory for replicas", "缺少：灾备机需要允许写入的目录"),
         )
     mirror_port, replication_port = _ports(table)
-    cdp_dir = table.take("cdp_dir", values.directory_below_root, None)
+    cdp_dir = table.take("cdp_dir", values.directory_below_root, state_dir + CDP_DIR)
     flush = table.table("flush")
     table.known.add("brake")
     peers = _peers(table, "[[backup.peer]]", lambda entry: _sender(entry, plaintext, roots), context)
@@ -187,6 +188,7 @@ def _backup(table: Table, context: Context) -> BackupRole:
         peers=peers,
         keys=keys,
         cdp_dir=cdp_dir,
+        cdp=read_history_terms(table.table("cdp")),
     )
 
 

@@ -54,6 +54,13 @@ class WhenFull(enum.Enum):
     STOP = "stop"
 
 
+class WhenHistoryFull(enum.Enum):
+    """The action of a backup node when there is no more room for history."""
+
+    SHORTEN = "shorten"
+    STOP = "stop"
+
+
 @attrs.frozen(kw_only=True)
 class Pair:
     """One source directory (or single file) and its target, both absolute."""
@@ -113,9 +120,13 @@ class SnapshotPlan:
     when_full: WhenFull = WhenFull.ROTATE
 
 
+DETAILED_DAYS, DAILY, MONTHLY = (1, 3650), (0, 3650), (0, 1200)
+"""The least and the most of each field of `CdpRetention`."""
+
+
 @attrs.frozen(kw_only=True)
 class CdpRetention:
-    """`cdp = { detailed_days, daily, monthly }`: how long the journal keeps what."""
+    """`cdp = { detailed_days, daily, monthly }` of a rule: how long its history is kept, and in what detail."""
 
     detailed_days: int = 7
     """Days of which every change is kept."""
@@ -123,6 +134,18 @@ class CdpRetention:
     """Number of merged days before those."""
     monthly: int = 12
     """Number of merged spans of 30 days before those."""
+
+
+@attrs.frozen(kw_only=True)
+class HistoryTerms:
+    """`cdp = { lock, grace, when_full }` of `[backup]`: what this node alone decides about each history that it keeps.
+    A work node must not: with them it could clear its history, or fill this node's disk for years."""
+
+    lock_s: float = 0.0
+    """Age below which nobody may give up a moment; 0: no lock."""
+    grace_s: float = 7 * 86400.0
+    """How long a history is kept after its rule was removed."""
+    when_full: WhenHistoryFull = WhenHistoryFull.SHORTEN
 
 
 @attrs.frozen(kw_only=True)
@@ -197,6 +220,10 @@ class FlushWindow:
     size: int = 8 << 20
 
 
+CDP_DIR = b"/cdp"
+"""Where histories are in the state directory, unless `cdp_dir` says otherwise."""
+
+
 @attrs.frozen(kw_only=True)
 class BackupRole:
     """`[backup]`."""
@@ -216,7 +243,8 @@ class BackupRole:
     keys: Mapping[str, DriverChoice] = attrs.field(factory=dict)
     """Per rule name: the encryption codec, for rules whose batches arrive encrypted."""
     cdp_dir: bytes | None = None
-    """Directory of the journals; None: next to the replicas."""
+    """Directory of the histories' journals and indexes. A config file always has one; None: no history is kept."""
+    cdp: HistoryTerms = HistoryTerms()
 
 
 @attrs.frozen(kw_only=True)

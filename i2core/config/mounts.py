@@ -6,10 +6,13 @@ point (`Mount.point`). These lines alone decide whether a path can be reached be
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
-from i2core.config.places import beneath
-from i2core.posix.mounts import Mount
+from i2core.api import Code, UsageError
+from i2core.config.places import beneath, real
+from i2core.config.words import bilingual
+from i2core.posix.mounts import Mount, mounts_here
 
 
 def reaches(directory: bytes, path: bytes, mounts: Sequence[Mount]) -> bool:
@@ -28,6 +31,26 @@ def reaches(directory: bytes, path: bytes, mounts: Sequence[Mount]) -> bool:
 def overlap(one: bytes, other: bytes, mounts: Sequence[Mount]) -> bool:
     """True when both are the same directory, or one can be reached beneath the other (`reaches`)."""
     return reaches(one, other, mounts) or reaches(other, one, mounts)
+
+
+def check_apart(place: bytes, cdp_dir: bytes) -> None:
+    """A backup node calls this for each directory that a work node may write. `cdp_dir`: where it keeps histories.
+
+    Raises:
+        UsageError: (`Code.ILLEGAL_PATH`) one of the two can be reached beneath the other, also by way of a symlink or
+        a bind mount. The work node could change what its own past was, or that of others.
+    """
+    if overlap(real(place), real(cdp_dir), mounts_here()):
+        own = os.fsdecode(cdp_dir)
+        raise UsageError(
+            bilingual(
+                f"the directory and this node's cdp_dir {own} are the same or nested",
+                f"该目录与本节点的 cdp_dir {own} 相同或互相包含",
+            ),
+            code=Code.ILLEGAL_PATH,
+            obj=os.fsdecode(place),
+            next_step=bilingual("choose another target, or another cdp_dir", "请改用其他目标，或其他 cdp_dir"),
+        )
 
 
 def _place(path: bytes, mounts: Sequence[Mount]) -> tuple[bytes, bytes] | None:

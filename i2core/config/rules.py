@@ -14,11 +14,15 @@ from i2core.config import choices, values
 from i2core.config.choices import Context
 from i2core.config.lines import KeyPath
 from i2core.config.model import (
+    DAILY,
+    DETAILED_DAYS,
+    MONTHLY,
     BandwidthWindow,
     Brake,
     CdpRetention,
     DriverChoice,
     First,
+    HistoryTerms,
     MirrorOptions,
     OnError,
     OrphanAction,
@@ -29,14 +33,21 @@ from i2core.config.model import (
     SnapshotPlan,
     Verify,
     WhenFull,
+    WhenHistoryFull,
 )
 from i2core.config.places import beneath, nested
 from i2core.config.table import Table
-from i2core.config.values import Wrong, quoted
+from i2core.config.values import Wrong, quoted, wrong_type
 from i2core.config.words import Words
 
 PATHS_EXAMPLE = 'paths = [{ source = "/…", target = "/…" }]'
 HOUR_S = 3600.0
+LONGEST_S = 3650 * 86400.0
+"""The longest lock: a mistyped one cannot be taken back."""
+_NOT_OF_A_RULE = Words("the backup node decides this, not the rule", "由灾备机决定，不属于规则")
+_OF_BACKUP = Words(
+    "[backup] cdp = { lock = … } in the config of the backup node", "灾备机配置文件中的 [backup] cdp = { lock = … }"
+)
 
 
 @attrs.frozen
@@ -75,11 +86,11 @@ def read_rule(table: Table, context: Context) -> PlacedRule:
         autostart=table.take("autostart", values.flag, True),
         rpo_s=table.take("rpo", values.duration(1.0), None),
         snapshot=_snapshot(table.table("snapshot")) if "snapshot" in table else None,
-        cdp=_cdp(table.table("cdp")) if "cdp" in table else None,
+        cdp=_cdp(table),
         bandwidth=tuple(read_window(window) for window in table.tables("bandwidth", "[[rule.bandwidth]]")),
         delete_target_with_rule=table.take("delete_target_with_rule", values.flag, False),
     )
-    table.known |= {"snapshot", "cdp"}
+    table.known.add("snapshot")
     return PlacedRule(rule, table.path, tuple(place for place, _ in placed), tuple(excludes))
 
 
@@ -222,11 +233,34 @@ def _snapshot(table: Table) -> SnapshotPlan:
     )
 
 
-def _cdp(table: Table) -> CdpRetention:
+def _cdp(rule: Table) -> CdpRetention | None:
+    if not isinstance(rule.data.get("cdp"), dict):
+        return rule.take("cdp", _no_history, None)
+    table = rule.table("cdp")
+    for key in ("lock", "grace", "when_full"):
+        if key in table:
+            table.known.add(key)
+            table.wrong(key, _NOT_OF_A_RULE, _OF_BACKUP)
     return CdpRetention(
-        detailed_days=table.take("detailed_days", values.whole(1, 3650), 7),
-        daily=table.take("daily", values.whole(0, 3650), 30),
-        monthly=table.take("monthly", values.whole(0, 1200), 12),
+        detailed_days=table.take("detailed_days", values.whole(*DETAILED_DAYS), 7),
+        daily=table.take("daily", values.whole(*DAILY), 30),
+        monthly=table.take("monthly", values.whole(*MONTHLY), 12),
+    )
+
+
+def _no_history(value: object) -> None:
+    if value != "off":
+        raise wrong_type(value, Words('a table, or "off"', '表，或 "off"'))
+
+
+def read_history_terms(table: Table) -> HistoryTerms:
+    """`cdp` of `[backup]`."""
+    usual = HistoryTerms()
+    age = values.duration(1.0, zero=True, most_s=LONGEST_S)
+    return HistoryTerms(
+        lock_s=table.take("lock", age, usual.lock_s),
+        grace_s=table.take("grace", age, usual.grace_s),
+        when_full=table.take("when_full", values.word(WhenHistoryFull), usual.when_full),
     )
 
 

@@ -142,10 +142,13 @@ def word(kind: type[E]) -> Read[E]:
 # ------------------------------------------------------------------------------------------------ quantities
 
 
-def duration(least_s: float = 0.0, *, zero: bool = False) -> Read[float]:
-    """Seconds from ``"30s"``; at least `least_s`, or 0 if `zero` is allowed."""
+def duration(least_s: float = 0.0, *, zero: bool = False, most_s: float | None = None) -> Read[float]:
+    """Seconds from ``"30s"``; at least `least_s`, or 0 if `zero` is allowed; at most `most_s`."""
     least = units.format_duration(least_s)
     more = Words(f", at least {least}", f"，不小于 {least}") if least_s else both("")
+    if most_s is not None:
+        most = units.format_duration(most_s)
+        more = Words(f"{more.en}, at most {most}", f"{more.zh}，不大于 {most}")
     none = Words(', or "0"', '，或 "0"') if zero else both("")
     fits = [f'"{text}"' for text in ("200ms", "30s", "1h", "1d") if units.parse_duration(text) >= least_s]
     allowed = Words(f"like {', '.join(fits)}{more.en}{none.en}", f"如 {'、'.join(fits)}{more.zh}{none.zh}")
@@ -164,6 +167,8 @@ def duration(least_s: float = 0.0, *, zero: bool = False) -> Read[float]:
             return seconds
         if seconds <= 0 or seconds < least_s:
             raise Wrong(Words(f"{quoted(value)} is too short", f"{quoted(value)} 太短"), allowed)
+        if most_s is not None and seconds > most_s:
+            raise Wrong(Words(f"{quoted(value)} is too long", f"{quoted(value)} 太长"), allowed)
         return seconds
 
     return read

@@ -17,7 +17,7 @@ from cattrs.gen import make_dict_unstructure_fn, override
 from i2core.api import Failure, I2Error, LinkError, PeerRefused, Place, ProtocolError, StopRule
 from i2core.api.codes import Code
 from i2core.api.records import Buffer, safe_path
-from i2core.config.model import Brake
+from i2core.config.model import DAILY, DETAILED_DAYS, MONTHLY, Brake, CdpRetention
 from i2core.config.values import Wrong, name
 from i2core.posix.path_text import as_path, as_text
 from i2core.wire.free_text import shortened
@@ -25,8 +25,11 @@ from i2core.wire.free_text import shortened
 PROTOCOL_VERSION = 2
 FLAGS_PROTOCOL = 3
 """The version of a session whose rule carries inode flags: a backup node that does not know them refuses it with a
-clear message. Every other session uses version 2, so that nodes of different releases work together."""
-PROTOCOLS = (PROTOCOL_VERSION, FLAGS_PROTOCOL)
+clear message. Every session uses the lowest version that it needs, so that nodes of different releases work
+together."""
+CDP_PROTOCOL = 4
+"""The version of a session whose rule wants a history, for the same reason; it may carry inode flags as well."""
+PROTOCOLS = (PROTOCOL_VERSION, FLAGS_PROTOCOL, CDP_PROTOCOL)
 
 FUTILE = (Code.DECRYPT, Code.DECOMPRESS, Code.VERSION_MISMATCH)
 """Errors that would occur again at the next attempt."""
@@ -41,7 +44,9 @@ _converter.register_unstructure_hook_factory(
 )
 _converter.register_unstructure_hook_factory(
     lambda kind: kind is Hello,
-    lambda kind: make_dict_unstructure_fn(kind, _converter, inode_flags=override(omit_if_default=True)),
+    lambda kind: make_dict_unstructure_fn(
+        kind, _converter, inode_flags=override(omit_if_default=True), cdp=override(omit_if_default=True)
+    ),
 )
 
 
@@ -115,6 +120,25 @@ def limits_of(brake: Brake) -> BrakeLimits:
     return BrakeLimits(share=brake.share, window_s=brake.window_s, least=brake.least, on=brake.share < 1)
 
 
+def _within(limits: tuple[int, int]) -> Any:
+    least, most = limits
+    return attrs.field(validator=[attrs.validators.ge(least), attrs.validators.le(most)])
+
+
+@attrs.frozen(kw_only=True)
+class CdpPolicy:
+    """The history that a rule wants: see `CdpRetention`."""
+
+    detailed_days: int = _within(DETAILED_DAYS)
+    daily: int = _within(DAILY)
+    monthly: int = _within(MONTHLY)
+
+
+def policy_of(cdp: CdpRetention) -> CdpPolicy:
+    """The retention of a config as a message."""
+    return CdpPolicy(detailed_days=cdp.detailed_days, daily=cdp.daily, monthly=cdp.monthly)
+
+
 @attrs.frozen(kw_only=True)
 class Hello:
     """Opens a session on a channel. Paths are raw bytes as Latin-1 text."""
@@ -130,6 +154,8 @@ class Hello:
     brake: BrakeLimits
     inode_flags: bool = False
     """The rule carries inode flags and project ids. Omitted when false, for a peer that does not know the field."""
+    cdp: CdpPolicy | None = None
+    """The rule wants a history of its replica; None: it does not, and the field is omitted."""
 
 
 @attrs.frozen(kw_only=True)

@@ -14,7 +14,7 @@ from i2_codec_aesgcm.plugin import i2_codecs as aesgcm
 from i2_codec_zstd.plugin import i2_codecs as zstd
 
 from i2core.api import Change, Channel, Code, I2Error, Kind, Op, Peer, Place, Record, StopRule, UsageError
-from i2core.config.model import DriverChoice, Pair
+from i2core.config.model import CdpRetention, DriverChoice, Pair
 from i2core.drivers.chain import CodecChain
 from i2core.rule.backup.entry.owners import Claim
 from i2core.rule.backup.entry.ownership import Ownership
@@ -106,6 +106,43 @@ async def test_an_older_epoch_while_a_later_one_is_being_opened(
             assert brake.limits == limits, "an outdated node has weakened the owner's brake"
         goes_on.set()
         await until((nodes.target / "file").exists)
+
+
+@pytest.mark.parametrize("place", ["", "histories", "histories/deeper", "link"])
+async def test_a_directory_that_holds_the_histories_or_lies_among_them(tmp_path: Path, place: str) -> None:
+    """As a target, and for orphans. No work node may write the past."""
+    async with open_nodes(tmp_path) as nodes:
+        allowed, histories = nodes.target.parent, nodes.target.parent / "histories"
+        histories.mkdir()
+        (allowed / "link").symlink_to(histories)
+        nodes.role = attrs.evolve(nodes.role, cdp_dir=os.fsencode(histories))
+        nodes.boot()
+        wanted = os.fsdecode(allowed / place) if place else os.fsdecode(allowed)
+        aside = OrphanPolicy(action="move", to=wanted)
+        for greeting in (hello(nodes, targets=[wanted]), hello(nodes, orphans=aside)):
+            fault = await greet(nodes, dump(greeting))
+            assert fault.error().code is Code.ILLEGAL_PATH, fault
+            assert "cdp_dir" in fault.cause
+        assert list(histories.iterdir()) == []
+
+
+async def test_a_history_from_a_backup_node_that_keeps_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older one refuses the rule in a way that a person understands, and takes it without history."""
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "file").write_text("content")
+        monkeypatch.setattr("i2core.rule.backup.entry.greeting.PROTOCOLS", (2, 3))
+        with pytest.raises(StopRule, match="speaks protocol 4") as refused:
+            await nodes.run(nodes.rule(cdp=CdpRetention()))
+        assert refused.value.code is Code.VERSION_MISMATCH
+        await nodes.run()
+        assert (nodes.target / "file").read_text() == "content"
+
+
+async def test_a_history_is_wanted(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "file").write_text("content")
+        await nodes.run(nodes.rule(cdp=CdpRetention(daily=3)))
+        assert (nodes.target / "file").read_text() == "content"
 
 
 @pytest.mark.parametrize("changed", [b'"protocol":99', b'"protocol":99,"of_the_future":1'])

@@ -59,6 +59,7 @@ def test_every_key_is_known() -> None:
         "rule.bandwidth.hours",
         "backup.key.rule",
         "rule.cdp.daily",
+        "backup.cdp.lock",
     } <= known_keys()
     assert len(known_keys()) > 60
 

@@ -11,11 +11,13 @@ import pytest
 from i2core.api import DriverKind
 from i2core.config.load import ConfigErrors, load
 from i2core.config.model import (
+    BackupRole,
     BandwidthWindow,
     Brake,
     CdpRetention,
     DriverChoice,
     First,
+    HistoryTerms,
     MirrorOptions,
     NodeConfig,
     OnError,
@@ -26,6 +28,7 @@ from i2core.config.model import (
     SnapshotPlan,
     Verify,
     WhenFull,
+    WhenHistoryFull,
 )
 from i2core.config.notices import notices
 from i2core.testing.named import NamedDrivers, named
@@ -122,6 +125,29 @@ def test_the_demo_sample_fits_any_host_unchanged() -> None:
     assert ports == {config.work.peers[0].mirror_port, config.work.peers[0].replication_port}
     assert min(ports) > 1024
     assert list(notices(config)) == []
+
+
+BACKUP = '[node]\nname = "b"\nstate_dir = "/state"\n[backup]\nplaintext = true\nlisten = "::1"\nallow_roots = ["/b"]\n'
+
+
+def backup_of(config: NodeConfig) -> BackupRole:
+    assert config.backup is not None
+    return config.backup
+
+
+def test_where_histories_are_kept_and_on_which_terms(tmp_path: Path) -> None:
+    usual = loaded(tmp_path, BACKUP)
+    assert backup_of(usual).cdp_dir == b"/state/cdp"
+    assert backup_of(usual).cdp == HistoryTerms(lock_s=0.0, grace_s=7 * 86400.0, when_full=WhenHistoryFull.SHORTEN)
+    assert list(notices(usual)) == []
+    own = loaded(tmp_path, f'{BACKUP}cdp_dir = "/b/c"\ncdp = {{ lock = "30d", grace = "0", when_full = "stop" }}\n')
+    assert backup_of(own).cdp_dir == b"/b/c"
+    assert backup_of(own).cdp == HistoryTerms(lock_s=30 * 86400.0, grace_s=0.0, when_full=WhenHistoryFull.STOP)
+
+
+def test_a_rule_without_history(tmp_path: Path) -> None:
+    assert with_rule(tmp_path, 'cdp = "off"\n').rules[0].cdp is None
+    assert with_rule(tmp_path, "cdp = {}\n").rules[0].cdp == CdpRetention(detailed_days=7, daily=30, monthly=12)
 
 
 def test_defaults(tmp_path: Path) -> None:

@@ -113,6 +113,35 @@ def test_config_cache_and_keys_are_refused_there(tmp_path: Path) -> None:
     assert "key_file" in told(node(tmp_path, more=f'[[backup.key]]\nrule = "data1"\nkey_file = "{key}"\n'))
 
 
+def test_histories_may_lie_in_an_allowed_directory_but_no_allowed_directory_in_them(tmp_path: Path) -> None:
+    load(node(tmp_path, more=f'cdp_dir = "{tmp_path}/replicas/.i2/cdp"\n'), Registry.load())
+    for place in ("replicas", "."):
+        assert "backup.cdp_dir" in told(node(tmp_path, more=f'cdp_dir = "{tmp_path / place}"\n'))
+
+
+def on_one_host(tmp_path: Path, source: str, target: str, orphans: str = "aside") -> Path:
+    (tmp_path / "source").mkdir(exist_ok=True)
+    return node(
+        tmp_path,
+        more=f'cdp_dir = "{tmp_path}/replicas/own/cdp"\n'
+        '[work]\nplaintext = true\n[[work.peer]]\nname = "bak"\naddress = "127.0.0.1"\n'
+        '[[rule]]\nname = "r"\nbackup = "bak"\n'
+        f'orphans = {{ action = "move", to = "{tmp_path}/replicas/{orphans}" }}\n'
+        f'paths = [{{ source = "{tmp_path}/{source}", target = "{tmp_path}/replicas/{target}" }}]\n',
+    )
+
+
+def test_histories_lie_apart_from_targets_and_sources_of_the_same_host(tmp_path: Path) -> None:
+    load(on_one_host(tmp_path, "source", "target"), Registry.load())
+    for target in ("own", "own/cdp", "own/cdp/deeper"):
+        assert "rule.paths.target" in told(on_one_host(tmp_path, "source", target))
+        assert "rule.orphans.to" in told(on_one_host(tmp_path, "source", "target", target))
+    (tmp_path / "replicas/link").symlink_to(tmp_path / "replicas/own")
+    assert "and cdp_dir" in told(on_one_host(tmp_path, "source", "link"))
+    (tmp_path / "replicas/own").mkdir()
+    assert "backup.cdp_dir" in told(on_one_host(tmp_path, "replicas/own", "target"))
+
+
 @pytest.mark.root
 def test_state_that_a_bind_mount_shows_there_is_refused(tmp_path: Path) -> None:
     file = node(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 
 from i2core.api import Code, UsageError
 from i2core.config.load import check_target
+from i2core.config.mounts import check_apart
 
 
 @pytest.fixture
@@ -62,3 +63,16 @@ def test_no_absolute_path(target: bytes) -> None:
 def test_without_allowed_directories_nothing_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\(none\)"):
         check_target(os.fsencode(tmp_path), [])
+
+
+@pytest.mark.parametrize("place", ["allowed", "allowed/inside", "allowed/inside/new/er", "way-in/inside", ""])
+def test_what_holds_the_histories_or_lies_among_them_is_refused(place: str, allowed: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        check_apart(os.fsencode(allowed.parent / place), os.fsencode(allowed / "inside"))
+    assert error.value.code is Code.ILLEGAL_PATH
+    assert error.value.next_step
+
+
+@pytest.mark.parametrize("place", ["allowed/beside", "allowed/inside-too", "outside", "allowed/way-out"])
+def test_what_lies_beside_the_histories_is_not(place: str, allowed: Path) -> None:
+    check_apart(os.fsencode(allowed.parent / place), os.fsencode(allowed / "inside"))

@@ -18,7 +18,9 @@ from i2core.registry import Registry
 from i2core.testing.named import NamedDrivers
 
 ROOT = Path(__file__).parents[2]
-WAITING = {"BackupRole.cdp_dir", *(f"Rule.{key}" for key in DORMANT_OF_RULE)}
+WAITING = {*(f"Rule.{key}" for key in DORMANT_OF_RULE if key != "cdp")}
+"""What no code reads. `rule.cdp` and `backup.cdp_dir` are read, though no history is kept yet; so this test cannot miss
+`backup.cdp`, whose name is the same."""
 CLASSES = [each for _, each in inspect.getmembers(model, attrs.has) if each.__module__ == model.__name__]
 
 
@@ -37,7 +39,7 @@ def _reads(*folders: Path) -> dict[str, int]:
 
 def _owned(kind: type) -> set[str]:
     """Classes of values that only keys without effect have."""
-    return {model.SnapshotPlan.__name__, model.CdpRetention.__name__} & {kind.__name__}
+    return {model.SnapshotPlan.__name__, model.HistoryTerms.__name__} & {kind.__name__}
 
 
 def test_each_key_is_read_or_reported_as_without_effect() -> None:
@@ -81,6 +83,7 @@ fingerprint = "sha256:1f0ce4a3b52a7c86b7c6e3a0d5cf1cf0e2f2a1c3b4d5e6f708192a3b4c
 [backup]
 allow_roots = ["/srv/replicas"]
 cdp_dir = "/srv/cdp"
+cdp = {{ lock = "30d" }}
 [work]
 [[work.peer]]
 name = "bak"
@@ -105,6 +108,7 @@ def test_keys_without_effect_are_reported(tmp_path: Path, monkeypatch: pytest.Mo
     found = list(notices(load(path, NamedDrivers())))
     assert [notice.key for notice in found] == [
         "backup.cdp_dir",
+        "backup.cdp",
         "node.control_listen",
         "node.console",
         "rule.snapshot",

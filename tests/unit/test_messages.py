@@ -15,6 +15,7 @@ from i2core.wire.messages import (
     PROTOCOL_VERSION,
     Ack,
     BrakeLimits,
+    CdpPolicy,
     CodecName,
     FailedRecord,
     Fault,
@@ -38,6 +39,7 @@ HELLO = Hello(
     orphans=OrphanPolicy(action="move", to="/backup/aside", archive=True),
     brake=BrakeLimits(share=0.5, window_s=60.0, least=1000),
 )
+CDP = CdpPolicy(detailed_days=7, daily=30, monthly=12)
 FAILED = FailedRecord(seq=9, root=1, path="d\xe4ta\n", code=3563, message="why", repair=True)
 MESSAGES = [
     HELLO,
@@ -110,6 +112,33 @@ def test_paths_that_are_no_bytes_are_refused() -> None:
             parse(dump(HELLO).replace(old, new), Hello)
     with pytest.raises(ProtocolError):
         parse(dump(MESSAGES[2]).replace(b'"path":"', b'"path":"\\u540d'), Ack)
+
+
+def test_a_history_that_is_wanted_is_said_and_otherwise_not_mentioned() -> None:
+    """A peer that does not know the field refuses a greeting with it."""
+    assert b"cdp" not in dump(HELLO)
+    wanted = attrs.evolve(HELLO, cdp=CDP)
+    assert parse(dump(wanted), Hello) == wanted
+
+
+@pytest.mark.parametrize("cdp", ["7", "[]", "{}", '"off"', '{"detailed_days":7}'])
+def test_a_history_of_any_other_shape_is_refused(cdp: str) -> None:
+    with pytest.raises(ProtocolError):
+        parse(dump(HELLO)[:-1] + b',"cdp":%s}' % cdp.encode(), Hello)
+
+
+@pytest.mark.parametrize(
+    ("field", "limits"), [("detailed_days", (1, 3650)), ("daily", (0, 3650)), ("monthly", (0, 1200))]
+)
+def test_a_history_of_more_than_a_config_may_have_is_refused(field: str, limits: tuple[int, int]) -> None:
+    least, most = limits
+    for value in limits:
+        sample = json.loads(dump(attrs.evolve(CDP, **{field: value})))
+        assert getattr(parse(json.dumps(sample).encode(), CdpPolicy), field) == value
+    for value in (least - 1, most + 1, 1 << 70):
+        sample = json.loads(dump(CDP)) | {field: value}
+        with pytest.raises(ProtocolError):
+            parse(json.dumps(sample).encode(), CdpPolicy)
 
 
 def test_the_protocol_of_any_greeting() -> None:

@@ -9,14 +9,23 @@ from i2core.config.options import named_to_peer
 from i2core.drivers.select import Drivers
 from i2core.posix.path_text import as_text
 from i2core.rule.work.opening import directories
-from i2core.wire.messages import FLAGS_PROTOCOL, PROTOCOL_VERSION, CodecName, Hello, OrphanPolicy, limits_of
+from i2core.wire.messages import (
+    CDP_PROTOCOL,
+    FLAGS_PROTOCOL,
+    PROTOCOL_VERSION,
+    CodecName,
+    Hello,
+    OrphanPolicy,
+    limits_of,
+    policy_of,
+)
 
 
 def hello(rule: Rule, channel: Channel, epoch: int, drivers: Drivers) -> Hello:
     """The first message of a session. Of a codec's options it contains only those that the backup node may know: never
     a secret, or the path of one."""
     return Hello(
-        protocol=FLAGS_PROTOCOL if rule.inode_flags else PROTOCOL_VERSION,
+        protocol=_protocol(rule),
         version=__version__,
         rule=rule.name,
         channel=channel.value,
@@ -30,7 +39,15 @@ def hello(rule: Rule, channel: Channel, epoch: int, drivers: Drivers) -> Hello:
         ),
         brake=limits_of(rule.brake),
         inode_flags=rule.inode_flags,
+        cdp=policy_of(rule.cdp) if rule.cdp is not None else None,
     )
+
+
+def _protocol(rule: Rule) -> int:
+    """The lowest version that has what the rule needs."""
+    if rule.cdp is not None:
+        return CDP_PROTOCOL
+    return FLAGS_PROTOCOL if rule.inode_flags else PROTOCOL_VERSION
 
 
 def _public(codec: DriverChoice, drivers: Drivers) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from i2core.api import DATA_CHANNELS, Channel, DriverKind, LinkError, SinkContext, in_thread
 from i2core.config.model import BackupRole
+from i2core.config.mounts import check_apart
 from i2core.config.options import structure_options
 from i2core.config.places import check_target
 from i2core.drivers.select import Drivers, open_codecs
@@ -93,11 +94,15 @@ class SessionOpening:
         return rules
 
     def _refuse_outside(self, claim: Claim) -> None:
-        """Checks that each path named by a peer lies within the directories in which the peer may write.
+        """Checks that each path named by a peer lies within the directories in which the peer may write, and apart from
+        the histories that this node keeps.
 
         Raises:
-            UsageError: one lies outside of them (3571).
+            UsageError: one does not (3571).
         """
+        if self._role.cdp_dir is not None:
+            for place in claim.places():
+                check_apart(place, self._role.cdp_dir)
         own = next((peer.allow_roots for peer in self._role.peers if peer.name == claim.peer), ())
         if own or claim.aside:
             for place in claim.places():
