@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,12 @@ import trio
 from i2_sink_fs.files import FileWriter
 
 from i2core.api import Change, Code, Lost, Op, Place, Record, StopRule
+from i2core.api.tree import OpenDirectory
+from i2core.config.model import OrphanAction, Orphans, Rule
+from i2core.posix.tree import LocalTree
 from i2core.rule.life.status import RuleStatus
 from i2core.testing.trees import compare_trees
+from i2core.wire.frame import FrameType
 
 from .pair import Nodes, open_nodes, until
 from .test_disk_full import append, small_disk
@@ -41,9 +46,9 @@ async def fill_live(nodes: Nodes, change: Callable[[], None], code: Code = Code.
     assert status.durable_seq <= status.seq
 
 
-async def start_again(nodes: Nodes) -> None:
+async def start_again(nodes: Nodes, rule: Rule | None = None) -> None:
     """`i2 rule start`: the rule resumes with its catalog, and the replica becomes equal."""
-    async with nodes.running() as status:
+    async with nodes.running(rule) as status:
         await until(lambda: compare_trees(nodes.source, nodes.target) == [])
         await until(lambda: status.seq == status.durable_seq)
     assert nodes.codes().count(Code.MIRROR_DONE) == 1, "it has mirrored"
@@ -247,3 +252,53 @@ async def test_no_room_for_one_name_waits_for_a_removal(tmp_path: Path, monkeypa
             (nodes.source / "old").unlink()
             nodes.capture.tell(Change(Op.REMOVE, Place(0, b"old")))
             await until(lambda: compare_trees(nodes.source, nodes.target) == [] and status.doubtful == 0)
+
+
+def unread_by_the_mirror(nodes: Nodes, monkeypatch: pytest.MonkeyPatch, top: bytes) -> None:
+    """The mirror lists this directory of the source, and then cannot read it: everything in it is unverified."""
+    real, fails = LocalTree.directory, False
+
+    def directory(tree: LocalTree, path: bytes) -> OpenDirectory:
+        if fails and (path + b"/").startswith(top + b"/"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(tree, path)
+
+    def fail(now: bool) -> None:
+        nonlocal fails
+        fails = now
+
+    monkeypatch.setattr(LocalTree, "directory", directory)
+    nodes.wire.before_frame[FrameType.SURVEY] = partial(fail, True)
+    nodes.wire.before_close.append(partial(fail, False))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("was", ["beside", "file", "directory", "longer"])
+async def test_what_the_replica_has_in_an_unverified_directory_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was: str
+) -> None:
+    """The catalog knows nothing of it, since no mirror could compare it. On the replica it is a file that the source
+    lacks, a file or a directory where the source has an object of the other type, or a file that is longer."""
+    async with open_nodes(tmp_path) as nodes:
+        with small_disk(nodes.target.parent):
+            for number in range(5):
+                write(nodes.source / "d" / f"new{number}", MIB)
+            old = nodes.target / "d" / "zold"
+            old.parent.mkdir(parents=True)
+            if was == "directory":
+                (nodes.source / "d" / "zold").write_text("a file")
+                for number in range(5):
+                    write(old / f"{number}", MIB)
+            else:
+                write(old, 5 * MIB)
+                if was == "file":
+                    (nodes.source / "d" / "zold").mkdir()
+                elif was == "longer":
+                    write(nodes.source / "d" / "zold", MIB)
+            rule = nodes.rule(orphans=Orphans(action=OrphanAction.DELETE))
+            unread_by_the_mirror(nodes, monkeypatch, b"d")
+            with pytest.raises(StopRule) as stopped:
+                async with nodes.running(rule):
+                    await until(lambda: False)
+            assert stopped.value.code is Code.REPLICA_FULL
+            await start_again(nodes, rule)

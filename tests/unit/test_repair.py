@@ -11,9 +11,11 @@ import pytest
 
 from i2core.api import Kind, LinkError, Place
 from i2core.rule.catalog.rows import Doubt
-from i2core.rule.repair.plan import RepairPlan, Unresolved, plan, with_directories
+from i2core.rule.repair.making_room import make_room_among
+from i2core.rule.repair.plan import Extent, RepairPlan, Unresolved, plan, with_directories
 from i2core.rule.repair.repair import repair
 from i2core.rule.survey.lister import Scope
+from i2core.testing.filter import NameFilter
 from i2core.wire.frame import FrameType
 from i2core.wire.listing import Verdict
 
@@ -103,10 +105,58 @@ class TestPlan:
         assert {place for place, _ in planned.compared} == {at(b"d/f"), at(b"name")}
 
     def test_a_narrow_repair_compares_only_the_names(self, side: SourceSide) -> None:
-        planned = plan(side.source, [doubt(side, b"d/f")], narrow=True)
+        planned = plan(side.source, [doubt(side, b"d/f")], Extent.NAMES)
         assert planned.scopes == [Scope(at(b"d"), deep=False, names=frozenset([b"f"]))]
         assert planned.covers(at(b"d/f"))
         assert not planned.covers(at(b"d/e"))
+
+    def test_room_is_made_in_exactly_what_is_unverified(self, side: SourceSide) -> None:
+        doubts = [doubt(side, b"d/f"), doubt(side, b"d/e", deep=True)]
+        assert plan(side.source, doubts, Extent.UNVERIFIED).scopes == [only(at(b"d"), b"e", b"f"), Scope(at(b"d/e"))]
+        whole = doubt(side, b"", deep=True)
+        assert plan(side.source, [*doubts, whole], Extent.UNVERIFIED).scopes == [Scope(TOP)]
+
+
+class TestMakingRoom:
+    """The replica's disk is full: no record is sent that takes space."""
+
+    async def test_names_that_only_the_replica_has_are_removed_where_all_is_unverified(self, side: SourceSide) -> None:
+        replica = ScriptedReplica()
+        replica.extra = {b"d": [b"x"], b"d/e": [b"y", b"z"]}
+        planned = plan(side.source, [doubt(side, b"d/f"), doubt(side, b"d/e", deep=True)], Extent.UNVERIFIED)
+        await make_room_among(side.source, replica, planned)
+        assert replica.kinds() == [(Kind.REMOVE, b"d/e/y"), (Kind.REMOVE, b"d/e/z")]
+        assert replica.orphans == []
+
+    async def test_what_the_catalog_knows_is_left_to_the_pass_over_the_catalog(self, side: SourceSide) -> None:
+        (side.path / "d" / "e" / "g").rename(side.path / "moved")
+        replica = ScriptedReplica()
+        replica.extra = {b"d/e": [b"g", b"y"]}
+        await make_room_among(
+            side.source, replica, plan(side.source, [doubt(side, b"d/e", deep=True)], Extent.UNVERIFIED)
+        )
+        assert replica.kinds() == [(Kind.REMOVE, b"d/e/y")]
+
+    async def test_excluded_names_stay(self, tmp_path: Path) -> None:
+        side = SourceSide(tmp_path / "filtered", NameFilter(b"kept"))
+        (side.path / "d").mkdir()
+        side.sent(b"", b"d")
+        replica = ScriptedReplica()
+        replica.extra = {b"d": [b"kept", b"y"]}
+        await make_room_among(
+            side.source, replica, plan(side.source, [doubt(side, b"d", deep=True)], Extent.UNVERIFIED)
+        )
+        assert replica.kinds() == [(Kind.REMOVE, b"d/y")]
+        side.close()
+
+    async def test_longer_files_are_truncated(self, side: SourceSide) -> None:
+        replica = ScriptedReplica()
+        replica.verdicts = {b"d/f": Verdict.BLOCKS, b"d/e/g": Verdict.BLOCKS}
+        replica.longer = {b"d/f", b"d/e/g"}
+        await make_room_among(
+            side.source, replica, plan(side.source, [doubt(side, b"d/e", deep=True)], Extent.UNVERIFIED)
+        )
+        assert replica.kinds() == [(Kind.TRUNCATE, b"d/e/g")]
 
 
 async def test_what_differs_is_sent_and_nothing_else(side: SourceSide) -> None:
@@ -201,7 +251,7 @@ class TestDirectoriesThatTheReplicaLacks:
     async def test_wait_for_their_turn_in_a_narrow_repair(self, side: SourceSide) -> None:
         replica = ScriptedReplica()
         replica.verdicts = {b"d/e": Verdict.WHOLE}
-        unresolved, found = await repaired(side, plan(side.source, [doubt(side, b"d/e")], narrow=True), replica)
+        unresolved, found = await repaired(side, plan(side.source, [doubt(side, b"d/e")], Extent.NAMES), replica)
         assert replica.kinds()[-1] == (Kind.MKDIR, b"d/e")
         assert (Kind.CREATE, b"d/e/g") not in replica.kinds()
         assert [each.name for each in unresolved.deeper] == [b"e"]
@@ -211,7 +261,7 @@ class TestDirectoriesThatTheReplicaLacks:
         replica = ScriptedReplica()
         replica.verdicts, replica.missing = {b"d": Verdict.WHOLE}, {b"d", b"d/e"}
         planned_for = doubt(side, b"d/e/g")
-        unresolved, _ = await repaired(side, plan(side.source, [planned_for], narrow=True), replica)
+        unresolved, _ = await repaired(side, plan(side.source, [planned_for], Extent.NAMES), replica)
         assert unresolved.absent == [(at(b"d/e/g"), planned_for)]
         assert [each for each in replica.kinds() if each[0] is not Kind.REMOVE] == [(Kind.MKDIR, b"d")]
         assert [(each.name, each.deep) for each in unresolved.deeper] == [(b"d", True)]
@@ -234,7 +284,7 @@ class TestDirectoriesThatTheReplicaLacks:
         """Then the records for what is in them say why, or succeed."""
         replica = ScriptedReplica()
         replica.missing = {b"d/e"}
-        planned = plan(side.source, [doubt(side, b"d/e/g")], narrow=True)
+        planned = plan(side.source, [doubt(side, b"d/e/g")], Extent.NAMES)
         unresolved, _ = await repaired(side, planned, replica)
         assert [each for each in replica.kinds() if each[0] is not Kind.REMOVE] == [(Kind.CREATE, b"d/e/g")]
         assert unresolved == Unresolved()
@@ -251,19 +301,19 @@ class TestNarrow:
     async def test_leaves_large_files_to_the_caller(self, side: SourceSide) -> None:
         replica = ScriptedReplica()
         replica.verdicts = {b"d/f": Verdict.BLOCKS}
-        unresolved, _ = await repaired(side, plan(side.source, [doubt(side, b"d/f")], narrow=True), replica)
+        unresolved, _ = await repaired(side, plan(side.source, [doubt(side, b"d/f")], Extent.NAMES), replica)
         assert [large.place for large in unresolved.large] == [at(b"d/f")]
 
     async def test_removes_what_a_transfer_has_staged_there(self, side: SourceSide) -> None:
         replica = ScriptedReplica()
-        await repaired(side, plan(side.source, [doubt(side, b"d/f"), doubt(side, b"d/e")], narrow=True), replica)
+        await repaired(side, plan(side.source, [doubt(side, b"d/f"), doubt(side, b"d/e")], Extent.NAMES), replica)
         staged = {record.path for record in replica.sent if record.kind is Kind.REMOVE and record.staged}
         assert staged == {b"d/f", b"d/e"}
 
     async def test_but_not_that_of_a_running_transfer(self, side: SourceSide) -> None:
         side.catalog.staging.begin(at(b"d/e/new"))
         replica = ScriptedReplica()
-        await repaired(side, plan(side.source, [doubt(side, b"d/f"), doubt(side, b"d/e")], narrow=True), replica)
+        await repaired(side, plan(side.source, [doubt(side, b"d/f"), doubt(side, b"d/e")], Extent.NAMES), replica)
         assert [record.path for record in replica.sent] == [b"d/f"]
 
 

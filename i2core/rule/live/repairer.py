@@ -10,11 +10,11 @@ from i2core.api import Code, Failure
 from i2core.rule.catalog.rows import Doubt
 from i2core.rule.live.backlog import Backlog
 from i2core.rule.live.reconcile import Reconciler
-from i2core.rule.mirror.making_room import make_room
 from i2core.rule.outgoing.ledger import without_places
 from i2core.rule.outgoing.outgoing import Outgoing
-from i2core.rule.repair.plan import RepairPlan, Unresolved, plan
-from i2core.rule.repair.repair import remove_gone, repair
+from i2core.rule.repair.making_room import make_room_among
+from i2core.rule.repair.plan import Extent, RepairPlan, Unresolved, plan
+from i2core.rule.repair.repair import repair
 from i2core.rule.source.source import Source
 from i2core.wire.session import Session
 
@@ -57,8 +57,9 @@ class Repairer:
                 await self._compare(session, doubts, stuck=stuck)
 
     async def make_room(self, session: Session) -> None:
-        """After a full disk on the replica: of the names that are due, those gone on the source are removed, and files
-        that are shorter on the source are truncated. They stay unverified and are compared later.
+        """After a full disk on the replica: of the names that are due, and of all beneath those that are unverified
+        with everything beneath, those gone on the source are removed, and files that are shorter on the source are
+        truncated. They stay unverified and are compared later.
 
         Raises:
             LinkError: the link broke.
@@ -67,11 +68,8 @@ class Repairer:
         doubts = cases.take(stuck=False) | cases.take(stuck=True)
         before, begun_ns = session.last_sent, time.monotonic_ns()
         try:
-            # Only these names: a truncated file must be compared by content afterwards, which is certain only for names
-            # unverified.
-            planned = await trio.to_thread.run_sync(plan, self._source, list(doubts), True)
-            await remove_gone(session, planned)
-            await make_room(self._source, session, planned.scopes)
+            planned = await trio.to_thread.run_sync(plan, self._source, list(doubts), Extent.UNVERIFIED)
+            await make_room_among(self._source, session, planned)
         finally:
             cases.put_back(doubts)
         if session.last_sent > before:
@@ -87,7 +85,8 @@ class Repairer:
         unverified, looked = self._backlog.unverified, dict(doubts)
         before, begun_ns = session.last_sent, time.monotonic_ns()
         try:
-            planned = await trio.to_thread.run_sync(plan, self._source, list(doubts), stuck)
+            extent = Extent.NAMES if stuck else Extent.DIRECTORIES
+            planned = await trio.to_thread.run_sync(plan, self._source, list(doubts), extent)
             unverified.compared = {}
             for place, doubt in planned.compared:
                 unverified.compared.setdefault(place, []).append(doubt)

@@ -1,6 +1,6 @@
 """Makes room on a replica whose disk is full. Before anything new is sent, names that the source lacks are handled as
 the rule's orphans, and so is what is in the place of an object of another type; files that are shorter on the source
-are truncated.
+are truncated. A repair does the same with unverified names, and removes what it may (`repair.making_room`).
 
 A mirror goes through the tree in order. It may fill the disk long before it reaches the directory in which something is
 to be removed. So after a full disk this pass comes first, and then the mirror runs again. The pass notes nothing in the
@@ -17,6 +17,7 @@ import trio
 
 from i2core.api import BLOCK_BYTES, Entry, Kind, Place, Record
 from i2core.api.changes import join
+from i2core.api.tree import OpenDirectory
 from i2core.posix.errnos import GONE
 from i2core.rule.mirror.bring import Link
 from i2core.rule.mirror.orphans import UNKNOWN, OrphanFinder
@@ -31,14 +32,14 @@ from i2core.wire.questions import HashQuery, OrphanList
 _BLOCKS, _WHOLE = int(Verdict.BLOCKS), int(Verdict.WHOLE)
 
 
-async def make_room(source: Source, session: Link, scopes: Iterable[Scope]) -> None:
+async def make_room(source: Source, session: Link, scopes: Iterable[Scope], room: Room | None = None) -> None:
     """Goes through the scopes; returns when all is sent that removes something (not yet durable).
 
     Raises:
         LinkError: the link broke.
         StopRule: a directory cannot be read and the rule says to stop.
     """
-    survey, room = Survey(source, session, Findings(source), strict=False), _Room(source, session)
+    survey, room = Survey(source, session, Findings(source), strict=False), room or Room(source, session)
     try:
         async with survey.frames(scopes) as frames:
             async for frame in frames:
@@ -48,15 +49,32 @@ async def make_room(source: Source, session: Link, scopes: Iterable[Scope]) -> N
         survey.close()
 
 
-class _Room:
-    """One pass over a replica."""
+class Room:
+    """One pass over a replica, for a mirror."""
 
     def __init__(self, source: Source, session: Link) -> None:
         self._source = source
         self._session = session
         self._finder = OrphanFinder(source, session)
 
+    async def dispose(self, orphans: OrphanList) -> None:
+        """Handles names of the replica that make room.
+
+        Raises:
+            LinkError: the link broke.
+        """
+        await self._finder.send(orphans)
+
+    def confirmed(self, directory: OpenDirectory, place: Place, names: Sequence[bytes]) -> list[bytes]:
+        """Those of the names in a directory that only the replica has, for `dispose`."""
+        return self._finder.confirmed(directory, place, names)[0]
+
     async def make(self, chunk: Chunk, answer: ChunkVerdicts) -> None:
+        """Sends what makes room in one listed part of a directory.
+
+        Raises:
+            LinkError: the link broke.
+        """
         place = Place(chunk.root, chunk.path)
         for entry, verdict in zip(chunk.entries, answer.verdicts, strict=True):
             if verdict & _BLOCKS and await self._is_longer(place.child(entry.name), entry.size):
@@ -91,7 +109,7 @@ class _Room:
 
     async def _send_orphans(self, place: Place, names: Sequence[bytes]) -> None:
         if names:
-            await self._finder.send(OrphanList(*place, names))
+            await self.dispose(OrphanList(*place, names))
 
     async def _remove(self, place: Place, names: Sequence[bytes]) -> None:
         if names:
@@ -101,7 +119,7 @@ class _Room:
         """Those of the names that the source lacks now."""
         try:
             with self._source.trees[place.root].directory(place.path) as directory:
-                return self._finder.confirmed(directory, place, names)[0]
+                return self.confirmed(directory, place, names)
         except OSError as error:
             if error.errno not in GONE:
                 self._source.unreadable(place, error)

@@ -55,7 +55,7 @@ class OrphanFinder:
         Raises:
             LinkError: the link broke.
         """
-        for part in await self._separate(orphans):
+        for part in await self.separate(orphans):
             for some in part.fitting():
                 await self._session.ask(FrameType.ORPHANS, some.encode())
 
@@ -90,9 +90,13 @@ class OrphanFinder:
                     found.append((path, there))
         return found
 
-    async def _separate(self, orphans: OrphanList) -> list[OrphanList]:
+    async def separate(self, orphans: OrphanList) -> list[OrphanList]:
         """The orphans without names that the rule excludes. If an orphan directory has an excluded name beneath it,
-        that name stays, and the names beside it become orphans one by one."""
+        that name stays, and the names beside it become orphans one by one.
+
+        Raises:
+            LinkError: the link broke.
+        """
         if self._source.filter.empty:
             return [orphans]
         root, found, kept = orphans.root, [orphans], set[bytes]()

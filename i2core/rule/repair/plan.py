@@ -6,6 +6,7 @@ place on the source and on the replica. Any other waits until its move or remova
 
 from __future__ import annotations
 
+import enum
 import stat
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -21,6 +22,17 @@ from i2core.rule.survey.lister import Scope
 LEVELS = 100
 """Of at most so many directories above a place the names are compared. In a deeper tree the attributes of the topmost
 of them fail, and the next repair begins there. Without a limit, their paths would take the square of the depth."""
+
+
+class Extent(enum.Enum):
+    """How much a plan has compared. Doubts that are *deep* are about a directory and everything beneath it."""
+
+    DIRECTORIES = enum.auto()
+    """The directories of the names, and everything beneath the deep ones: what a repair compares."""
+    NAMES = enum.auto()
+    """Only the names themselves: what a repair compares of names that fail again and again."""
+    UNVERIFIED = enum.auto()
+    """The names themselves, and everything beneath the deep ones: exactly what is unverified."""
 
 
 @attrs.define
@@ -52,8 +64,7 @@ class RepairPlan(NamedTuple):
     """Neither the source nor, as far as is known, the replica has an object here."""
     compared: list[tuple[Place, Doubt]]
     unresolved: Unresolved
-    narrow: bool = False
-    """Only the unverified names are compared, nothing beside or beneath them."""
+    extent: Extent = Extent.DIRECTORIES
 
     def covers(self, place: Place) -> bool:
         """True when the object at `place` is compared."""
@@ -65,13 +76,13 @@ class RepairPlan(NamedTuple):
         )
 
 
-def plan(source: Source, doubts: Iterable[Doubt], narrow: bool = False) -> RepairPlan:
-    """Plans where to compare these doubts now; for worker threads. `narrow`: only the names themselves."""
+def plan(source: Source, doubts: Iterable[Doubt], extent: Extent = Extent.DIRECTORIES) -> RepairPlan:
+    """Plans where to compare these doubts now; for worker threads."""
     with source.job():
-        return _planned(source, doubts, narrow)
+        return _planned(source, doubts, extent)
 
 
-def _planned(source: Source, doubts: Iterable[Doubt], narrow: bool) -> RepairPlan:
+def _planned(source: Source, doubts: Iterable[Doubt], extent: Extent) -> RepairPlan:
     scopes: dict[Place, bool] = {}
     names: dict[Place, set[bytes]] = {}
     gone: list[Place] = []
@@ -93,8 +104,17 @@ def _planned(source: Source, doubts: Iterable[Doubt], narrow: bool) -> RepairPla
             if place in scopes:  # a directory: it is compared itself together with its entries
                 names.setdefault(place, set())
     unresolved.doubts = list(dict.fromkeys(unresolved.doubts))
-    chosen = _chosen({}, names) if narrow else _chosen(scopes, {})
-    return RepairPlan(list(chosen), gone, compared, unresolved, narrow)
+    return RepairPlan(list(_within_extent(extent, scopes, names)), gone, compared, unresolved, extent)
+
+
+def _within_extent(extent: Extent, scopes: dict[Place, bool], names: dict[Place, set[bytes]]) -> Iterator[Scope]:
+    """The directories to be surveyed. `scopes`: those that contain the names, or are deep; `names`: the names in
+    them."""
+    if extent is Extent.DIRECTORIES:
+        return _chosen(scopes, {})
+    if extent is Extent.NAMES:
+        return _chosen({}, names)
+    return _chosen({place: True for place, deep in scopes.items() if deep}, names)
 
 
 def _chosen(scopes: dict[Place, bool], names: dict[Place, set[bytes]]) -> Iterator[Scope]:

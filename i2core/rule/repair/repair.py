@@ -14,7 +14,7 @@ from i2core.rule.catalog.rows import Doubt, Row
 from i2core.rule.mirror.bring import Link, bring
 from i2core.rule.mirror.shared import is_shared
 from i2core.rule.mirror.steps import BringPolicy, Step
-from i2core.rule.repair.plan import RepairPlan, Unresolved, is_beneath, with_directories
+from i2core.rule.repair.plan import Extent, RepairPlan, Unresolved, is_beneath, with_directories
 from i2core.rule.source.draft import Large
 from i2core.rule.source.source import Source
 from i2core.rule.survey.findings import Findings, Why
@@ -100,17 +100,18 @@ async def repair(source: Source, session: Link, plan: RepairPlan, found: dict[Do
         LinkError: the link broke.
     """
     await remove_gone(session, plan)
-    if plan.narrow:
-        await _send(session, _unstage(source, plan))
+    narrow = plan.extent is Extent.NAMES
+    if narrow:
+        await send(session, _unstage(source, plan))
     findings = Findings(source)
-    policy = (NarrowPolicy if plan.narrow else RepairPolicy)(source.catalog, findings, plan.scopes)
+    policy = (NarrowPolicy if narrow else RepairPolicy)(source.catalog, findings, plan.scopes)
     unresolved = plan.unresolved
     try:
         await bring(source, session, plan.scopes, policy, findings, strict=True)
     finally:
         # Also when the link broke: the records that were sent have made these places unverified.
         new = findings.doubts(Why.SUBTREE_NEW)
-        (unresolved.deeper.extend if plan.narrow else found.update)(dict.fromkeys(new))
+        (unresolved.deeper.extend if narrow else found.update)(dict.fromkeys(new))
         found.update(dict.fromkeys(findings.doubts(Why.RESENT)))
     unresolved.doubts += findings.doubts(Why.APPEARED)
     unresolved.unread |= findings.places(Why.UNREADABLE)
@@ -120,7 +121,7 @@ async def repair(source: Source, session: Link, plan: RepairPlan, found: dict[Do
     unresolved.doubts += [doubt for place, doubt in plan.compared if _touches(place, doubt, missed)]
     compared = [place for place, _ in plan.compared]
     links = await trio.to_thread.run_sync(_links, source, [*compared, *findings.places(Why.RESENT)])
-    await _send(session, links)
+    await send(session, links)
     unresolved.touched += [Place(link.root, link.path) for link in links]
     return unresolved
 
@@ -131,10 +132,15 @@ async def remove_gone(session: Link, plan: RepairPlan) -> None:
     Raises:
         LinkError: the link broke.
     """
-    await _send(session, (Record(Kind.REMOVE, place.root, place.path) for place in plan.gone))
+    await send(session, (Record(Kind.REMOVE, place.root, place.path) for place in plan.gone))
 
 
-async def _send(session: Link, records: Iterable[Record]) -> None:
+async def send(session: Link, records: Iterable[Record]) -> None:
+    """Sends records, in messages of a size that is allowed.
+
+    Raises:
+        LinkError: the link broke.
+    """
     for run in runs(records):
         await session.send_records(run)
 
