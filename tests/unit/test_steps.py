@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from i2core.api import Filter, Kind, Place
+from i2core.api import Entry, Filter, Kind, Place
 from i2core.posix.tree import LocalDirectory
 from i2core.rule.mirror.mirror import MirrorPolicy
 from i2core.rule.mirror.orphans import OrphanFinder
@@ -315,6 +316,24 @@ class TestFilesWithSeveralNames:
         assert one is not None
         assert two is not None
         assert one.inode == two.inode != 0
+
+    def test_a_link_is_noted_in_the_state_that_was_sent(self, side: SourceSide) -> None:
+        """The file changes after it was sent under its first name, and before the second becomes a link to it. If the
+        link were noted with the change, nobody would send the change."""
+        chunks, first, second = self.two(side)
+        steps = maker_of(side).steps(chunks, self.verdicts())
+        sent = [next(steps)]
+        side.path.joinpath(os.fsdecode(first)).chmod(0o604)
+        listed = side.tree.lookup(second)  # the second name is listed after that
+        assert listed is not None
+        cast(list[Entry], chunks[0].entries)[1] = listed
+        sent += steps
+        assert records(sent)[:2] == [(Kind.CREATE, first), (Kind.LINK, second)]
+        one, two = (side.catalog.objects.get(at(name)) for name in (first, second))
+        assert one is not None
+        assert two is not None
+        assert (two.mode, two.ctime_ns, two.inode) == (one.mode, one.ctime_ns, one.inode)
+        assert not two.untouched(listed)
 
     def test_a_mirror_comes_to_the_other_names_itself(self, side: SourceSide) -> None:
         chunks, _, _ = self.two(side)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from i2core.api import Entry, Place
+from i2core.api.records import UNREADABLE
 from i2core.rule.catalog.catalog import Catalog
 from i2core.rule.catalog.rows import Row
 from i2core.rule.survey.findings import Findings, Why
@@ -23,6 +25,29 @@ def is_shared(entry: Entry) -> bool:
 
 def _is_one(one: Entry, two: Entry) -> bool:
     return (one.dev, one.ino) == (two.dev, two.ino)
+
+
+class Sent(NamedTuple):
+    """A name under which an object was sent, and in which state."""
+
+    path: bytes
+    state: Entry | Row
+
+    def linked(self, entry: Entry) -> Entry:
+        """What the replica has when the name of `entry` is a link to this one: the object in the state in which it was
+        sent. It may have changed since: the change was reported under any of its names, and is found only if the
+        catalog does not claim that it was sent already."""
+        state = self.state
+        return entry._replace(
+            mode=state.mode,
+            uid=state.uid,
+            gid=state.gid,
+            size=state.size,
+            mtime_ns=state.mtime_ns,
+            ctime_ns=state.ctime_ns,
+            xattrs=state.xattrs & UNREADABLE,
+            flags=state.flags,
+        )
 
 
 class SharedFiles:
@@ -62,26 +87,32 @@ class SharedFiles:
 
     def sent_as(
         self, at: Place, entry: Entry, first: bytes | None, kept: Sequence[tuple[Entry, Row | None]]
-    ) -> bytes | None:
+    ) -> Sent | None:
         """The name under which this very file was sent: the first listed one, unless that belonged to another file when
         it was sent; or a name that it got since it was listed. None: it has not been sent. `kept`: entries of this
         directory that are sent and not in the catalog yet."""
         above = at.above
         # This is the usual case. Searching all names each time would cost the square of their number.
-        if first is not None and not self.is_missed(at, first) and self._was_sent(at, entry, first, kept):
-            return first
-        same = [above.child(each.name).path for each, _ in kept if _is_one(each, entry)]
+        if first is not None and not self.is_missed(at, first):
+            sent = self._sent_first(at, entry, first, kept)
+            if sent is not None:
+                return sent
+        same = [Sent(above.child(each.name).path, each) for each, _ in kept if _is_one(each, entry)]
         if self._certain:
-            same += [place.path for place in self._other_names(at, entry).values()]
+            same += [Sent(place.path, row) for row, place in self._other_names(at, entry).items()]
         return same[0] if same else None
 
-    def _was_sent(self, at: Place, entry: Entry, first: bytes, kept: Sequence[tuple[Entry, Row | None]]) -> bool:
-        """True when this very file was sent under the name that was listed first."""
+    def _sent_first(
+        self, at: Place, entry: Entry, first: bytes, kept: Sequence[tuple[Entry, Row | None]]
+    ) -> Sent | None:
+        """The name that was listed first, if this very file was sent under it."""
         above, _, name = first.rpartition(b"/")
-        if above == at.above.path and any(each.name == name and _is_one(each, entry) for each, _ in kept):
-            return True
+        if above == at.above.path:
+            for each, _ in kept:
+                if each.name == name and _is_one(each, entry):
+                    return Sent(first, each)
         row = self._catalog.objects.get(Place(at.root, first))
-        return row is not None and row.is_object(entry)
+        return Sent(first, row) if row is not None and row.is_object(entry) else None
 
     def mark_resent(self, at: Place, entry: Entry) -> None:
         """A file is sent as a new one under one of its names: until the others are linked to it, they are another file

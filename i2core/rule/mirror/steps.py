@@ -21,7 +21,7 @@ from i2core.api.tree import OpenDirectory
 from i2core.posix.errnos import GONE
 from i2core.rule.catalog.rows import Row
 from i2core.rule.mirror.orphans import OrphanFinder
-from i2core.rule.mirror.shared import SharedFiles, is_shared
+from i2core.rule.mirror.shared import Sent, SharedFiles, is_shared
 from i2core.rule.source.draft import Drafted, Large, draft, draft_patch, meta_of, setattr_record
 from i2core.rule.source.source import Source
 from i2core.rule.survey.findings import Findings, Why
@@ -360,7 +360,7 @@ class _Entries:
         if step.records:
             yield self._source.superseding(at, step.records)
 
-    def _draft(self, at: Place, entry: Entry, link: bytes | None, verdict: int, base: bytes | None) -> Drafted | Large:
+    def _draft(self, at: Place, entry: Entry, link: Sent | None, verdict: int, base: bytes | None) -> Drafted | Large:
         """The records that one entry needs.
 
         Raises:
@@ -375,7 +375,7 @@ class _Entries:
                 self._add_subtree(at)
             return draft(directory, at, entry, on_open)
         if link is not None:
-            return Drafted([Record(Kind.LINK, at.root, at.path, other=link)], entry)
+            return _linked(at, entry, link)
         if verdict & _BLOCKS and stat.S_ISREG(entry.mode):
             if base is None:
                 return Large(at, entry, whole=False, same_meta=not verdict & _META)
@@ -391,7 +391,7 @@ class _Entries:
         return Drafted([attributes], entry)
 
     def _joined(
-        self, at: Place, entry: Entry, step: Drafted | Large, link: bytes | None, verdict: int
+        self, at: Place, entry: Entry, step: Drafted | Large, link: Sent | None, verdict: int
     ) -> Drafted | Large:
         """The step; or a link, when the very object that was read was sent under another name already."""
         shared, now = self._maker.shared, step.entry
@@ -405,7 +405,7 @@ class _Entries:
         if link is None:
             shared.mark_resent(at, now)
             return step
-        return Drafted([Record(Kind.LINK, at.root, at.path, other=link)], now)
+        return _linked(at, now, link)
 
     def _unread(self, at: Place, entry: Entry, row: Row | None, error: OSError) -> Iterator[Step]:
         """Steps for an entry that could not be read."""
@@ -420,3 +420,8 @@ class _Entries:
             )  # it moved before it was compared, or its present state is unknown
         elif is_gone:
             yield from self._maker.vanished(self._directory, at)
+
+
+def _linked(at: Place, entry: Entry, sent: Sent) -> Drafted:
+    """The name becomes a link to the one under which its object was sent."""
+    return Drafted([Record(Kind.LINK, at.root, at.path, other=sent.path)], sent.linked(entry))
