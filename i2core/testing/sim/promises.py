@@ -43,9 +43,15 @@ class Promises:
         self._owner = 0
         """The epoch of the present owner."""
 
-    def forget(self) -> None:
+    def forget(self, known: Iterable[BackupRuleStatus]) -> None:
         """Somebody moved a replica away, with everything that was durable there. Records that were not durable stay so,
-        since the other roots of the rule have not moved."""
+        since the other roots of the rule have not moved. `known`: the status of the backup node.
+
+        Everything that the backup node has saved as durable until now is about the directory that is gone. An ack of it
+        may still be in flight, and then arrives when the position of the new directory is smaller."""
+        for status in known:
+            row = self._row(status.peer)
+            row.void = max(row.void, status.durable_seq)
         for row in self._rows.values():
             row.void, row.told = max(row.void, row.told), 0
 

@@ -73,9 +73,10 @@ class Witness:
         """The backup node reports that a replica is another directory than before."""
         if not self._world.replicas.troubled:
             raise Violation("the backup node takes a replica for another one")
+        assert self._world.service is not None
         for work in self._world.works:
             self.hear(work)
-        self._promises.forget()
+        self._promises.forget(self._world.service.statuses())
 
     def _enters(self) -> None:
         assert self._world.service is not None
