@@ -28,8 +28,10 @@ from .scripted_sink import ScriptedSink, link, received, replica_at
 class Window:
     """A window over a scripted sink; `peer` is the work node's end."""
 
-    def __init__(self, directory: Path, full_bytes: int = 100, after_s: float = 1.0) -> None:
-        self.sink, self.replica = ScriptedSink(), replica_at(directory)
+    def __init__(
+        self, directory: Path, full_bytes: int = 100, after_s: float = 1.0, replica: Replica | None = None
+    ) -> None:
+        self.sink, self.replica = ScriptedSink(), replica or replica_at(directory)
         self.unflushed = Unflushed(full_bytes)
         frames, self.peer = link()
         acks = Acknowledger(frames, self.replica)
@@ -38,7 +40,7 @@ class Window:
 
     def change(self, seq: int, size_bytes: int = 1) -> None:
         self.replica.progress.mark(seq)
-        self.unflushed.note(size_bytes)
+        self.unflushed.note(size_bytes, seq=seq)
 
     def flushes(self) -> int:
         return len(self.sink.done)
@@ -62,6 +64,21 @@ async def test_what_is_applied_during_the_sync_is_not_durable(opened: Callable[.
     made.sink.while_flushing = None
     await made.window.flush(report=False)
     assert (made.replica.durable_seq, made.unflushed.any) == (7, False)
+
+
+async def test_a_flush_does_not_cover_what_the_other_session_has_applied(opened: Callable[..., Window]) -> None:
+    """A rule has two sessions while it mirrors. Each has a sink of its own, which syncs what it has changed."""
+    live = opened()
+    mirror = opened(replica=live.replica)
+    live.unflushed.note(seq=39)  # applied by earlier sessions
+    mirror.change(40)
+    await live.window.flush(report=False)
+    assert live.replica.durable_seq == 39
+    await mirror.window.flush(report=False)
+    assert live.replica.durable_seq == 40
+    live.unflushed.note()
+    await live.window.flush(report=False)
+    assert live.replica.durable_seq == 40
 
 
 async def test_a_failed_sync_makes_nothing_durable(opened: Callable[..., Window]) -> None:

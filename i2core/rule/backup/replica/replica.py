@@ -163,9 +163,9 @@ class Replica:
         self.counters.bytes += size
 
     async def mark_durable(self, seq: int, exchanges: int | None = None) -> None:
-        """Everything up to `seq` is durable now. `exchanges`: the count when the flush began. The last flush of a
-        session may end after the next session has found other directories; then it is ignored, since it did not flush
-        those.
+        """Everything up to `seq` is durable now; the other session of the rule may have flushed more already.
+        `exchanges`: the count when the flush began. The last flush of a session may end after the next session has
+        found other directories; then it is ignored, since it did not flush those.
 
         Raises:
         StopRule: the position cannot be saved.
@@ -174,7 +174,7 @@ class Replica:
         async with self._saving:
             if exchanges not in (None, self.exchanges):
                 return
-            position = attrs.evolve(self.position, durable_seq=seq)
+            position = attrs.evolve(self.position, durable_seq=max(seq, self.position.durable_seq))
             await in_thread(self._store.save, position)
-            self.position.durable_seq = seq
+            self.position.durable_seq = position.durable_seq
         self.unsynced = False

@@ -50,9 +50,10 @@ class BatchReceiver:
         if failures and self._channel is Channel.MIRROR:
             self._replica.progress.mark_unknown()
         self._replica.applied(first_seq, records, len(payload))
-        self._unflushed.note(len(payload))
+        last_seq = first_seq + len(records) - 1
+        self._unflushed.note(len(payload), seq=last_seq)
         failed = [*failures, *_left_behind(failures, first_seq, records)]
-        await self._acks.acknowledge(failed, first_seq + len(records) - 1)
+        await self._acks.acknowledge(failed, last_seq)
 
 
 class SeqOrder:

@@ -64,7 +64,7 @@ class DurabilityWindow:
             if self._unflushed.any:
                 self._unflushed.clear()
                 # Taken before the sync: records applied while it runs may not be on disk when it ends.
-                goal, exchanges = self._replica.progress.applied_seq, self._replica.exchanges
+                goal, exchanges = self._unflushed.last_seq, self._replica.exchanges
                 with self._signal.at_work():
                     await self._sink.flush()
                     await self._replica.mark_durable(goal, exchanges)

@@ -76,8 +76,9 @@ class Receiver:
         self._batches = BatchReceiver(self._channel, replica, roots, applier, writer.unflushed, acks)
         self._questions = CompareServer(sink, writer, roots, mirrors=mirrors)
         self._orphans = OrphanKeeper(hello, replica, roots, writer, gate)
-        if replica.progress.applied_seq > replica.durable_seq or (replica.unsynced and mirrors):
-            writer.unflushed.note()
+        applied_seq = replica.progress.applied_seq
+        if applied_seq > replica.durable_seq or (replica.unsynced and mirrors):
+            writer.unflushed.note(seq=applied_seq)
 
     async def run(self) -> None:
         """Serves the session until the peer ends it.

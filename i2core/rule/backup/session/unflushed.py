@@ -1,4 +1,4 @@
-"""Whether a replica was changed since its last flush, and by how many bytes."""
+"""What a session has changed since its last flush, and how far its flushes reach."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import trio
 
 
 class Unflushed:
-    """Set by every change of the replica, cleared by the flush."""
+    """Set by every change of the replica by one session, cleared by the session's flush."""
 
     def __init__(self, full_bytes: int) -> None:
         """`full_bytes`: after so many bytes the window flushes early."""
         self._full_bytes = full_bytes
         self._bytes = 0
+        self.last_seq = 0
+        """A flush of this session makes records up to this one durable: those that were applied before the session
+        began, and its own. It does not cover those of the other session, which has a sink of its own. The case that
+        breaks without this: the mirror's session applies record 40, and a moment later the window of the replication
+        session ends. Its sink has nothing to sync, and the power is cut."""
         self._changed = trio.Event()
         self._full = trio.Event()
 
@@ -20,9 +25,10 @@ class Unflushed:
         """True when there are changes to be flushed."""
         return self._changed.is_set()
 
-    def note(self, size_bytes: int = 0) -> None:
-        """Notes a change by a batch of that size."""
+    def note(self, size_bytes: int = 0, *, seq: int = 0) -> None:
+        """Notes a change by a batch of that size. `seq`: all records up to this one are applied."""
         self._bytes += size_bytes
+        self.last_seq = max(self.last_seq, seq)
         self._changed.set()
         if self._bytes >= self._full_bytes:
             self._full.set()
