@@ -14,7 +14,7 @@ from typing import NamedTuple
 from i2core.api import Entry
 from i2core.rule.catalog.database import Database
 from i2core.rule.catalog.digests import Digests
-from i2core.rule.catalog.rows import COLUMNS, NEVER_NS, Row, kept_time, signed, to_row, to_time
+from i2core.rule.catalog.rows import COLUMNS, NEVER_NS, Row, kept_time, to_row, to_time
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS inode (
@@ -84,10 +84,10 @@ class Inodes:
         sql = "UPDATE inode SET mtime_ns = ?, ctime_ns = 0 WHERE id = ?"
         self._db.execute(sql, (kept_time(NEVER_NS), ident))
 
-    def set_change_time(self, ino: int, dev: int, old_ns: int, new_ns: int) -> None:
+    def set_change_time(self, ident: int, old_ns: int, new_ns: int) -> None:
         """As `ObjectNames.set_change_time`."""
-        sql = "UPDATE inode SET ctime_ns = ? WHERE ino = ? AND dev = ? AND ctime_ns = ?"
-        self._db.execute(sql, (kept_time(new_ns), signed(ino), signed(dev), kept_time(old_ns)))
+        sql = "UPDATE inode SET ctime_ns = ? WHERE id = ? AND ctime_ns = ?"
+        self._db.execute(sql, (kept_time(new_ns), ident, kept_time(old_ns)))
 
     def groups(self, ino: int, dev: int | None = None) -> list[Group]:
         """All groups of an object, or of all with that inode number; the numbers as a row has them."""

@@ -140,11 +140,12 @@ class ObjectNames:
         found = self._db.execute(f"SELECT {COLUMNS} FROM node WHERE {where}", (inode, inode)).fetchall()
         return [self._objects.place(to_row(each)) for each in found]
 
-    def set_change_time(self, ino: int, dev: int, old_ns: int, new_ns: int) -> None:
-        """Replaces the noted change time of an object, under all of its names."""
-        sql = "UPDATE node SET ctime_ns = ? WHERE ino = ? AND inode = 0 AND dev = ? AND ctime_ns = ?"
-        self._db.execute(sql, (kept_time(new_ns), signed(ino), signed(dev), kept_time(old_ns)))
-        self._inodes.set_change_time(ino, dev, old_ns, new_ns)
+    def set_change_time(self, key: int, old_ns: int, new_ns: int) -> None:
+        """Replaces the noted change time of the object with that `Row.key`, if it still is `old_ns`, under all of its
+        names that are one object on the replica."""
+        sql = "UPDATE node SET ctime_ns = ? WHERE id = ? AND inode = 0 AND ctime_ns = ?"
+        self._db.execute(sql, (kept_time(new_ns), key, kept_time(old_ns)))
+        self._inodes.set_change_time(key, old_ns, new_ns)
 
 
 def _is_other(other: Row, row: Row) -> bool:

@@ -48,17 +48,20 @@ class SharedObjects:
             self._directories.touch(second)
         return row
 
-    def note(self, place: Place, entry: Entry) -> None:
-        """Notes that the replica has `entry` under this name and under the others of the same object."""
-        self.look_at_others(self._source.catalog.objects.put(place, entry), entry)
+    def note(self, place: Place, entry: Entry) -> Row:
+        """Notes that the replica has `entry` under this name and under the others of the same object. Returns its
+        row."""
+        return self.look_at_others(self._source.catalog.objects.put(place, entry), entry)
 
-    def look_at_others(self, row: Row, entry: Entry) -> None:
-        """Checks the other names of an object: it changes under all of them, but perhaps only one was reported."""
+    def look_at_others(self, row: Row, entry: Entry) -> Row:
+        """Checks the other names of an object: it changes under all of them, but perhaps only one was reported. Returns
+        its row, which may be shared with other names now."""
         if has_names(entry):
             names = self._source.catalog.names
             row = names.share(row)
             for other in names.stale_elsewhere(row):
                 self._check(other, True)
+        return row
 
     def _has_object(self, place: Place, row: Row) -> bool:
         """True when the source has the object of the row at `place`."""

@@ -6,8 +6,8 @@ import time
 from collections import OrderedDict
 from typing import NamedTuple
 
-from i2core.api import Entry
 from i2core.rule.catalog.object_names import ObjectNames
+from i2core.rule.catalog.rows import Row
 
 PROVEN_AFTER_NS = 10_000_000_000
 """Everything that happened before a check is reported at most so long after it: as a change or as a loss."""
@@ -32,22 +32,27 @@ class Unproven:
     The check of the mode would note the current change time, which is later than the write. The compare after the loss
     would find nothing newer than that, and the old content would stay on the replica, with a lag of 0. So the catalog
     keeps the old change time until it is certain that nothing more will be reported.
+
+    This concerns one object of the replica. The same file may have a name beneath another root, where the replica has
+    an object of its own, whose content may be proven. The case that breaks otherwise: two names of a large file, each
+    beneath a root of its own. After the transfer of one, the other counted as unproven and was sent; after that the
+    first one did; and so on for ever, while nothing else was sent.
     """
 
     def __init__(self, names: ObjectNames) -> None:
         self._names = names
-        self._looks: OrderedDict[tuple[int, int], _Look] = OrderedDict()
-        """By inode and device, oldest check first."""
+        self._looks: OrderedDict[int, _Look] = OrderedDict()
+        """By `Row.key`, oldest check first."""
 
-    def leave(self, entry: Entry, known_ns: int) -> None:
+    def leave(self, row: Row, known_ns: int) -> None:
         """Notes that only the attributes of this file were checked: its content is known up to the change time
-        `known_ns`."""
-        key = (entry.ino, entry.dev)
-        self._names.set_change_time(*key, entry.ctime_ns, known_ns)
+        `known_ns`. `row`: as it was noted after the check."""
+        key = row.key
+        self._names.set_change_time(key, row.ctime_ns, known_ns)
         before = self._looks.pop(key, None)
         if before is not None and before.known_ns != known_ns:
             return
-        self._looks[key] = _Look(time.monotonic_ns(), known_ns, entry.ctime_ns)
+        self._looks[key] = _Look(time.monotonic_ns(), known_ns, row.ctime_ns)
         if len(self._looks) > UNPROVEN:
             self._looks.popitem(last=False)  # the next compare reads its content
 
@@ -59,4 +64,4 @@ class Unproven:
             if look.at_ns + PROVEN_AFTER_NS > seen_ns:
                 return
             del self._looks[key]
-            self._names.set_change_time(*key, look.known_ns, look.found_ns)
+            self._names.set_change_time(key, look.known_ns, look.found_ns)

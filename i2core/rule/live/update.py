@@ -61,9 +61,9 @@ class Updater:
         else:
             if not row.same_meta(entry):
                 self._output.emit(place, setattr_record(directory, place, entry, row))
-            self._shared.note(place, entry)
+            noted = self._shared.note(place, entry)
             if regular:
-                self._unproven.leave(entry, row.ctime_ns)
+                self._unproven.leave(noted, row.ctime_ns)
 
     def _patch(self, found: Found, row: Row, ranges: Ranges | None) -> None:
         """A regular file whose content may have changed."""
@@ -94,9 +94,9 @@ class Updater:
             records.append(attributes_record(place, meta, row))
             self._output.emit(place, *records)
             self._source.status.sent_files += 1
-        self._shared.note(place, now)
+        noted = self._shared.note(place, now)
         if ranges is not None:
-            self._unproven.leave(now, row.ctime_ns)  # the rest was not read
+            self._unproven.leave(noted, row.ctime_ns)  # the rest was not read
 
     def _differing(
         self, file: OpenFile, place: Place, row: Row, size: int, ranges: Ranges | None
