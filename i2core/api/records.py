@@ -92,6 +92,10 @@ class Record(NamedTuple):
     size: int = 0
     data: Buffer = b""
     staged: bool = False
+    time_ns: int = 0
+    """When the work node had read what the record says, by its clock, in ns since the epoch; never less than that of
+    the record before. So the state at T contains nothing that was written after T. 0: not known. It crosses the wire
+    once for each batch, for a rule that wants a history."""
 
 
 class Batch(NamedTuple):

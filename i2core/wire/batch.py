@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from i2core.api import Record
@@ -26,11 +26,18 @@ class WireBatch(NamedTuple):
     payload: Buffer
 
 
-class SeqCounter:
-    """The next seq of a rule; shared by its sessions, which never send at the same time."""
+def no_time() -> int:
+    """The clock of a rule whose records need no time."""
+    return 0
 
-    def __init__(self, next_seq: int = 1) -> None:
+
+class SeqCounter:
+    """The next seq of a rule, and the time of its records; shared by its sessions, which never send at the same time.
+    `clock`: the present time in ns since the epoch, never less than before; 0: records have no time."""
+
+    def __init__(self, next_seq: int = 1, clock: Callable[[], int] = no_time) -> None:
         self.next = next_seq
+        self._clock = clock
 
     def take(self, count: int) -> int:
         """Reserves `count` seqs and returns the first."""
@@ -39,9 +46,13 @@ class SeqCounter:
         return first
 
     def seal(self, records: Sequence[Record]) -> list[EncodedBatch]:
-        """The records with the next seqs: one batch, or more where a frame cannot hold them all."""
-        return [self._seal(part) for part in batches(records)]
+        """The records with the next seqs and the present time: one batch, or more where a frame cannot hold them all.
 
-    def _seal(self, records: Sequence[Record]) -> EncodedBatch:
+        Every record gets both here and nowhere else. What it says was read before this call, so a state of the replica
+        at a time contains nothing that was written after that time."""
+        time_ns = self._clock() if records else 0
+        return [self._seal(part, time_ns) for part in batches(records)]
+
+    def _seal(self, records: Sequence[Record], time_ns: int) -> EncodedBatch:
         first = self.take(len(records))
-        return EncodedBatch(first, first + len(records) - 1, encode_records(records))
+        return EncodedBatch(first, first + len(records) - 1, encode_records(records, time_ns))

@@ -14,6 +14,7 @@ from i2core.api.errors import Code, ProtocolError
 from i2core.api.inode_flags import EVERY_FLAG, UNREAD
 from i2core.api.records import EARLIEST_NS, LATEST_NS, Buffer, Kind, Meta, Record, Xattrs, safe_path
 
+# payload = count u32, [time u64], record *; the count's highest bit says that there is a time
 # record  = head, [meta, [era], [iflags]], path, other, [xattrs], data
 # head    = kind u8, flags u8, root u16, path_len u16, other_len u16, xattr_len u32, data_len u32, offset u64, size u64
 # meta    = mode u32, uid u32, gid u32, mtime i64; era i32, for a time beyond 1677 to 2262 alone
@@ -33,6 +34,9 @@ ATTRIBUTES_BYTES = 4 * 1024 * 1024
 fit into a frame."""
 _PAIR = struct.Struct("<HI")
 _COUNT = struct.Struct("<I")
+_TIME = struct.Struct("<Q")
+TIME_BYTES = _TIME.size
+_TIMED = 1 << 31
 _STAGED, _HAS_META, _HAS_XATTRS, _HAS_ERA, _HAS_IFLAGS = 1, 2, 4, 8, 16
 _KINDS = {int(k): k for k in Kind}
 _ALL_FLAGS = _STAGED | _HAS_META | _HAS_XATTRS | _HAS_ERA | _HAS_IFLAGS
@@ -53,7 +57,7 @@ _FIXED_BYTES = tuple(map(_fixed_bytes, range(256)))
 
 def encoded_bytes(record: Record) -> int:
     """Bytes that the record takes within the payload of `encode_records`."""
-    _, _, path, other, meta, _, _, data, _ = record
+    _, _, path, other, meta, _, _, data, _, _ = record
     size = _HEAD_BYTES + len(path) + len(other) + len(data)
     if meta is not None:
         size += _META.size
@@ -90,12 +94,13 @@ def _unpack_xattrs(raw: bytes, flags: int, most: int) -> Xattrs:
     return tuple(pairs)
 
 
-def encode_records(records: Sequence[Record]) -> bytes:
-    """The records as one payload: a count, then each record. The inverse of `decode_records`."""
-    parts: list[Buffer] = [_COUNT.pack(len(records))]
+def encode_records(records: Sequence[Record], time_ns: int = 0) -> bytes:
+    """The records as one payload: a count, then each record. The inverse of `decode_records`. `time_ns`: the time of
+    each of them, whatever they have themselves; 0: none."""
+    parts: list[Buffer] = [_pack_top(len(records), time_ns)]
     add = parts.append
     mtime_ns, earliest, latest = 0, EARLIEST_NS, LATEST_NS
-    for kind, root, path, other, meta, offset, size, data, staged in records:
+    for kind, root, path, other, meta, offset, size, data, staged, _ in records:
         flags = _STAGED if staged else 0
         xattrs = b""
         if meta is not None:
@@ -134,10 +139,11 @@ def decode_records(payload: Buffer) -> list[Record]:
     """
     # Short fields are sliced from a bytes object, which copies; content is sliced from a view, which does not.
     raw = payload if isinstance(payload, bytes) else bytes(payload)
-    view, total, at, pairs_left = memoryview(raw), len(raw), _COUNT.size, PAIRS_LIMIT
+    view, total, pairs_left = memoryview(raw), len(raw), PAIRS_LIMIT
     records: list[Record] = []
     add, make, unpack_head = records.append, tuple.__new__, _HEAD.unpack_from
-    for _ in range(_count_of(raw)):
+    count, time_ns, at = _unpack_top(raw)
+    for _ in range(count):
         if at + _HEAD_BYTES > total:
             raise ProtocolError("record cut short")
         code, flags, root, path_len, other_len, xattr_len, data_len, offset, size = unpack_head(raw, at)
@@ -159,23 +165,35 @@ def decode_records(payload: Buffer) -> list[Record]:
         meta = _unpack_meta(raw, at + _HEAD_BYTES, flags, xattrs) if flags & _HAS_META else None
         data = view[data_at:end] if data_len else b""
         # tuple.__new__ with all fields takes a third of the time of calling the class, and there is one for each file.
-        add(make(Record, (kind, root, path, other, meta, offset, size, data, bool(flags & _STAGED))))
+        add(make(Record, (kind, root, path, other, meta, offset, size, data, bool(flags & _STAGED), time_ns)))
         at = end
     if at != total:
         raise ProtocolError("bytes left over after the last record")
     return records
 
 
-def _count_of(raw: bytes) -> int:
-    """The number of records that the payload claims."""
+def _pack_top(count: int, time_ns: int) -> bytes:
+    return _COUNT.pack(count | _TIMED) + _TIME.pack(time_ns) if time_ns else _COUNT.pack(count)
+
+
+def _unpack_top(raw: bytes) -> tuple[int, int, int]:
+    """The number of records that the payload claims, their time, and where the first one begins."""
     if len(raw) < _COUNT.size:
         raise ProtocolError("batch cut short")
     (count,) = _COUNT.unpack_from(raw, 0)
+    time_ns, at = 0, _COUNT.size
+    if count & _TIMED:
+        if len(raw) < _COUNT.size + TIME_BYTES:
+            raise ProtocolError("batch cut short")
+        (time_ns,) = _TIME.unpack_from(raw, at)
+        if not 0 < time_ns < 1 << 63:
+            raise ProtocolError("a time out of range")
+        count, at = count & ~_TIMED, at + TIME_BYTES
     if count * _HEAD_BYTES > len(raw):
         raise ProtocolError("batch claims more records than it can hold")
     if count > RECORDS_LIMIT:
         raise ProtocolError(f"a batch of {count} records exceeds the limit of {RECORDS_LIMIT}")
-    return int(count)
+    return count, time_ns, at
 
 
 def _refused(code: int, flags: int, offset: int, size: int) -> ProtocolError:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import attrs
 
 from i2core.api import Record
-from i2core.wire.encoding import PAIRS_LIMIT, RECORDS_LIMIT, encoded_bytes
+from i2core.wire.encoding import PAIRS_LIMIT, RECORDS_LIMIT, TIME_BYTES, encoded_bytes
 from i2core.wire.frame import FRAME_LIMIT, too_long
 
 CODEC_ROOM = 64 * 1024
@@ -28,7 +28,9 @@ PIECE_BYTES = 1024 * 1024
 WHOLE_BYTES = 4 * 1024 * 1024
 """Files with at most so much data are sent at once; larger ones in slices, staged until they are complete."""
 COUNT_BYTES = 4
-"""The bytes before the records of a batch, the chunks of a listing, and so on."""
+"""The bytes before the chunks of a listing, the names of a directory, and so on."""
+TOP_BYTES = COUNT_BYTES + TIME_BYTES
+"""Most bytes before the records of a batch."""
 
 T = TypeVar("T")
 
@@ -84,14 +86,14 @@ def batches(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
         StopRule: a single record is longer than a message (3625); its maker should have refused it.
     """
     run: list[Record] = []
-    held, pairs = COUNT_BYTES, 0
+    held, pairs = TOP_BYTES, 0
     for record in records:
         takes, names = encoded_bytes(record), _pairs(record)
-        if takes + COUNT_BYTES > MESSAGE_BYTES or names > PAIRS_LIMIT:
-            raise too_long(takes + COUNT_BYTES, record.path.decode("utf-8", "backslashreplace"))
+        if takes + TOP_BYTES > MESSAGE_BYTES or names > PAIRS_LIMIT:
+            raise too_long(takes + TOP_BYTES, record.path.decode("utf-8", "backslashreplace"))
         if held + takes > MESSAGE_BYTES or len(run) >= RECORDS_LIMIT or pairs + names > PAIRS_LIMIT:
             yield run
-            run, held, pairs = [], COUNT_BYTES, 0
+            run, held, pairs = [], TOP_BYTES, 0
         run.append(record)
         held += takes
         pairs += names

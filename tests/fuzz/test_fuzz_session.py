@@ -111,8 +111,9 @@ queries = st.builds(
     st.booleans(),
 )
 orphans = st.builds(OrphanList, st.sampled_from([0, 1]), paths, st.lists(names, max_size=4))
+times = st.sampled_from([0, 0, 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
 sense = st.one_of(
-    st.lists(records, max_size=6).map(lambda found: (FrameType.BATCH, encode_records(found))),
+    st.builds(encode_records, st.lists(records, max_size=6), times).map(lambda raw: (FrameType.BATCH, raw)),
     st.lists(chunks, max_size=3).map(lambda found: (FrameType.SURVEY, encode_survey(found))),
     queries.map(lambda query: (FrameType.HASHES, query.encode())),
     orphans.map(lambda found: (FrameType.ORPHANS, found.encode())),

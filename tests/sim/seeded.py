@@ -46,6 +46,7 @@ from i2core.rule.live.dirty import DirtySet
 from i2core.rule.live.unproven import Unproven
 from i2core.rule.mirror.orphans import OrphanFinder
 from i2core.rule.outgoing.ledger import Ledger
+from i2core.rule.outgoing.record_clock import RecordClock
 from i2core.rule.source.passing import Passing
 from i2core.rule.work.known_roots import KnownRoots, Looked
 from i2core.testing.sim.plan import Plan, plan
@@ -372,13 +373,23 @@ def missing_taken_for_done(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(NameChanger, "rename", rename)
 
 
+def times_go_back(patch: pytest.MonkeyPatch) -> None:
+    """Records get the time of the system clock, whatever the time of the records before."""
+    real = RecordClock.now
+
+    def now(self: Any) -> int:
+        self._last_ns = 0
+        return real(self)
+
+    patch.setattr(RecordClock, "now", now)
+
+
 class Hunt(NamedTuple):
     """Within how many histories a bug must be found, and at which seed to begin."""
 
     most: int
     first: int = 0
-    """The seed to begin at: of the history that found it when this was written, so that looking takes a moment. Any
-    other does as well, in more time."""
+    """The seed to begin at: one that showed it when this was written. Any other does as well, in more time."""
     fit: Callable[[Plan], bool] = lambda _: True
     """Tells which plans can show it: only these are played, and count."""
     crash: bool = False
@@ -485,4 +496,5 @@ BUGS: dict[Bug, Hunt] = {
     missing_taken_for_done: Hunt(400, 92),
     torn_published: Hunt(400, 32315, _fails_unheard),
     lacking_taken_for_done: Hunt(200, 2840, _lacks_descriptors, quick=True),
+    times_go_back: Hunt(1000, 500125),
 }

@@ -43,18 +43,19 @@ def test_the_size_of_a_record_is_known_before_it_is_encoded(record: Record) -> N
     assert len(encode_records([record])) == message_size.COUNT_BYTES + encoded_bytes(record)
 
 
-@given(st.lists(records, max_size=30), st.integers(2_000, 6_000))
-def test_batches_fit_and_hold_everything_in_order(made: list[Record], most: int) -> None:
+@given(st.lists(records, max_size=30), st.integers(2_000, 6_000), st.sampled_from([0, 5]))
+def test_batches_fit_and_hold_everything_in_order(made: list[Record], most: int, time_ns: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(message_size, "MESSAGE_BYTES", most)
-        sealed = SeqCounter(7).seal(made)
+        sealed = SeqCounter(7, lambda: time_ns).seal(made)
     told: list[Record] = []
     for batch in sealed:
         assert len(batch.raw) <= most
         assert batch.first_seq == 7 + len(told)
         told += decode_records(batch.raw)
         assert batch.last_seq == 6 + len(told)
-    assert [record._replace(data=bytes(record.data)) for record in told] == made
+    sent = [record._replace(time_ns=time_ns) for record in made]
+    assert [record._replace(data=bytes(record.data)) for record in told] == sent
 
 
 @pytest.mark.parametrize(

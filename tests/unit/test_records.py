@@ -43,10 +43,39 @@ records = st.builds(
 )
 
 
-@given(st.lists(records, max_size=5))
-def test_round_trip(given_records: list[Record]) -> None:
-    decoded = decode_records(encode_records(given_records))
-    assert [record._replace(data=bytes(record.data)) for record in decoded] == given_records
+times = st.just(0) | st.integers(1, U63)
+
+
+@given(st.lists(records, max_size=5), times)
+def test_round_trip(given_records: list[Record], time_ns: int) -> None:
+    decoded = decode_records(encode_records(given_records, time_ns))
+    sent = [record._replace(time_ns=time_ns) for record in given_records]
+    assert [record._replace(data=bytes(record.data)) for record in decoded] == sent
+
+
+def test_a_batch_without_a_time_is_what_it_always_was() -> None:
+    made = [Record(Kind.REMOVE, 0, b"f")]
+    without, timed = encode_records(made), encode_records(made, 5)
+    assert without[:4] == (1).to_bytes(4, "little")
+    assert timed == (1 | 1 << 31).to_bytes(4, "little") + (5).to_bytes(8, "little") + without[4:]
+
+
+@pytest.mark.parametrize("time_ns", [0, 1 << 63, (1 << 64) - 1])
+def test_times_out_of_range_are_refused(time_ns: int) -> None:
+    raw = bytearray(encode_records([Record(Kind.REMOVE, 0, b"f")], 5))
+    raw[4:12] = time_ns.to_bytes(8, "little")
+    with pytest.raises(ProtocolError, match="time out of range"):
+        decode_records(bytes(raw))
+
+
+@given(st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1), st.integers(0, 12))
+def test_any_count_and_time_cost_nothing(count: int, time_ns: int, kept: int) -> None:
+    raw = (count.to_bytes(4, "little") + time_ns.to_bytes(8, "little"))[:kept]
+    try:
+        assert decode_records(raw) == []
+    except ProtocolError:
+        return
+    assert count in (0, 1 << 31)
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -55,9 +84,9 @@ def test_any_buffer_is_decoded(kind: type) -> None:
     assert (bytes(record.data), record.offset) == (b"content", 5)
 
 
-@given(st.lists(records, min_size=1, max_size=3))
-def test_every_truncation_is_refused(given_records: list[Record]) -> None:
-    raw = encode_records(given_records)
+@given(st.lists(records, min_size=1, max_size=3), times)
+def test_every_truncation_is_refused(given_records: list[Record], time_ns: int) -> None:
+    raw = encode_records(given_records, time_ns)
     for end in range(len(raw)):
         with pytest.raises(ProtocolError):
             decode_records(raw[:end])
@@ -76,7 +105,9 @@ def decodes_or_refuses(raw: bytes) -> None:
         assert record.kind not in (Kind.LINK, Kind.RENAME) or safe_path(record.other)
         assert 0 <= record.offset <= U63
         assert 0 <= record.size <= U63
-    encode_records(decoded)
+        assert 0 <= record.time_ns <= U63
+        assert record.time_ns == decoded[0].time_ns
+    encode_records(decoded, decoded[0].time_ns if decoded else 0)
 
 
 def test_every_flipped_bit_is_refused_or_decodes() -> None:
@@ -86,7 +117,8 @@ def test_every_flipped_bit_is_refused_or_decodes() -> None:
             Record(Kind.CREATE, 0, b"dir/file", meta=meta, data=b"data"),
             Record(Kind.RENAME, 1, b"a/b", b"c"),
             Record(Kind.WRITE, 0, b"f", offset=1 << 40, size=9, data=b"x", staged=True),
-        ]
+        ],
+        1_700_000_000_000_000_000,
     )
     for bit in range(len(raw) * 8):
         damaged = bytearray(raw)
@@ -94,9 +126,9 @@ def test_every_flipped_bit_is_refused_or_decodes() -> None:
         decodes_or_refuses(bytes(damaged))
 
 
-@given(st.lists(records, max_size=3), st.data())
-def test_damage_is_refused_or_decodes(given_records: list[Record], data: st.DataObject) -> None:
-    raw = bytearray(encode_records(given_records))
+@given(st.lists(records, max_size=3), times, st.data())
+def test_damage_is_refused_or_decodes(given_records: list[Record], time_ns: int, data: st.DataObject) -> None:
+    raw = bytearray(encode_records(given_records, time_ns))
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     decodes_or_refuses(bytes(raw))
@@ -140,9 +172,10 @@ def test_unsafe_names(name: bytes) -> None:
     assert not safe_name(name)
 
 
-def test_a_count_that_cannot_be_costs_nothing() -> None:
+@pytest.mark.parametrize("count", [0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_count_that_cannot_be_costs_nothing(count: int) -> None:
     with pytest.raises(ProtocolError, match="more records"):
-        decode_records((0xFFFFFFFF).to_bytes(4, "little") + bytes(100))
+        decode_records(count.to_bytes(4, "little") + (1).to_bytes(8, "little") + bytes(100))
 
 
 def test_offsets_that_no_file_has_are_refused() -> None:

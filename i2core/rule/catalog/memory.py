@@ -41,6 +41,8 @@ class RuleMemory:
     """The seq of the next record, as last noted; None: no record was numbered."""
     durable_seq: int = 0
     """The records up to this seq are durable on the replica."""
+    record_ns: int = 0
+    """The time of the last record, as last noted; 0: records had no times."""
 
 
 class Facts(TypedDict, total=False):
@@ -55,6 +57,7 @@ class Facts(TypedDict, total=False):
     seed_checked: bool
     next_seq: int
     durable_seq: int
+    record_ns: int
 
 
 _FLAGS = frozenset({"mirrored", "distrusted", "left_out", "outgrown", "seed_checked"})

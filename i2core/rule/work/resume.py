@@ -159,7 +159,8 @@ def open_catalog(path: Path | None, run: Run) -> Opened:
         found = Catalog(path)
     assert found is not None
     try:
-        found.memory.note(boot=boot)
+        # Also after a fresh start: a time that was noted before is never too late.
+        found.memory.note(boot=boot, record_ns=memory.record_ns)
         found.commit()
     except BaseException:
         found.close(clean=False)

@@ -16,11 +16,13 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from i2core.api import Channel, ClientTransport, Code, I2Error, LinkError, PeerRefused, ProtocolError, StopRule
+from i2core.config.words import bilingual
 from i2core.drivers.select import Drivers
 from i2core.rule.life.disk_full import own_disk
 from i2core.rule.life.life import Life
@@ -31,6 +33,7 @@ from i2core.rule.live.dirty import DirtySet
 from i2core.rule.live.replication import LiveReplication
 from i2core.rule.outgoing.outbox import Outbox
 from i2core.rule.outgoing.outgoing import Outgoing
+from i2core.rule.outgoing.record_clock import RecordClock, shown_time
 from i2core.rule.outgoing.spool import Spool
 from i2core.rule.source.source import Source
 from i2core.rule.work.catching import Catching
@@ -44,7 +47,7 @@ from i2core.rule.work.resume import Opened, Resume
 from i2core.rule.work.root_watch import watch_roots
 from i2core.rule.work.work_rule import WorkRule
 from i2core.tasks import background
-from i2core.wire.batch import SeqCounter
+from i2core.wire.batch import SeqCounter, no_time
 from i2core.wire.messages import Ack, FailedRecord, Welcome
 
 BACKOFF_S = (0.5, 30.0)
@@ -55,6 +58,8 @@ CATCH_FIRST_S = 0.5
 """How long the mirror waits for the capture; the first byte is to be sent within a second."""
 UNNOTED_SEQS = 1 << 20
 """More than one run gives out before it notes how far it is."""
+UNNOTED_NS = 1_000_000_000
+"""As long as the time of a record usually waits to be noted durably, and longer."""
 
 
 async def run_rule(
@@ -76,6 +81,7 @@ async def run_rule(
         LinkError: with `once`, when the link broke too often.
     """
     restarts = Restarts(work.rule, state_dir, say, once=once)
+    clock = RecordClock(partial(_report_clock, work.rule.name, say))
     while True:
         begun = trio.current_time()
         try:
@@ -86,7 +92,7 @@ async def run_rule(
                         life.advance(Event.START)
                     elif restarts.event is not None:
                         life.advance(restarts.event)
-                    await _Run(work, registry, transport, source, opened, once, life).run()
+                    await _Run(work, registry, transport, source, opened, once, life, clock).run()
             return
         except sqlite3.DatabaseError as error:
             restarts.catalog_lost(error)
@@ -107,6 +113,7 @@ class _Run:
         opened: Opened,
         once: bool,
         life: Life,
+        clock: RecordClock,
     ) -> None:
         self._work = work
         self._source = source
@@ -116,7 +123,7 @@ class _Run:
         self._fruitful = False
         """The backup node has acknowledged something in this attempt."""
         dirty = DirtySet()
-        self._outgoing = _outgoing(work, source, clean=opened.clean)
+        self._outgoing = _outgoing(work, source, clock, clean=opened.clean)
         self._live = LiveReplication(source, dirty, self._outgoing)
         self._holds = Holds(work, source, life)
         self._connector = Connector(
@@ -267,10 +274,22 @@ class _Run:
         return True
 
 
-def _outgoing(work: WorkRule, source: Source, *, clean: bool) -> Outgoing:
-    """Where the run keeps what it sends. Seqs go on where the run before ended; what a killed run gave out after its
-    last note is not given out again."""
-    kept_seq = source.catalog.memory.now.next_seq
-    seqs = SeqCounter(1 if kept_seq is None else kept_seq if clean else kept_seq + UNNOTED_SEQS)
+def _outgoing(work: WorkRule, source: Source, clock: RecordClock, *, clean: bool) -> Outgoing:
+    """Where the run keeps what it sends. Seqs and times go on where the run before ended; what a killed run gave out
+    after its last note is not given out again."""
+    memory = source.catalog.memory
+    kept_seq, kept_ns = memory.now.next_seq, memory.now.record_ns
+    clock.begin(kept_ns if clean or not kept_ns else kept_ns + UNNOTED_NS, lambda ns: memory.note(record_ns=ns))
+    next_seq = 1 if kept_seq is None else kept_seq if clean else kept_seq + UNNOTED_SEQS
+    seqs = SeqCounter(next_seq, no_time if work.rule.cdp is None else clock.now)
     spool = Spool(work.cache_dir / source.key, work.disk) if work.cache_dir is not None else None
     return Outgoing(seqs, Outbox(work.memory, spool), source.status)
+
+
+def _report_clock(rule: str, say: Say, last_ns: int) -> None:
+    shown = shown_time(last_ns)
+    line = bilingual(
+        f"the system clock was set back: changes get the time {shown} in the history until the clock has passed it",
+        f"系统时钟被调回：在时钟超过 {shown} 之前，历史中的变化均记为该时间",
+    )
+    say(rule, Code.TIME_STAMP, line)

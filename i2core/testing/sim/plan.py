@@ -88,6 +88,8 @@ class Plan:
     """The times of the steps begin when the rule has mirrored and rests: all of them happen during live replication."""
     narrow: bool
     """Somebody has left much on the targets. Their disks have room for the content of the sources, but not for both."""
+    history: bool
+    """The rule wants a history, so its records have times."""
     healed_s: float
     """Time between the last step and the end of all accidents, in which the last one may take its full effect."""
     steps: tuple[Step, ...]
@@ -132,5 +134,6 @@ def plan(seed: int) -> Plan:
         from_rest=chance.random() < 0.5,
         narrow=not keeps_orphans and chance.random() < 0.15,
         healed_s=chance.choice((0.0, 0.5, 2.0)),
+        history=chance.random() < 0.5,
         steps=tuple(sorted(steps, key=lambda step: step.at_s)),
     )

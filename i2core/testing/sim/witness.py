@@ -8,6 +8,7 @@ from i2core.testing.sim.machine import Machine, Violation
 from i2core.testing.sim.net import origin
 from i2core.testing.sim.nodes import MEMORY_BYTES, Node, WorkNode
 from i2core.testing.sim.promises import Promises
+from i2core.testing.sim.record_times import RecordTimes
 from i2core.testing.sim.world import World
 
 _BATCH_BYTES = 24 * 1024
@@ -20,6 +21,7 @@ class Witness:
     def __init__(self, world: World) -> None:
         self._world = world
         self._promises = Promises(world.kernel, world.targets)
+        self._times = RecordTimes(wanted=world.plan.history)
         self.watch = Watch(
             enters=self._enters,
             applies=self._applies,
@@ -48,6 +50,7 @@ class Witness:
         """
         chance = self._world.chances["disk"]
         if isinstance(node, WorkNode):
+            self._times.forget(node.name)
             for disk in node.disks:
                 if not self._world.plan.strict:
                     # Content that was damaged under its old size and time is found only by a strict compare.
@@ -87,6 +90,8 @@ class Witness:
 
     def _applies(self, batch: Batch) -> None:
         client = _client()
+        if client.name not in self._world.databases.damaged:
+            self._times.arrive(client.name, batch)
         self._world.replicas.known = True
         self._promises.applies(client, self.peer(client.name), batch)
 

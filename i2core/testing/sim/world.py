@@ -12,6 +12,7 @@ import trio
 
 from i2core.config.model import (
     Brake,
+    CdpRetention,
     DriverChoice,
     MirrorOptions,
     OnError,
@@ -146,6 +147,7 @@ class World:
             orphans=Orphans(action=OrphanAction.KEEP if plan.keeps_orphans else OrphanAction.DELETE),
             brake=Brake(share=1.0),
             rescan_s=plan.rescan_s,
+            cdp=CdpRetention() if plan.history else None,
         )
         return node
 
