@@ -8,10 +8,10 @@
                         recovery ────┤                      a crash is undone
                         rewind ──────┘                      the replica is turned back
 
-Each name is a package here. `model` has the values that all of them speak in, and `moments` finds the moment that a
-person means. Imports go one way (see `pyproject.toml`):
+Each name is a package here. `record` opens a history and writes it, with all the others. `model` has the values that
+all of them speak in, and `moments` finds the moment that a person means. Imports go one way (see `pyproject.toml`):
 
-    recovery | rewind | retention → read → journal → plan | index → model
+    record → recovery | rewind | retention → read → journal → plan | index → model
 
 No sink is connected to it yet: `i2core.api.present` is the contract by which one will be. `plugins/sink_fs` keeps it
 for plain files (`i2_sink_fs.present`).

@@ -6,6 +6,7 @@ from i2core.api import Code
 
 MIRROR = "tests/integration/test_mirror_"
 SINK = "plugins/sink_fs/tests/test_sink_fs_"
+RECORDER = "tests/unit/history/test_recorder.py::"
 CDP = "plugins/store_cdp/tests/test_store_cdp_"
 
 PROVOKED: dict[Code, str] = {
@@ -27,6 +28,9 @@ PROVOKED: dict[Code, str] = {
     Code.CDP_INCOMPLETE: CDP + "crash.py::test_what_was_durable_is_never_taken_for_torn",
     Code.CDP_READ: CDP + "faults.py::test_a_read_error_is_told",
     Code.CDP_VERSION: CDP + "faults.py::test_another_version_is_refused",
+    Code.CDP_INDEX_READ: RECORDER + "test_an_index_that_cannot_be_opened_is_left_alone",
+    Code.CDP_INDEX_WRITE: RECORDER + "test_an_index_without_room_stops_the_rule_and_is_made_again",
+    Code.CDP_INDEX_DAMAGED: RECORDER + "test_a_lost_index_of_a_merged_journal_stops_the_rule",
     Code.CDP_DATA_WRITE: CDP + "faults.py::test_full_disk_changes_nothing",
     Code.WRITE_FRAGMENT: "tests/unit/test_records.py::test_offsets_that_no_file_has_are_refused",
     Code.VERSION_MISMATCH: MIRROR + "refused.py::test_another_version_of_the_protocol",
@@ -71,6 +75,7 @@ PROVOKED: dict[Code, str] = {
     Code.REPLICA_WAITS: "plugins/sink_fs/tests/test_sink_fs_faults.py::test_what_passes_is_waited_for",
     Code.PEER_LIMIT: "tests/unit/test_admission.py::test_rules_of_a_peer_are_bounded_and_known_ones_are_accepted",
     Code.NO_EFFECT: "tests/system/test_system_daemon.py::test_keys_without_effect_are_reported",
+    Code.HISTORY_GAP: RECORDER + "test_what_somebody_else_changed_is_said_and_compared",
     Code.TASK_INTERRUPTED: "tests/unit/test_node_tasks.py::test_a_task_that_the_daemon_broke_off_is_told",
     Code.SHORT: "tests/integration/test_reads_that_pass.py::test_a_run_that_ends_for_a_temporary_lack_is_started_again",
     Code.REPLICA_UNFIT: "tests/integration/test_doubt_until_right.py::test_objects_that_do_not_fit_are_skipped",
@@ -94,10 +99,8 @@ TOLD_OTHERWISE: dict[Code, str] = {
 WAITS_FOR: dict[str, tuple[Code, ...]] = {
     "compare": (Code.FILE_CHECKSUM,),
     "CDP": (
-        Code.CDP_INDEX_READ,
         Code.CDP_RESTORE_WRITE,
-        Code.CDP_INDEX_WRITE,
-        Code.CDP_INDEX_DAMAGED,
+        Code.HISTORY_ENDED,
         Code.CDP_CONFIG,
         Code.CDP_DATABASE,
     ),

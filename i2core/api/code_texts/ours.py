@@ -288,4 +288,22 @@ OURS: dict[int, CodeText] = {
         "see i2 task list, and begin it again: what is done already is not done twice",
         "用 i2 task list 查看，然后重新执行：已完成的部分不会重复",
     ),
+    3645: CodeText(
+        _E,
+        "another program changed the replica",
+        "其他程序修改了灾备数据",
+        "an object is not where it was left, or is another one; the history of the replica lacks that change",
+        "某对象不在原处，或已被替换；历史中缺少这一变化",
+        "nothing to do: the place is compared; let nothing but i2core write into the replica",
+        "无需处理：将重新比较该位置；请勿让其他程序写入灾备目录",
+    ),
+    3646: CodeText(
+        _E,
+        "a history ended, and another one begins",
+        "历史已中断，将重新开始",
+        "the replica is another directory or was changed by another program, or its position is lost",
+        "灾备目录已被替换，或被其他程序修改，或其位置信息已丢失",
+        "nothing to do: the new history begins after the mirror; the old one is kept aside, until you remove it",
+        "无需处理：镜像完成后开始新的历史；旧的历史另行保留，直到您将其删除",
+    ),
 }

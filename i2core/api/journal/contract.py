@@ -147,6 +147,16 @@ class Journal(ABC):
         """
 
     @abstractmethod
+    def read_pieces(self, pieces: Sequence[Piece]) -> list[bytes]:
+        """As `pieces`, for who works in a thread and may hold a lock there: it blocks, and needs neither the event loop
+        nor another thread. May be called from any thread.
+
+        Raises:
+            OSError: descriptors or memory are short; it passes.
+            SegmentGone, StopRule: as `pieces`.
+        """
+
+    @abstractmethod
     async def cut(self, at: Position, instead: Sequence[Draft] = ()) -> list[Placed]:
         """Cuts off the frame that begins at `at`, and all after it, and writes others in their place, in one step:
         start-up undoes what they speak of, and keeps the part of a frame that was carried out. A new segment begins. No

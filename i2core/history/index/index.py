@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable
 
@@ -12,6 +13,7 @@ from i2core.history.index.partition import Partition, Rows
 from i2core.history.index.past_rows import PastRows
 from i2core.history.index.schema import TABLES
 from i2core.history.model.rows import CatalogChange
+from i2core.posix.durable import sync_path
 
 PARTITION_ROWS = 250_000
 TAIL_ROWS = 8192
@@ -22,11 +24,17 @@ class Index:
     """Rows of all frames so far. For one thread at a time."""
 
     def __init__(self, directory: str, *, tail_rows: int = TAIL_ROWS, part_rows: int = PARTITION_ROWS) -> None:
-        """Opens the index in a directory that exists; it is empty when there is none."""
+        """Opens the index in a directory that exists; it is empty when there is none.
+
+        Raises:
+            FileNotFoundError: somebody has removed a partition.
+            sqlite3.DatabaseError: a file is damaged, or cannot be read.
+        """
         self._directory = directory
         self.tail_rows, self.part_rows = tail_rows, part_rows
         self.now = Now(os.path.join(directory, "now.db"))
         known = self.now.parts()
+        self._check_files(known)
         self.parts = [Partition(self.path(part.file), part.first, part.last, part.rows) for part in known]
         self._remove_strays({part.file for part in known})
         self.tail = Partition()
@@ -35,6 +43,13 @@ class Index:
         self.rows = PastRows(self.every)
         self.catalog, self.batches = self.now.catalog, self.now.batches
         self._end_roll_back()
+
+    def _check_files(self, known: list[PartFile]) -> None:
+        """SQLite would make an empty one of a file that is missing."""
+        for part in known:
+            if not os.path.exists(self.path(part.file)):
+                self.now.abandon()
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path(part.file))
 
     def every(self) -> list[Partition]:
         """All partitions, the oldest first, and the tail."""
@@ -102,14 +117,18 @@ class Index:
         """An empty partition; it is none of the index before `note`."""
         number = int(self.now.state("parts", 0)) + 1
         self.now.set_state("parts", number)
-        return Partition(self.path(f"rows-{number:08d}.db"), first, first - 1)
+        part = Partition(self.path(f"rows-{number:08d}.db"), first, first - 1)
+        sync_path(self._directory)  # one that is listed and missing was removed, whatever the power did
+        return part
 
     def note(self, part: Partition) -> None:
         """The list of partitions has this one, as it is now."""
         self.now.set_part(PartFile(os.path.basename(part.path), part.first, part.last, part.count))
 
     def replace(self, old: list[Partition], new: Partition | None) -> None:
-        """Puts a merged partition in the place of others, in one durable step; then removes their files."""
+        """Puts a merged partition in the place of others, in one durable step; then removes their files. What is noted
+        with it, `Now.reach` above all, is true afterwards: so the tail is written as well."""
+        self.flush()
         if new is not None:
             new.seal()
             self.note(new)
@@ -184,7 +203,16 @@ class Index:
 
     def drop_after(self, seq: int) -> None:
         """Drops rows and batches of later records; the catalog does not know of them."""
-        for part in self.every():
+        for part in self.parts:
             if part.last > seq:
                 part.drop_above(seq)
+                self.note(part)
+        self.tail.drop_above(seq)
         self.batches.cut(seq)
+
+    def go_on_after(self, seq: int) -> None:
+        """Start-up: the frames that follow are taken in, again or in the place of others. What a crash has left of
+        these is dropped, also in a partition that has more rows than it could note."""
+        if self._growing is not None:
+            self._growing.last = max(self._growing.last, seq + 1)
+        self.drop_after(seq)

@@ -66,7 +66,7 @@ class Now:
 
     @property
     def reach(self) -> tuple[int, int]:
-        """Segment and offset of the end of the last frame that the index has completely; (0, 0): it has none."""
+        """Segment and offset of the end of the last plan whose frames the index has completely; (0, 0): it has none."""
         return int(self.state("segment", 0)), int(self.state("offset", 0))
 
     @reach.setter

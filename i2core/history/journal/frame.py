@@ -80,6 +80,11 @@ class Frame(NamedTuple):
     """(seq of the record, change); seq 0: a change that no record makes (see `packing.packed`)."""
     size: Size
 
+    @property
+    def ends_plan(self) -> bool:
+        """False: it has old bytes of a plan whose records are in a later frame."""
+        return self.head.records > 0 or not len(self.rows)
+
     def batch(self, segment: int, offset: int) -> Batch | None:
         """How the index finds the frame, whose payload begins there; None: it has no records."""
         head = self.head

@@ -47,7 +47,7 @@ class Sweep:
                 yield
         finally:
             self._places.close()
-            self._index.now.commit()
+            self._index.flush()
 
     # ------------------------------------------------------------------------------------------- the store
 

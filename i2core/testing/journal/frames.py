@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import trio
 
+from i2core.api import in_thread
 from i2core.api.journal import Draft, Header, Mark, MarkKind, Piece, Position, SegmentGone
 from i2core.api.journal.frames import NO_HASH, PAYLOAD_BYTES
 from i2core.testing.journal.trial import Trial, payloads, prove
@@ -52,12 +53,18 @@ async def by_place(trial: Trial) -> None:
         at = placed[1].payload_at
         pieces = [Piece(Position(at.segment, at.offset + 3), 4), Piece(placed[0].payload_at, 5), Piece(at, 0)]
         assert await journal.pieces(pieces) == [b"3456", b"first", b""]
+        assert await in_thread(journal.read_pieces, pieces) == [b"3456", b"first", b""]
         for asked in (journal.read(Position(10**9, 0), 1), journal.pieces([Piece(Position(10**9, 0), 1)])):
             try:
                 await asked
             except SegmentGone:
                 continue
             raise AssertionError("there is a segment that is not")
+        try:
+            journal.read_pieces([Piece(Position(10**9, 0), 1)])
+        except SegmentGone:
+            return
+        raise AssertionError("there is a segment that is not")
 
 
 async def never_back(trial: Trial) -> None:

@@ -13,7 +13,7 @@ from i2core.api.tree import OpenDirectory, OpenFile
 from i2core.history.read.tree import PastTree
 
 from .copies import Copy
-from .world import World
+from .world import Readable
 
 _Path = tuple[bytes, ...]
 
@@ -21,7 +21,7 @@ _Path = tuple[bytes, ...]
 class Moment:
     """A moment, with all its directories and files open, which records that follow must not change."""
 
-    def __init__(self, world: World, seq: int) -> None:
+    def __init__(self, world: Readable, seq: int) -> None:
         self._right = world.trees[seq]
         self._tree = PastTree(world.past(), seq, b"/replica", flags=True)
         self._directories: dict[_Path, OpenDirectory] = {}

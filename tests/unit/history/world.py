@@ -33,7 +33,50 @@ from .journal import Journal
 from .sink import Sink
 
 
-class World:
+class Readable:
+    """Whose moments are read, and compared with full copies."""
+
+    disk: Disk
+    trees: dict[int, Tree]
+
+    def past(self) -> Past:
+        """`places.close` at the end."""
+        raise NotImplementedError
+
+    def tree_at(self, seq: int) -> Tree:
+        """The whole tree at a moment, read through the history."""
+        past = self.past()
+        tree: Tree = {}
+        groups: dict[object, tuple[bytes, ...]] = {}
+
+        def go(ref: Ref, path: tuple[bytes, ...]) -> None:
+            was = past.stat(ref, seq)
+            inode = self.disk.at(was.handle)
+            group = groups.setdefault(ref.oid or inode, path)
+            size = was.size if inode.is_file else 0
+            holes = bytearray(size)
+            for lo, hi in past.holes(ref, seq, 0, size) if size else ():
+                holes[lo:hi] = b"\1" * (hi - lo)
+            data = past.read(ref, seq, 0, size)
+            content = data, bytes(holes), was.target, was.device
+            tree[path] = Copy(was.meta.mode, group, tuple(was.meta), *content, False, inode)
+            if inode.is_dir:
+                for name, child in sorted(past.names(ref, seq).items()):
+                    found = past.child(ref, name, seq)
+                    assert found is not None and found.oid == child.oid
+                    go(child, (*path, name))
+
+        root = past.root(0, seq)
+        assert root is not None
+        go(root, ())
+        past.places.close()
+        return tree
+
+    def check(self, seq: int, where: object) -> None:
+        compare(self.tree_at(seq), self.trees[seq], where)
+
+
+class World(Readable):
     def __init__(
         self,
         rng: random.Random,
@@ -296,35 +339,3 @@ class World:
     def oids(self) -> list[int]:
         """Objects with a history, staging files left out."""
         return [row[0] for row in self.now.db.execute("select distinct oid from present where parent<>2")]
-
-    def tree_at(self, seq: int) -> Tree:
-        """The whole tree at a moment, read through the history."""
-        past = self.past()
-        tree: Tree = {}
-        groups: dict[object, tuple[bytes, ...]] = {}
-
-        def go(ref: Ref, path: tuple[bytes, ...]) -> None:
-            was = past.stat(ref, seq)
-            inode = self.disk.at(was.handle)
-            group = groups.setdefault(ref.oid or inode, path)
-            size = was.size if inode.is_file else 0
-            holes = bytearray(size)
-            for lo, hi in past.holes(ref, seq, 0, size) if size else ():
-                holes[lo:hi] = b"\1" * (hi - lo)
-            data = past.read(ref, seq, 0, size)
-            content = data, bytes(holes), was.target, was.device
-            tree[path] = Copy(was.meta.mode, group, tuple(was.meta), *content, False, inode)
-            if inode.is_dir:
-                for name, child in sorted(past.names(ref, seq).items()):
-                    found = past.child(ref, name, seq)
-                    assert found is not None and found.oid == child.oid
-                    go(child, (*path, name))
-
-        root = past.root(0, seq)
-        assert root is not None
-        go(root, ())
-        past.places.close()
-        return tree
-
-    def check(self, seq: int, where: object) -> None:
-        compare(self.tree_at(seq), self.trees[seq], where)

@@ -80,6 +80,10 @@ class FilesJournal(Journal):
     async def pieces(self, pieces: Sequence[Piece]) -> list[bytes]:
         return await self._read(partial(read_pieces, self._store.shelf, pieces))
 
+    def read_pieces(self, pieces: Sequence[Piece]) -> list[bytes]:
+        with translated(self._context.directory, "read CDP data", Code.CDP_READ):
+            return read_pieces(self._store.shelf, pieces)
+
     async def cut(self, at: Position, instead: Sequence[Draft] = ()) -> list[Placed]:
         return await self._change(partial(self._store.cut, at, instead))
 

@@ -1,0 +1,140 @@
+"""The history of one replica, open: for whoever records, reads the past, or thins it out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from i2core.api import in_thread
+from i2core.api.journal import Journal
+from i2core.api.present import Replica
+from i2core.history.index.index import Index
+from i2core.history.journal.packing import FRAME_OLD_BYTES
+from i2core.history.model.grain import Grain
+from i2core.history.model.rows import Moment
+from i2core.history.plan.plan import Planner
+from i2core.history.read.log import Log
+from i2core.history.read.past import Past
+from i2core.history.read.places import Places
+from i2core.history.read.tree import PastTree
+from i2core.history.record.clock import Clocks, HistoryClock
+from i2core.history.record.durable import Durable
+from i2core.history.record.old_bytes import JournalBytes
+from i2core.history.record.opening import Opening
+from i2core.history.record.recorder import Recorder
+from i2core.history.record.turns import Turn, Turns
+from i2core.history.record.writing import End, FrameWriter
+from i2core.history.retention.kept import Kept
+
+
+@attrs.frozen(kw_only=True)
+class HistoryContext:
+    """What a history is opened with."""
+
+    directory: str
+    """For its index; the directory above exists."""
+    roots: int
+    """How many roots the replica has."""
+    epoch: int
+    """Of the rule's owner; written into frames, and never goes back."""
+    clocks: Clocks
+    say: Callable[[str], None] = lambda line: None
+    flags: bool = False
+    """The rule carries inode flags."""
+    grain: Grain = attrs.field(factory=Grain)
+    old_bytes: int = FRAME_OLD_BYTES
+    """About so many in one frame."""
+
+
+class History:
+    """One replica's history. Its methods are for worker threads; who uses what they give holds `reading` meanwhile, and
+    for a change of index or store `recorder.at_rest` and `writing`. A `PastTree` does so by itself."""
+
+    def __init__(
+        self,
+        context: HistoryContext,
+        journal: Journal,
+        index: Index,
+        replica: Replica,
+        recorder: Recorder,
+        turns: Turns,
+        clock: HistoryClock,
+        durable: Durable,
+    ) -> None:
+        self._context = context
+        self.journal, self.index, self.replica = journal, index, replica
+        self.recorder = recorder
+        self.clock = clock
+        self.durable = durable
+        """The position that the owner of the replica has saved; set by it after each save. What is beyond may be
+        undone, so retention leaves it alone."""
+        self.reading: Turn = turns.reading
+        self.writing: Turn = turns.writing
+        self._old = JournalBytes(journal)
+
+    @property
+    def seq(self) -> int:
+        """The present: the last record that is carried out."""
+        return self.recorder.seq
+
+    def past(self) -> Past:
+        """Reads past states; `places.close` at the end."""
+        return Past(self.index, Places(self.index, self.replica), self._old, self._context.grain)
+
+    def log(self) -> Log:
+        """Reads the log."""
+        return Log(self.index, self._old)
+
+    def tree(self, root: int, seq: int, path: bytes = b"", *, only: bytes | None = None) -> PastTree:
+        """One root at a moment. `path`, `only`: as in `PastTree`."""
+        past = Past(self.index, Places(self.index, self.replica), JournalBytes(self.journal), self._context.grain)
+        return PastTree(past, seq, path, root=root, only=only, flags=self._context.flags, lock=self.reading)
+
+    def moment(self, time_ns: int) -> Moment | None:
+        """As `Log.moment`. Takes its turn by itself."""
+        with self.reading:
+            return self.log().moment(time_ns)
+
+    def kept(self) -> Kept:
+        """Which moments can be had. Takes its turn by itself."""
+        with self.reading:
+            floor = int(self.index.now.state("floor", 0))
+        return Kept(floor, [mark.next_seq - 1 for mark in self.journal.marks])
+
+
+@asynccontextmanager
+async def open_history(
+    context: HistoryContext, journal: Journal, replica: Replica, durable: Durable | None
+) -> AsyncIterator[History]:
+    """The history of a replica that nobody changes meanwhile. The replica is taken back to the durable position. None:
+    a new history begins with the replica as it stands; its position (`History.durable`) is to be saved before the
+    first record.
+
+    Raises:
+        CannotGoOn: replica, position and journal are not of one history.
+        StopRule: journal, index or replica cannot be read or written.
+    """
+    turns = Turns()
+    opening = Opening(journal, replica, context.directory, JournalBytes(journal), context.grain, context.say)
+    index, clock = await opening.index(context.clocks, durable)
+    recorder: Recorder | None = None
+    try:
+        if durable is not None:
+            await opening.undo(index, durable)
+        end = End(*durable[1:], journal.segments[-1].last_ns) if durable else End()
+        writer = FrameWriter(
+            journal, index, replica, turns, clock, end, epoch=context.epoch, old_bytes=context.old_bytes
+        )
+        if durable is None:
+            await writer.enrol(context.roots)
+            durable = Durable(0, writer.end.tip, writer.end.reach)
+        planner = Planner(index.catalog, replica, index.catalog.next_oid, context.grain, flags=context.flags)
+        planner.applied(durable.seq)
+        recorder = Recorder(writer, planner, index, replica, seq=durable.seq, say=context.say)
+        yield History(context, journal, index, replica, recorder, turns, clock, durable)
+    finally:
+        with trio.CancelScope(shield=True):
+            await in_thread(opening.close, index, clock, recorder)
