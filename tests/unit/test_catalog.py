@@ -24,7 +24,7 @@ from i2core.rule.catalog import paths as paths_module
 from i2core.rule.catalog.catalog import Catalog
 from i2core.rule.catalog.doubts import UNNUMBERED
 from i2core.rule.catalog.memory import RuleMemory
-from i2core.rule.catalog.rows import Doubt, Row
+from i2core.rule.catalog.rows import Depth, Doubt, Row
 from i2core.rule.catalog.seal import Seal, look_at_seal
 from i2core.rule.survey.links import LinkTable
 
@@ -424,11 +424,11 @@ def test_a_doubt_is_kept_once_however_often_it_is_noted() -> None:
     catalog = Catalog(None)
     doubt = Doubt(1, b"a", 2)
     for _ in range(2):
-        catalog.doubts.keep(7, [doubt, doubt._replace(deep=True)])
+        catalog.doubts.keep(7, [doubt, doubt._replace(deep=Depth.SUBTREE)])
         catalog.doubts.keep(UNNUMBERED, [doubt, doubt])
-    assert catalog.doubts.by_seq() == {7: [doubt, doubt._replace(deep=True)], UNNUMBERED: [doubt]}
+    assert catalog.doubts.by_seq() == {7: [doubt, doubt._replace(deep=Depth.SUBTREE)], UNNUMBERED: [doubt]}
     catalog.doubts.number(7, [doubt])
-    assert catalog.doubts.by_seq() == {7: [doubt, doubt._replace(deep=True)]}
+    assert catalog.doubts.by_seq() == {7: [doubt, doubt._replace(deep=Depth.SUBTREE)]}
     catalog.doubts.drop(7)
     assert catalog.doubts.by_seq() == {}
     catalog.close(clean=True)

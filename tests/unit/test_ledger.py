@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from i2core.api import Place
-from i2core.rule.catalog.rows import Doubt
+from i2core.rule.catalog.rows import Depth, Doubt
 from i2core.rule.outgoing.ledger import Doubts, Ledger, add_doubt, without_places
 
 
 def doubt(number: int, *, deep: bool = False) -> Doubt:
     """A doubt about a name of its own."""
-    return Doubt(1, b"%d" % number, number, deep)
+    return Doubt(1, b"%d" % number, number, Depth(deep))
 
 
 def about(number: int) -> Doubts:

@@ -245,7 +245,7 @@ class TestDirectoriesThatTheReplicaLacks:
         found: dict[Doubt, None] = {}
         with pytest.raises(LinkError):
             await repair(side.source, replica, plan(side.source, [doubt(side, b"d/f")]), found)
-        assert [(each.name, each.deep) for each in found] == [(b"e", True)]
+        assert [(each.name, bool(each.deep)) for each in found] == [(b"e", True)]
         assert side.doubts_kept() == {b"e"}
 
     async def test_wait_for_their_turn_in_a_narrow_repair(self, side: SourceSide) -> None:
@@ -264,7 +264,7 @@ class TestDirectoriesThatTheReplicaLacks:
         unresolved, _ = await repaired(side, plan(side.source, [planned_for], Extent.NAMES), replica)
         assert unresolved.absent == [(at(b"d/e/g"), planned_for)]
         assert [each for each in replica.kinds() if each[0] is not Kind.REMOVE] == [(Kind.MKDIR, b"d")]
-        assert [(each.name, each.deep) for each in unresolved.deeper] == [(b"d", True)]
+        assert [(each.name, bool(each.deep)) for each in unresolved.deeper] == [(b"d", True)]
 
     async def test_are_found_by_the_names_above(self, side: SourceSide) -> None:
         """Nothing is sent that would fail before the topmost of them exists again."""

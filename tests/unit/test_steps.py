@@ -353,7 +353,7 @@ class TestDirectoriesThatTheReplicaLacks:
         (doubt,) = side.findings.doubts(Why.SUBTREE_NEW)
         row = side.catalog.objects.get(at(b"d"))
         assert row is not None
-        assert (doubt.node, doubt.deep) == (row.id, True)
+        assert (doubt.node, bool(doubt.deep)) == (row.id, True)
         assert side.doubts_kept() == {b"d"}, "a kill after this must not leave a directory that is never compared"
 
     def test_without_a_row_are_sent_as_well(self, side: SourceSide) -> None:

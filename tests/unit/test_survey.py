@@ -189,7 +189,7 @@ class TestFindings:
         side.sent(b"")
         side.findings.add(at(b"d"), why)
         (doubt,) = side.findings.doubts(why)
-        assert doubt.deep is (why in (Why.MOVED_AWAY, Why.SUBTREE_NEW, Why.UNREADABLE))
+        assert bool(doubt.deep) is (why in (Why.MOVED_AWAY, Why.SUBTREE_NEW, Why.UNREADABLE))
 
     def test_reasons_do_not_mix(self, side: SourceSide) -> None:
         side.sent(b"")

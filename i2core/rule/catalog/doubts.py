@@ -14,7 +14,7 @@ from i2core.rule.catalog.database import Database
 from i2core.rule.catalog.digests import Digests
 from i2core.rule.catalog.inodes import Inodes
 from i2core.rule.catalog.objects import Objects
-from i2core.rule.catalog.rows import NEVER_NS, Doubt, Row, kept_time
+from i2core.rule.catalog.rows import NEVER_NS, Depth, Doubt, Row, kept_time
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS doubt (
@@ -49,12 +49,12 @@ class DoubtTable:
         name = place.path.rpartition(b"/")[2] if place.path else b"%d" % place.root
         assert parent is not None
         row = self._objects.child(parent, name)
-        return Doubt(parent, name, 0, deep) if row is None else self.about(row, deep=deep)
+        return Doubt(parent, name, 0, Depth(deep)) if row is None else self.about(row, deep=deep)
 
     @staticmethod
     def about(row: Row, *, deep: bool = False) -> Doubt:
         """As `at`, for a caller that has the present row of the place: nothing is looked up."""
-        return Doubt(row.parent, row.name, row.id, deep, row.inode)
+        return Doubt(row.parent, row.name, row.id, Depth(deep), row.inode)
 
     def places_of(self, doubt: Doubt) -> list[Place]:
         """The places to compare for a doubt now: the name, unless its directory is gone, and the present place of the
@@ -90,7 +90,7 @@ class DoubtTable:
         found: dict[int, list[Doubt]] = {}
         sql = "SELECT last_seq, parent, name, node, deep, inode FROM doubt"
         for seq, parent, name, node, deep, inode in self._db.execute(sql):
-            found.setdefault(seq, []).append(Doubt(parent, name, node, bool(deep), inode))
+            found.setdefault(seq, []).append(Doubt(parent, name, node, Depth(deep), inode))
         return found
 
     def owe_removals(self, doubts: Iterable[Doubt]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import stat
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -139,6 +140,17 @@ def kept_row(row: Row) -> list[object]:
     return fields
 
 
+class Depth(enum.IntEnum):
+    """How far a doubt reaches, and what the names are that only the replica has there. The numbers are in catalogs."""
+
+    NAME = 0
+    """The name alone."""
+    SUBTREE = 1
+    """Everything beneath as well. Records that were lost may have removed what only the replica has there."""
+    UNMIRRORED = 2
+    """Everything beneath as well, and no mirror has compared it: what only the replica has there are orphans."""
+
+
 class Doubt(NamedTuple):
     """A name on the replica, and the object last sent for it, that may not be as the catalog says. It refers to rows,
     not to a path: directories above may move before the name is compared."""
@@ -148,7 +160,6 @@ class Doubt(NamedTuple):
     name: bytes
     node: int
     """Id of the object's row; 0: the name was removed."""
-    deep: bool = False
-    """Everything beneath may differ as well."""
+    deep: Depth = Depth.NAME
     inode: int = 0
     """Id of the shared inode if the object has several names: all of them may differ, also when this one is gone."""

@@ -7,7 +7,7 @@ import time
 import trio
 
 from i2core.api import Code, Failure
-from i2core.rule.catalog.rows import Doubt
+from i2core.rule.catalog.rows import Depth, Doubt
 from i2core.rule.live.backlog import Backlog
 from i2core.rule.live.reconcile import Reconciler
 from i2core.rule.outgoing.ledger import without_places
@@ -16,6 +16,7 @@ from i2core.rule.repair.making_room import make_room_among
 from i2core.rule.repair.plan import Extent, RepairPlan, Unresolved, plan
 from i2core.rule.repair.repair import repair
 from i2core.rule.source.source import Source
+from i2core.rule.survey.lister import is_within
 from i2core.wire.session import Session
 
 WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
@@ -102,7 +103,7 @@ class Repairer:
         over = [doubt for doubt in looked if not (stuck and doubt.deep)]
         await trio.to_thread.run_sync(self._source.catalog.doubts.number, last_seq, over)
         self._put_off(unresolved, stuck=stuck)
-        await self._try_again(unresolved, last_seq)
+        await self._try_again(planned, last_seq)
         right = self._send_large(session, unresolved, doubts, begun_ns)
         unverified.asked(right, last_seq if last_seq > before else None)
 
@@ -129,11 +130,13 @@ class Repairer:
             self._wait_s = WAIT_S
         unverified.add(unresolved.deeper)  # its entries, as soon as the directory itself is there
 
-    async def _try_again(self, unresolved: Unresolved, last_seq: int) -> None:
+    async def _try_again(self, planned: RepairPlan, last_seq: int) -> None:
         """Passes names that could not be compared to the part that resolves the reason."""
-        unverified = self._backlog.unverified
+        unverified, unresolved = self._backlog.unverified, planned.unresolved
         for place, why in unresolved.unread.items():
             doubt = await trio.to_thread.run_sync(unverified.doubt_at, place)
+            if doubt.deep and is_within(place, planned.unmirrored):
+                doubt = doubt._replace(deep=Depth.UNMIRRORED)
             unverified.failed_again(doubt, Failure(last_seq, place, Code.SHORT, f"it cannot be read now: {why}"))
         for place, doubt in unresolved.absent:
             lacking = "its directory was missing on the replica"

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from i2core.api import Code, Failure, Place
 from i2core.config.words import bilingual
 from i2core.rule.catalog.doubts import UNNUMBERED
-from i2core.rule.catalog.rows import Doubt
+from i2core.rule.catalog.rows import Depth, Doubt
 from i2core.rule.live.part import Part
 from i2core.rule.outgoing.outgoing import Outgoing
 from i2core.rule.repair.doubtful import Doubtful
@@ -142,7 +142,7 @@ class Unverified(Part):
         """The doubt that a failure at `place` causes; for a directory it covers everything beneath."""
         doubt = self._source.catalog.doubts.at(place, deep=True)
         row = self._source.catalog.objects.row(doubt.node) if doubt.node else None
-        return doubt if row is None or stat.S_ISDIR(row.mode) else doubt._replace(deep=False)
+        return doubt if row is None or stat.S_ISDIR(row.mode) else doubt._replace(deep=Depth.NAME)
 
     def _begin(self) -> None:
         if not self.doubtful:

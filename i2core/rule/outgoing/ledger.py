@@ -24,7 +24,7 @@ def add_doubt(doubts: Doubts, place: Place, doubt: Doubt) -> None:
     it."""
     key = (place, doubt.node)
     before = doubts.get(key, doubt)
-    doubts[key] = doubt._replace(deep=doubt.deep or before.deep, inode=doubt.inode or before.inode)
+    doubts[key] = doubt._replace(deep=max(doubt.deep, before.deep), inode=doubt.inode or before.inode)
 
 
 def without_places(found: Iterable[Doubt]) -> Doubts:

@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from i2core.api import Code, Failure
-from i2core.rule.catalog.rows import Doubt
+from i2core.rule.catalog.rows import Depth, Doubt
 
 RETRY_S = (1.0, 300.0)
 """First and longest wait before a failed name is retried; each wait doubles, with jitter so that a thousand names are
@@ -158,7 +158,7 @@ class Doubtful:
         case.asked, case.answer_seq = {}, None
 
     def _overflow(self, root: int, now: float) -> None:
-        whole = Doubt(0, b"%d" % root, 0, deep=True)
+        whole = Doubt(0, b"%d" % root, 0, Depth.SUBTREE)
         self._cases.setdefault(name_of(whole), _Case(now + RARE_S)).waiting.setdefault(whole)
         self._stale = True
 

@@ -23,6 +23,7 @@ from i2core.rule.mirror.making_room import Room, make_room
 from i2core.rule.repair.plan import RepairPlan
 from i2core.rule.repair.repair import remove_gone, send
 from i2core.rule.source.source import Source
+from i2core.rule.survey.lister import is_within
 from i2core.wire.questions import OrphanList
 
 
@@ -35,13 +36,20 @@ async def make_room_among(source: Source, session: Link, plan: RepairPlan) -> No
         StopRule: a directory cannot be read and the rule says to stop.
     """
     await remove_gone(session, plan)
-    await make_room(source, session, plan.scopes, _RepairRoom(source, session))
+    await make_room(source, session, plan.scopes, _RepairRoom(source, session, plan))
 
 
 class _RepairRoom(Room):
-    """Removes what the repair would remove later, whatever the rule says about orphans."""
+    """Removes what the repair would remove later: orphans as the rule says, and the rest in any case."""
+
+    def __init__(self, source: Source, session: Link, plan: RepairPlan) -> None:
+        super().__init__(source, session)
+        self._unmirrored = plan.unmirrored
 
     async def dispose(self, orphans: OrphanList) -> None:
+        if is_within(Place(orphans.root, orphans.path), self._unmirrored):
+            await super().dispose(orphans)
+            return
         for part in await self._finder.separate(orphans):
             await send(
                 self._session,

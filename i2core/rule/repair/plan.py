@@ -14,7 +14,7 @@ from typing import NamedTuple
 import attrs
 
 from i2core.api import Place
-from i2core.rule.catalog.rows import Doubt
+from i2core.rule.catalog.rows import Depth, Doubt
 from i2core.rule.source.draft import Large
 from i2core.rule.source.source import Source
 from i2core.rule.survey.lister import Scope
@@ -65,6 +65,8 @@ class RepairPlan(NamedTuple):
     compared: list[tuple[Place, Doubt]]
     unresolved: Unresolved
     extent: Extent = Extent.DIRECTORIES
+    unmirrored: frozenset[Place] = frozenset()
+    """Directories in which, and beneath which, names that only the replica has are orphans (`Depth.UNMIRRORED`)."""
 
     def covers(self, place: Place) -> bool:
         """True when the object at `place` is compared."""
@@ -88,7 +90,7 @@ def _planned(source: Source, doubts: Iterable[Doubt], extent: Extent) -> RepairP
     gone: list[Place] = []
     compared: list[tuple[Place, Doubt]] = []
     unresolved = Unresolved()
-    standing = set[int]()
+    standing, unmirrored = set[int](), set[Place]()
     for doubt, places in _places(source, doubts):
         for place in places:
             moved = _moved(source, place.above if place.path else place, standing)
@@ -99,12 +101,15 @@ def _planned(source: Source, doubts: Iterable[Doubt], extent: Extent) -> RepairP
                 unresolved.moved.append(moved)
                 continue
             compared.append((place, doubt))
-            above = _look(source, place, doubt.deep, scopes, gone)
+            if doubt.deep is Depth.UNMIRRORED:
+                unmirrored.add(place)
+            above = _look(source, place, bool(doubt.deep), scopes, gone)
             names.setdefault(above, set()).update(_within(above, place))
             if place in scopes:  # a directory: it is compared itself together with its entries
                 names.setdefault(place, set())
     unresolved.doubts = list(dict.fromkeys(unresolved.doubts))
-    return RepairPlan(list(_within_extent(extent, scopes, names)), gone, compared, unresolved, extent)
+    chosen = list(_within_extent(extent, scopes, names))
+    return RepairPlan(chosen, gone, compared, unresolved, extent, frozenset(unmirrored))
 
 
 def _within_extent(extent: Extent, scopes: dict[Place, bool], names: dict[Place, set[bytes]]) -> Iterator[Scope]:

@@ -20,11 +20,13 @@ from i2core.rule.source.source import Source
 from i2core.rule.survey.findings import Findings, Why
 from i2core.rule.survey.lister import Scope, is_within
 from i2core.wire.message_size import runs
+from i2core.wire.questions import OrphanList
 
 
 class RepairPolicy(BringPolicy):
     """Names that only the replica has are removed beneath a deep scope, since the lost records would have removed them.
-    Elsewhere they are left alone: a directory is compared because of only a few names in it.
+    Where no mirror has compared them (`unmirrored`) they are orphans, and are handled as the rule says. Elsewhere they
+    are left alone: a directory is compared because of only a few names in it.
 
     The replica may lack a directory of `scopes`, although the catalog has it. Example: somebody has replaced `d` by a
     symlink on the replica, a record fails, and its place `d/e/x` is compared. Nothing can be made in `d/e`. So the
@@ -33,8 +35,15 @@ class RepairPolicy(BringPolicy):
 
     certain = False
 
-    def __init__(self, catalog: Catalog, findings: Findings, scopes: Iterable[Scope]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        findings: Findings,
+        scopes: Iterable[Scope],
+        unmirrored: frozenset[Place] = frozenset(),
+    ) -> None:
         super().__init__()
+        self._unmirrored = unmirrored
         self._catalog = catalog
         self._findings = findings
         self._expected = {scope.place: scope for scope in scopes}
@@ -69,12 +78,19 @@ class RepairPolicy(BringPolicy):
         for name in names:
             if name in known:
                 self._catalog.objects.remove(known[name])
+        if is_within(place, self._unmirrored):
+            orphans = [name for name in names if name not in known]
+            if orphans:
+                yield OrphanList(place.root, place.path, orphans)
+            names = [name for name in names if name in known]
         if names:
             yield [Record(Kind.REMOVE, place.root, place.child(name).path) for name in names]
 
     def vanished(self, at: Place) -> Iterator[Step]:
         if at.above in self.non_recursive:
             self._findings.add(at, Why.APPEARED)
+        elif is_within(at.above, self._unmirrored):
+            yield OrphanList(*at.above, [at.path.rpartition(b"/")[2]])
         else:
             yield [Record(Kind.REMOVE, at.root, at.path)]
 
@@ -104,7 +120,7 @@ async def repair(source: Source, session: Link, plan: RepairPlan, found: dict[Do
     if narrow:
         await send(session, _unstage(source, plan))
     findings = Findings(source)
-    policy = (NarrowPolicy if narrow else RepairPolicy)(source.catalog, findings, plan.scopes)
+    policy = (NarrowPolicy if narrow else RepairPolicy)(source.catalog, findings, plan.scopes, plan.unmirrored)
     unresolved = plan.unresolved
     try:
         await bring(source, session, plan.scopes, policy, findings, strict=True)
@@ -158,7 +174,7 @@ def _touches(place: Place, doubt: Doubt, missed: set[Place]) -> bool:
     """True when a place of this doubt was missed."""
     if place in missed or place.above in missed:
         return True
-    return doubt.deep and any(is_beneath(each, place) for each in missed)
+    return bool(doubt.deep) and any(is_beneath(each, place) for each in missed)
 
 
 def _links(source: Source, places: Iterable[Place]) -> list[Record]:
