@@ -3,11 +3,14 @@ Whatever happens to the file between two slices, the replica has either the cont
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
 from i2core.api import BLOCK_BYTES, Kind, LinkError, Place, Record
 from i2core.api.blockmap import BlockMap
@@ -19,9 +22,10 @@ from i2core.posix.tree import LocalTree
 from i2core.rule.catalog.catalog import Catalog
 from i2core.rule.catalog.rows import Row
 from i2core.rule.life.status import RuleStatus
+from i2core.rule.source.scan import Scan, scan
 from i2core.rule.source.source import Source
 from i2core.rule.source.transfer import SEND_BYTES, Task, Transfer
-from i2core.wire.batch import WireBatch
+from i2core.wire.batch import EncodedBatch, WireBatch
 from i2core.wire.frame import FrameType
 from i2core.wire.questions import HashQuery
 
@@ -376,3 +380,40 @@ async def test_the_other_name_of_a_published_file_becomes_a_link(nodes: Nodes) -
     assert one is not None
     assert two is not None
     assert one.inode == two.inode != 0
+
+
+class SlowReplica(Replica):
+    """Takes a while for each batch; what is cut off there would leave half a message on the link."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = self.taken = 0
+
+    def pack(self, records: Sequence[Record]) -> list[WireBatch]:
+        """One batch."""
+        super().pack(records)
+        return [WireBatch(EncodedBatch(1, len(records), b""), b"")]
+
+    async def send(self, packed: WireBatch) -> None:
+        """Takes it, some time later."""
+        self.begun += 1
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        await trio.sleep(0.01)
+        self.taken += 1
+
+
+async def test_a_failed_read_does_not_cut_off_what_is_being_sent(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica, calls = SlowReplica(), []
+
+    def reads(*args: Any) -> Scan:
+        calls.append(args)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "no")
+        return scan(*args)
+
+    monkeypatch.setattr("i2core.rule.source.transfer.scan", reads)
+    task = Task(place=BIG, whole=True, trust=False)
+    with pytest.raises(OSError, match="no"):
+        await Transfer(nodes.source, replica, task).run()
+    assert (replica.begun, replica.taken) == (2, 2)  # STAGE, and the first slice

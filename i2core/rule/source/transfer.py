@@ -122,8 +122,12 @@ class Transfer:
                 async with background() as nursery:
                     sent = trio.Event()
                     nursery.start_soon(self._send, packed, sent)
-                    packed = [] if base is None else await trio.to_thread.run_sync(self._slice, base)
-                    await sent.wait()
+                    try:
+                        packed = [] if base is None else await trio.to_thread.run_sync(self._slice, base)
+                    finally:
+                        # Also if the file cannot be read: the error ends this file alone, and half a message would end
+                        # the session.
+                        await sent.wait()
             await self._send(packed, trio.Event())
         finally:
             self.close()
