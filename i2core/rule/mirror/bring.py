@@ -163,7 +163,7 @@ class Sender:
         except OSError as error:
             if error.errno not in GONE:
                 self._maker.findings.unreadable(place, error)
-        self._maker.sent_large = transfer.sent
+        self._maker.sent_special = transfer.sent
         if is_shared(large.entry) and transfer.brought != inode:
             self._maker.shared.miss(place)
         # A file that was compared block by block and found equal was not sent.
@@ -172,8 +172,10 @@ class Sender:
 
     async def _send_pages(self, pages: Pages) -> None:
         """Goes through all names that the replica has in a directory."""
+        self._maker.sent_special = False
         async for names in self._finder.pages(pages.place):
             steps = await trio.to_thread.run_sync(self._maker.page_steps, pages, names, limiter=self._turn)
+            self._maker.sent_special = self._maker.sent_special or bool(steps)
             await self._send_steps(steps)
         for row in pages.rows.values():
             self._source.catalog.objects.remove(row)

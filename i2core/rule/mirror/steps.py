@@ -70,6 +70,10 @@ class BringPolicy(ABC):
         """True when somebody else sends the large file."""
         return False
 
+    def sets_attributes(self, place: Place) -> bool:
+        """Asked of a directory that the replica has; False leaves its own attributes as they are there."""
+        return True
+
     def next_round(self, added: list[Scope]) -> list[Scope]:
         """The scopes to be surveyed next, of the directories that were found to need it."""
         return added
@@ -94,8 +98,8 @@ class StepMaker:
         self.shared = SharedFiles(source.catalog, findings, certain=policy.certain)
         self.dirs_to_add: dict[Place, None] = {}
         """Directories that must be surveyed with all beneath, and were listed without it."""
-        self.sent_large = False
-        """The large file of the previous step was sent, in whole or in part."""
+        self.sent_special = False
+        """For the previous step, a large file or pages of names, something was sent."""
         self._finder = finder
         self._no_rows: Place | None = None
 
@@ -154,11 +158,11 @@ class StepMaker:
         touched = bool(answer.here)
         for step in _Entries(self, directory, place, row, chunk, answer, rows, blank=blank).steps():
             yield step  # a large file has been sent, if needed, when this continues
-            touched = touched or not isinstance(step, Large) or self.sent_large
+            touched = touched or not isinstance(step, Large) or self.sent_special
         for step in self._orphan_steps(directory, place, chunk, answer, rows):
-            touched = True
             yield step
-        if touched:
+            touched = touched or not isinstance(step, Pages) or self.sent_special
+        if touched and (answer.here & _WHOLE or self.policy.sets_attributes(place)):
             # Entries made or removed above changed the directory's times on the replica.
             now = directory.here()
             catalog.objects.put(place, now)
@@ -168,6 +172,8 @@ class StepMaker:
         """Records that set the attributes of the parent directory again, in which an object was created after its own
         attributes were set. A parent that has moved has a hint of its own."""
         above = place.above
+        if not self.policy.sets_attributes(above):
+            return []
         tree = self.source.trees[above.root]
         with contextlib.suppress(OSError, KeyError), tree.directory(above.path) as directory:
             now = directory.here()

@@ -1,0 +1,86 @@
+"""A moment of the past is recovered to a real directory, while the replica is another one already."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from i2core.api.records import Kind, Record
+from i2core.history.model.grain import Grain
+from i2core.history.read.tree import PastTree
+from i2core.testing.memory_replica import DIRECTORY, EMPTY_FILE
+from tests.integration.recovering import Site
+
+from .disk import Disk
+from .lives import MEMORY
+from .world import World
+
+is_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A replica in memory: at moment 6 it has a tree with a large file, at later ones something else."""
+    with tempfile.TemporaryDirectory(prefix="i2-history-", dir=MEMORY) as directory:
+        made = World(random.Random(1), directory, make_disk=lambda rng: Disk(rng, Grain()))  # noqa: S311 (a seed, no secret)
+        made.begin()
+        large = random.Random(2).randbytes(300_000)  # noqa: S311
+        made.apply(
+            [
+                Record(Kind.MKDIR, 0, b"d", meta=DIRECTORY),
+                Record(Kind.CREATE, 0, b"d/file", meta=EMPTY_FILE, data=b"old content"),
+                Record(Kind.LINK, 0, b"second", other=b"d/file"),
+                Record(Kind.SYMLINK, 0, b"link", other=b"d", meta=EMPTY_FILE._replace(mode=stat.S_IFLNK | 0o777)),
+                Record(Kind.CREATE, 0, b"large", meta=EMPTY_FILE, data=large),
+                Record(Kind.SETATTR, 0, b"d", meta=DIRECTORY._replace(mode=stat.S_IFDIR | 0o750)),
+            ]
+        )
+        made.apply(
+            [
+                Record(Kind.WRITE, 0, b"large", offset=5000, data=b"later"),
+                Record(Kind.TRUNCATE, 0, b"large", size=100_000),
+                Record(Kind.CREATE, 0, b"second", meta=EMPTY_FILE, data=b"another"),
+                Record(Kind.REMOVE, 0, b"d"),
+                Record(Kind.CREATE, 0, b"new", meta=EMPTY_FILE),
+            ]
+        )
+        yield made
+
+
+@is_root
+async def test_a_past_moment_becomes_a_directory(world: World, tmp_path: Path) -> None:
+    site, right = Site(tmp_path), world.trees[6]
+    outcome = await site.run(trees=[PastTree(world.past(), 6, b"/replica")])
+    assert outcome.proved, outcome
+    found = {tuple(os.fsencode(path.relative_to(site.to)).split(b"/")): path for path in site.to.rglob("*")}
+    assert found.keys() == {path for path in right if path}
+    for names, path in found.items():
+        status, copy = path.lstat(), right[names]
+        assert (status.st_mode, status.st_uid, status.st_mtime_ns) == (copy.mode, copy.meta[1], copy.meta[3])
+        if stat.S_ISREG(copy.mode):
+            assert path.read_bytes() == copy.data
+    assert (site.to / "second").samefile(site.to / "d" / "file")
+    assert (site.to / "link").readlink() == Path("d")
+
+
+@is_root
+async def test_each_of_two_moments(world: World, tmp_path: Path) -> None:
+    """From one moment to the other, and back: only what differs is sent."""
+    site = Site(tmp_path)
+    for seq in (6, world.seq, 6):
+        assert (await site.run(trees=[PastTree(world.past(), seq, b"/replica")])).proved
+    assert (site.to / "d" / "file").read_bytes() == b"old content"
+
+
+@is_root
+async def test_a_file_that_was_removed(world: World, tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    outcome = await site.run(b"d/file", trees=[PastTree(world.past(), 6, b"/replica")])
+    assert (outcome.proved, outcome.files) == (True, 1)
+    assert [path.name for path in site.to.rglob("*") if path.is_file()] == ["file"]
