@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from i2core.api import in_thread
-from i2core.api.journal import Journal
+from i2core.api.journal import Journal, Position
 from i2core.api.present import Replica
 from i2core.history.index.index import Index
 from i2core.history.journal.packing import FRAME_OLD_BYTES
@@ -63,6 +63,7 @@ class History:
         turns: Turns,
         clock: HistoryClock,
         durable: Durable,
+        begun_ns: int,
     ) -> None:
         self._context = context
         self.journal, self.index, self.replica = journal, index, replica
@@ -71,6 +72,8 @@ class History:
         self.durable = durable
         """The position that the owner of the replica has saved; set by it after each save. What is beyond may be
         undone, so retention leaves it alone."""
+        self.begun_ns = begun_ns
+        """When the history began, by this node's clock; 0: what tells that was given up with the oldest moments."""
         self.reading: Turn = turns.reading
         self.writing: Turn = turns.writing
         self._old = JournalBytes(journal)
@@ -134,7 +137,16 @@ async def open_history(
         planner = Planner(index.catalog, replica, index.catalog.next_oid, context.grain, flags=context.flags)
         planner.applied(durable.seq)
         recorder = Recorder(writer, planner, index, replica, seq=durable.seq, say=context.say)
-        yield History(context, journal, index, replica, recorder, turns, clock, durable)
+        begun_ns = await _begun_ns(journal)
+        yield History(context, journal, index, replica, recorder, turns, clock, durable, begun_ns)
     finally:
         with trio.CancelScope(shield=True):
             await in_thread(opening.close, index, clock, recorder)
+
+
+async def _begun_ns(journal: Journal) -> int:
+    first = journal.segments[0]
+    if first.merged or first.first_frame > 1:
+        return 0
+    frames = await journal.read(Position(first.number, 0), 1)
+    return frames[0].header.applied_ns if frames else 0

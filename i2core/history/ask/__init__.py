@@ -1,0 +1,8 @@
+"""What people ask of a history, answered as plain values: one answer for command, API and console.
+
+    Span      which moments can be had              `i2 cdp range`
+    LogPage   what was changed, page by page        `i2 cdp log`
+    changes   what differs between two moments      `i2 cdp diff`
+
+All of it blocks, and belongs into worker threads. It takes its turn at the history by itself.
+"""
