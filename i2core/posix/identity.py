@@ -82,8 +82,13 @@ class Standing(NamedTuple):
 def identity(fd: int) -> Identity:
     """The identity of an open directory."""
     status = os.fstat(fd)
+    return Identity(filesystem_id(fd, status.st_dev), status.st_ino, born_ns(fd))
+
+
+def filesystem_id(fd: int, device: int) -> int:
+    """As in `Identity`, for an open object on this device."""
     own = os.statvfs(fd).f_fsid
-    return Identity(0 if own == _of_device(status.st_dev) else own, status.st_ino, born_ns(fd))
+    return 0 if own == _of_device(device) else own
 
 
 def _of_device(device: int) -> int:

@@ -9,15 +9,19 @@ import attrs
 
 from i2core.api import Entry, Meta, xattr_digest
 from i2core.api.inode_flags import UNREAD, may_have_flags
+from i2core.api.present import Identity
+from i2core.testing.sparse import Sparse
 
 
 @attrs.define(eq=False)
-class Node:
+class Node(Sparse):
     """One object; hard links are one node under several names."""
 
     ino: int
     meta: Meta
     data: bytearray = attrs.field(factory=bytearray)
+    alloc: set[int] = attrs.field(factory=set)
+    hole: int = 4096
     target: bytes = b""
     rdev: int = 0
     entries: dict[bytes, Node] = attrs.field(factory=dict)
@@ -33,6 +37,11 @@ class Node:
     @property
     def is_file(self) -> bool:
         return stat.S_ISREG(self.meta.mode)
+
+    @property
+    def identity(self) -> Identity:
+        """As a history knows it."""
+        return Identity(1, self.ino, 0)
 
     def entry(self, name: bytes, links: Mapping[int, int], *, flags: bool) -> Entry:
         """Its entry under that name. `links` is what `MemoryDisk.links` gives; without `flags` they count as unread."""
@@ -62,6 +71,8 @@ class MemoryDisk:
     Other threads may read it while one changes it: they go through copies of its dictionaries."""
 
     roots: dict[bytes, Node] = attrs.field(factory=dict)
+    stores: dict[bytes, Node] = attrs.field(factory=dict)
+    """Where the objects of a replica lie that its history keeps whole, by the path of its first root."""
     last_ino: int = 0
 
     def node(self, meta: Meta) -> Node:
@@ -74,6 +85,10 @@ class MemoryDisk:
         if path not in self.roots:
             self.roots[path] = self.node(Meta(stat.S_IFDIR | 0o755, 0, 0, 0))
         return self.roots[path]
+
+    def store(self, root: bytes) -> Node:
+        """The store of the replica whose first root has this path, made if it is missing."""
+        return self.stores.setdefault(root, self.node(Meta(stat.S_IFDIR | 0o700, 0, 0, 0)))
 
     def links(self) -> dict[int, int]:
         """How many names each object has, by its inode number; none for a root."""

@@ -10,12 +10,13 @@ from typing import Any
 
 from i2core.api.present import STAGING, STORE, TOP, Extent, Facts, Handle, Identity
 from i2core.api.records import Buffer, Kind, Meta, Record
+from i2core.testing.sparse import Sparse
 
 DIRECTORY = Meta(stat.S_IFDIR | 0o755, 0, 0, 1, (), 0)
 EMPTY_FILE = Meta(stat.S_IFREG | 0o600, 0, 0, 0, (), 0)
 
 
-class Inode:
+class Inode(Sparse):
     """An object."""
 
     __slots__ = ("accidental", "alloc", "data", "device", "entries", "hole", "identity", "meta", "target")
@@ -39,33 +40,6 @@ class Inode:
     @property
     def is_file(self) -> bool:
         return stat.S_ISREG(self.meta.mode)
-
-    def write(self, at: int, data: Buffer) -> None:
-        """Overwrites, or writes beyond the end."""
-        if data:
-            end = at + len(data)
-            self.data += bytes(max(0, at - len(self.data)))
-            self.data[at:end] = data
-            self.alloc |= set(range(at // self.hole, (end - 1) // self.hole + 1))
-
-    def punch(self, at: int, hi: int) -> None:
-        """[at, hi) becomes zeros, whole blocks of it a hole."""
-        end = min(len(self.data), hi)
-        if at < end:
-            self.data[at:end] = bytes(end - at)
-            self.alloc -= set(range(-(-at // self.hole), hi // self.hole))
-
-    def truncate(self, size: int) -> None:
-        """Sets the length."""
-        del self.data[size:]
-        self.data += bytes(size - len(self.data))
-        self.alloc = {block for block in self.alloc if block * self.hole < size}
-
-    def holes(self) -> bytes:
-        """A flag for each byte."""
-        size = len(self.data)
-        blocks = (bytes([block not in self.alloc]) * self.hole for block in range(-(-size // self.hole)))
-        return b"".join(blocks)[:size]
 
 
 def count(top: Inode, inode: Inode) -> int:
@@ -123,16 +97,7 @@ class MemoryReplica:
         return 1 if inode.is_dir else sum(count(top, inode) for top in tops)
 
     def extents(self, handle: Handle, lo: int, hi: int) -> Iterator[Extent]:
-        inode = self.at(handle)
-        hi = min(hi, len(inode.data))
-        while lo < hi:
-            block = lo // self.hole
-            hole = block not in inode.alloc
-            while block * self.hole < hi and (block not in inode.alloc) == hole:
-                block += 1
-            end = min(hi, block * self.hole)
-            yield Extent(lo, end, hole)
-            lo = end
+        return self.at(handle).extents(lo, hi)
 
     def read(self, handle: Handle, lo: int, hi: int) -> bytes:
         return bytes(self.at(handle).data[lo:hi])

@@ -30,6 +30,8 @@ from i2core.api import (
 )
 from i2core.api.drivers import Ask, Seen
 from i2core.api.inode_flags import UNREAD
+from i2core.api.present import Identity, Replica
+from i2core.testing.disk_replica import DiskReplica
 from i2core.testing.memory_disk import MemoryDisk, Node, walk
 
 _NAME_BYTES = 255
@@ -63,6 +65,11 @@ class MemorySink(Sink):
         self.exchanged = any(
             context.known.get(root, own) != own for root, own in zip(context.roots, self.identities, strict=True)
         )
+        self._store = disk.store(context.roots[0]) if context.roots else None
+        self._keeps: Mapping[bytes, int] = {}
+        """What the current record must keep."""
+        self._fresh: list[Node] = []
+        """What it has made."""
         self._staged: set[Place] = set()
         self._methods: dict[Kind, Callable[[Record], None]] = {
             Kind.CREATE: self._create,
@@ -92,14 +99,20 @@ class MemorySink(Sink):
     async def apply(self, batch: Batch) -> Applied:
         await trio.lowlevel.checkpoint()
         failures: list[Failure] = []
-        for seq, record in enumerate(batch.records, batch.first_seq):
+        made: dict[int, Identity] = {}
+        for at, (seq, record) in enumerate(enumerate(batch.records, batch.first_seq)):
+            self._keeps, self._fresh = batch.keeps[at] if batch.keeps is not None else {}, []
             try:
                 self._methods[record.kind](record)
+                if batch.keeps is not None:
+                    made.update((seq, node.identity) for node in self._fresh)
             except _Failed as failed:
                 path = record.path if failed.path is None else failed.path
                 failures.append(Failure(seq, Place(record.root, path), failed.code, str(failed), failed.repair))
             self._context.applied(seq)
-        return Applied(batch.last_seq, tuple(failures))
+            if failures and batch.keeps is not None:
+                return Applied(seq, tuple(failures), made=made)
+        return Applied(batch.last_seq, tuple(failures), made=made)
 
     async def flush(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -239,17 +252,30 @@ class MemorySink(Sink):
 
     # -------------------------------------------------------------------------------------- the kinds
 
+    def _lose(self, directory: Node, name: bytes, path: bytes) -> None:
+        """What has the name loses it, and is kept whole if that is the last one. A number that the store has was kept
+        when the record was applied before."""
+        node, number = directory.entries.pop(name, None), self._keeps.get(path)
+        if node is not None and number is not None and self._store is not None:
+            self._store.entries.setdefault(b"%d" % number, node)
+
     def _put(self, record: Record, node: Node) -> None:
+        """The node gets the name, instead of what has it."""
         directory, name = self._locate(record.root, record.path)
+        self._lose(directory, name, record.path)
         directory.entries[name] = node
+
+    def _make(self, record: Record, node: Node) -> None:
+        self._put(record, node)
+        self._fresh.append(node)
 
     def _create(self, record: Record) -> None:
         directory, name = self._locate(record.root, record.path)
         if name in directory.entries:
             self._drop_stale_staging(record, directory, name)
         node = self._disk.node(record.meta or Meta(stat.S_IFREG | 0o600, 0, 0, 0))
-        node.data = bytearray(record.data)
-        directory.entries[name] = node
+        node.write(0, record.data)
+        self._make(record, node)
 
     def _stage(self, record: Record) -> None:
         directory, name = self._locate(record.root, record.path)
@@ -260,24 +286,13 @@ class MemorySink(Sink):
         self._staged.add(Place(record.root, record.path))
 
     def _write(self, record: Record) -> None:
-        data = self._changing(record).data
-        if record.data:
-            data += bytes(max(0, record.offset - len(data)))
-            data[record.offset : record.offset + len(record.data)] = record.data
+        self._changing(record).write(record.offset, record.data)
 
     def _punch(self, record: Record) -> None:
-        data = self._changing(record).data
-        stop = min(len(data), record.offset + record.size)
-        if record.offset < stop:
-            data[record.offset : stop] = bytes(stop - record.offset)
+        self._changing(record).punch(record.offset, record.offset + record.size)
 
     def _truncate(self, record: Record) -> None:
-        self._cut(self._changing(record), record.size)
-
-    @staticmethod
-    def _cut(node: Node, size: int) -> None:
-        del node.data[size:]
-        node.data += bytes(size - len(node.data))
+        self._changing(record).truncate(record.size)
 
     def _publish(self, record: Record) -> None:
         directory, name = self._locate(record.root, record.path)
@@ -286,9 +301,9 @@ class MemorySink(Sink):
             raise _Failed("the staging file is missing")
         if node.torn:
             raise _Failed(_TORN)
-        self._cut(node, record.size)
+        node.truncate(record.size)
         self._set(node, record.meta)
-        directory.entries[name] = directory.staging.pop(name)
+        self._make(record, directory.staging.pop(name))
         self._staged.discard(Place(record.root, record.path))
 
     def _drop_stale_staging(self, record: Record, directory: Node, name: bytes) -> None:
@@ -304,14 +319,14 @@ class MemorySink(Sink):
         directory, name = self._locate(record.root, record.path)
         node = directory.entries.get(name)
         if node is None or not node.is_dir:
-            directory.entries[name] = self._disk.node(record.meta or Meta(stat.S_IFDIR | 0o700, 0, 0, 0))
+            self._make(record, self._disk.node(record.meta or Meta(stat.S_IFDIR | 0o700, 0, 0, 0)))
         else:
             self._set(node, record.meta)
 
     def _symlink(self, record: Record) -> None:
         node = self._disk.node(record.meta or Meta(stat.S_IFLNK | 0o777, 0, 0, 0))
         node.target = record.other
-        self._put(record, node)
+        self._make(record, node)
 
     def _mknod(self, record: Record) -> None:
         special = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
@@ -320,7 +335,7 @@ class MemorySink(Sink):
         node = self._disk.node(record.meta)
         if stat.S_IFMT(record.meta.mode) in (stat.S_IFCHR, stat.S_IFBLK):
             node.rdev = record.size
-        self._put(record, node)
+        self._make(record, node)
 
     def _link(self, record: Record) -> None:
         directory, name = self._locate(record.root, record.path)
@@ -335,7 +350,8 @@ class MemorySink(Sink):
             raise _Failed("the file to link to is missing")
         if node.is_dir:
             raise _Failed("a directory cannot have a second name")
-        directory.entries[name] = node
+        if directory.entries.get(name) is not node:
+            self._put(record, node)
 
     def _rename(self, record: Record) -> None:
         old, new = record.path, record.other
@@ -357,12 +373,16 @@ class MemorySink(Sink):
         node = source.entries.pop(old_name, None)
         if node is None:
             raise _Failed("the object to rename is missing", path=new)
+        if target.entries.get(new_name) is not node:
+            self._lose(target, new_name, new)
         target.entries[new_name] = node
 
     def _remove(self, record: Record) -> None:
         if not record.path and not record.staged:
-            self._roots[record.root].entries.clear()
-            self._roots[record.root].staging.clear()
+            root = self._roots[record.root]
+            for name in list(root.entries):
+                self._lose(root, name, name)
+            root.staging.clear()
             return
         try:
             directory, name = self._locate(record.root, record.path)
@@ -374,7 +394,7 @@ class MemorySink(Sink):
             directory.staging.pop(name, None)
             self._staged.discard(Place(record.root, record.path))
             return
-        directory.entries.pop(name, None)
+        self._lose(directory, name, record.path)
         self._drop_stale_staging(record, directory, name)
 
     def _setattr(self, record: Record) -> None:
@@ -410,4 +430,14 @@ def memory_sink(disk: MemoryDisk | None = None) -> DriverSpec:
     async def open_memory(config: NoConfig, context: SinkContext) -> AsyncIterator[Sink]:
         yield MemorySink(context, kept)
 
-    return DriverSpec(kind=DriverKind.SINK, name="memory", summary="a replica in memory, for tests", open=open_memory)
+    @asynccontextmanager
+    async def open_replica(config: NoConfig, context: SinkContext) -> AsyncIterator[Replica]:
+        yield DiskReplica(kept, context.roots)
+
+    return DriverSpec(
+        kind=DriverKind.SINK,
+        name="memory",
+        summary="a replica in memory, for tests",
+        open=open_memory,
+        replica=open_replica,
+    )

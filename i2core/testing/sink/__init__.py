@@ -22,6 +22,7 @@ from i2core.testing.memory_disk import MemoryDisk
 from i2core.testing.memory_sink import MemorySink, memory_sink
 from i2core.testing.picture import picture
 from i2core.testing.sink import flags, names, objects, staging
+from i2core.testing.sink.keeping import check_keeping
 from i2core.testing.sink.trial import Trial
 
 __all__ = ["MemoryDisk", "MemorySink", "check_sink", "memory_sink"]
@@ -32,7 +33,8 @@ _STEPS = (*objects.STEPS, *staging.STEPS, *names.STEPS, *flags.STEPS)
 async def check_sink(
     spec: DriverSpec, options: Mapping[str, Any] | None = None, *, workdir: Path | None = None
 ) -> None:
-    """Checks the contract of a sink. `options` as in a config file; None takes ``spec.example``.
+    """Checks the contract of a sink, and of its replica for a history if it has one. `options` as in a config file;
+    None takes ``spec.example``.
 
     Works beneath `workdir`, and leaves nothing there; None: in a temporary directory.
 
@@ -64,6 +66,8 @@ async def check_sink(
                 assert not sink.exchanged, "the root is reported as another directory, which it is not"
             assert not os.listdir(outside), f"{step.__name__}: something was created outside of the roots"
         await _refuses_outside(spec, config, top)
+        if spec.replica is not None:
+            await check_keeping(spec, config, top)
     finally:
         await trio.to_thread.run_sync(shutil.rmtree, top)
 

@@ -455,7 +455,7 @@ async def test_a_mount_that_changes_during_its_flush_is_held_until_the_next(
     """Otherwise an error of writing what was changed meanwhile would be reported to nobody."""
     above, synced = small_disk.parent, list[int]()
     kept = volumes.Volumes()
-    with Directories(Roots([os.fsencode(above)], [os.fsencode(above)], {}), [b"private"]) as opened:
+    with Directories(Roots([os.fsencode(above)], [os.fsencode(above)], {}), [frozenset()]) as opened:
         mount = opened.find(0, b"mount")
 
         def sync(fd: int) -> None:

@@ -369,7 +369,7 @@ def test_a_copy_that_was_cut_off_is_made_again(
     tree(root / "tree")
     with opened(tmp_path, root, small_disk / "data") as replica:
         before = seen(replica, at(replica, b"0", b"tree"))
-        for where, broken in (("copying.write_all", broken_write), ("replica.rename_new", broken_rename)):
+        for where, broken in (("copying.write_all", broken_write), ("copying.rename_new", broken_rename)):
             with monkeypatch.context() as patch, pytest.raises(OSError, match="broken"):
                 patch.setattr(f"i2_sink_fs.present.{where}", broken)
                 replica.move(at(replica, b"0"), b"tree", at(replica, b"1"), b"tree")
@@ -396,8 +396,9 @@ def test_a_copy_is_durable_before_the_object_goes(
     tree(root / "tree")
     with opened(tmp_path, root, small_disk / "data") as replica:
         monkeypatch.setattr("i2_sink_fs.volumes.sync_filesystem", noted("sync", system.sync_filesystem))
-        monkeypatch.setattr("i2_sink_fs.present.replica.rename_new", noted("rename", rename_new))
-        monkeypatch.setattr("i2_sink_fs.present.replica.remove", noted("remove", remove))
+        for module in ("copying", "replica"):
+            monkeypatch.setattr(f"i2_sink_fs.present.{module}.rename_new", noted("rename", rename_new))
+            monkeypatch.setattr(f"i2_sink_fs.present.{module}.remove", noted("remove", remove))
         replica.move(at(replica, b"0"), b"tree", at(replica, b"1"), b"tree")
     # It fails to rename, removes what an earlier copy has left, copies; then:
     assert steps == ["rename", "remove", "sync", "rename", "sync", "remove"]

@@ -22,6 +22,7 @@ from typing import Self
 from i2_sink_fs.attributes import NoRoomForAttribute
 from i2_sink_fs.directories import Directories
 from i2_sink_fs.files import FileWriter
+from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator
 from i2_sink_fs.locks import Unlocked
@@ -31,6 +32,7 @@ from i2_sink_fs.obstacles import Obstacles
 from i2_sink_fs.outcome import Drift, has_room, judge
 from i2_sink_fs.paths import IllegalPath
 from i2_sink_fs.placing import InTheWay, Placer
+from i2_sink_fs.present.stores import Stores
 from i2_sink_fs.private import Private
 from i2_sink_fs.progress import Progress
 from i2_sink_fs.settling import Settler
@@ -47,8 +49,17 @@ _EXPECTED = (OSError, Drift, IllegalPath, NoRoomForAttribute, ValueError, Overfl
 class Applier:
     """Applies one batch; holds the fds of that batch. A context manager: closes them."""
 
-    def __init__(self, directories: Directories, kept: Kept, applied: Callable[[int], None], *, spares: bool) -> None:
-        """`applied`: called with the seq of each record that was applied. `spares`: as in `SinkContext`."""
+    def __init__(
+        self,
+        directories: Directories,
+        kept: Kept,
+        stores: Callable[[], Stores],
+        applied: Callable[[int], None],
+        *,
+        spares: bool,
+    ) -> None:
+        """`stores`: as `Keeper`. `applied`: called with the seq of each record that was applied. `spares`: as in
+        `SinkContext`."""
         self._applied = applied
         self._directories = directories
         self._flags = kept.flags
@@ -56,13 +67,14 @@ class Applier:
         self._private = private = Private(directories, kept)
         self._unlocked = Unlocked()
         self._locator = locator = Locator(directories, kept.volumes)
+        self._keeper = keeper = Keeper(locator, kept, stores)
         self._obstacles = Obstacles(directories, locator, kept, self._unlocked)
-        self._settler = settler = Settler(directories, locator, kept, self._unlocked)
+        self._settler = settler = Settler(directories, locator, keeper, kept, self._unlocked)
         staging = Staging(private)
-        placer = Placer(directories, locator, private, staging, kept, spares=spares)
-        objects = ObjectMaker(locator, placer, settler, kept)
-        self._files = files = FileWriter(directories, locator, placer, settler, staging, kept)
-        names = NameChanger(directories, locator, placer, staging, kept)
+        placer = Placer(directories, locator, private, staging, keeper, kept, spares=spares)
+        objects = ObjectMaker(locator, placer, settler, keeper, kept)
+        self._files = files = FileWriter(directories, locator, placer, settler, staging, keeper, kept)
+        names = NameChanger(directories, locator, placer, staging, keeper, kept)
         self._methods = _methods(objects, files, names, settler)
 
     def __enter__(self) -> Self:
@@ -91,6 +103,7 @@ class Applier:
         """
         while (record := progress.next()) is not None:
             try:
+                self._keeper.begin(progress)
                 self._prepare(record)
                 self._carry_out(record)
             except InTheWay:
@@ -103,6 +116,7 @@ class Applier:
                 if record.kind in _WITHIN_FILE:
                     self._files.note_torn(record)
                 progress.failures.append(failure)
+                progress.made.pop(progress.seq, None)
             self._applied(progress.seq)
             progress.done += 1
 

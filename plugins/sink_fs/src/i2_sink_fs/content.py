@@ -41,15 +41,19 @@ class FoundFile:
 
 
 def punch(fd: int, offset: int, size: int) -> None:
-    """Makes [offset, offset + size) read as zeros, without space where the file system can; keeps the length."""
+    """Makes [offset, offset + size) read as zeros, without space where the file system can; keeps the length. A block
+    of which only a part is in the range keeps its space."""
     if not size:
         return
+    end, length, block = offset + size, os.fstat(fd).st_size, os.fstatvfs(fd).f_bsize
+    if offset < length < end and end // block == length // block:
+        end = length  # beyond the end, ext4 takes a part of the last block for all of it
     try:
-        punch_hole(fd, offset, size)
+        punch_hole(fd, offset, end - offset)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        end = min(offset + size, os.fstat(fd).st_size)
+        end = min(end, length)
         while offset < end:
             offset += os.pwrite(fd, memoryview(_ZEROS)[: min(end - offset, len(_ZEROS))], offset)
 

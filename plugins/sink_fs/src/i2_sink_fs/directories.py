@@ -35,11 +35,11 @@ class Directory(NamedTuple):
 class Directories:
     """The directories that one call of the sink has opened, by root and path. A context manager: closes them.
 
-    `private` has the one name for each root that no path may hold: the sink's own."""
+    `reserved` has for each root the names that no path may hold: the sink's own."""
 
-    def __init__(self, roots: Roots, private: Sequence[bytes]) -> None:
+    def __init__(self, roots: Roots, reserved: Sequence[frozenset[bytes]]) -> None:
         self._roots = roots
-        self.private = private
+        self.reserved = reserved
         self._open: dict[int, dict[bytes, Directory]] = {}
         self._entered: dict[int, dict[bytes, Directory]] = {}
         """The same, of what is the sink's own."""
@@ -94,7 +94,7 @@ class Directories:
             if end <= 0 or near is not None:
                 break
         near = near or self.find(root, b"")
-        return self._hold(self._open, root, path, open_directory(near.fd, name, self.private[root]))
+        return self._hold(self._open, root, path, open_directory(near.fd, name, self.reserved[root]))
 
     def enter(self, root: int, path: bytes) -> Directory:
         """The directory at `path`, which leads into what is the sink's own: never found by the path of a record.
@@ -119,7 +119,7 @@ class Directories:
         if slash and not above:
             raise IllegalPath(f"the path {os.fsdecode(path)!r} is absolute")
         directory = self.find(root, above)
-        check_name(name, self.private[root])
+        check_name(name, self.reserved[root])
         return directory, name
 
     def guarded(self, root: int, path: bytes) -> bool:

@@ -7,6 +7,7 @@ import stat
 
 from i2_sink_fs.content import punch
 from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.left import check_patch
 from i2_sink_fs.locating import Locator
@@ -33,6 +34,7 @@ class FileWriter:
         placer: Placer,
         settler: Settler,
         staging: Staging,
+        keeper: Keeper,
         kept: Kept,
     ) -> None:
         self._directories = directories
@@ -40,6 +42,7 @@ class FileWriter:
         self._placer = placer
         self._settler = settler
         self._staging = staging
+        self._keeper = keeper
         self._kept = kept
         self._left = kept.left
         self._file: int = -1
@@ -87,6 +90,7 @@ class FileWriter:
             os.ftruncate(fd, record.size)
             if record.meta is not None:
                 self._settler.settle(fd, os.fstat(fd), record.meta, record, fresh=True)
+            self._keeper.note_made(fd, status)
         finally:
             os.close(fd)
         # If this fails the staging file stays, and a repeated record publishes it.

@@ -19,17 +19,32 @@ from i2_sink_fs.traits import Traits, probe
 from i2_sink_fs.volumes import Volumes
 from i2core.api import Place, SinkContext
 from i2core.api.drivers import EVERY_TIME
+from i2core.api.present import Identity
+from i2core.posix.identity import filesystem_id
+from i2core.posix.syscalls import born_ns
+
+_63_BITS = (1 << 63) - 1
 
 
 class Names:
-    """The names of a node's private directories and of what is in them, by root. They depend on the node's secret and
-    the root's path alone, so that they are found again after a restart."""
+    """The names of a node's private directories and of what is in them, and of its stores (`present.stores`), by root.
+    They depend on the node's secret and the root's path alone, so that they are found again after a restart."""
 
     def __init__(self, secret: bytes, roots: Sequence[bytes]) -> None:
         digests = [hashlib.blake2b(root, key=secret[:64], person=b"i2 staging").hexdigest().encode() for root in roots]
+        history = [_history_digest(secret, root) for root in (b"", *roots)]
         self.private = tuple(b".i2-staging-" + digest[:32] for digest in digests)
         self.new = tuple(b"new-" + digest[32:64] for digest in digests)
         self.tree = tuple(b"tree-" + digest[64:96] for digest in digests)
+        self.store = tuple(b".i2-history-" + digest for digest in history[1:])
+        self.copy = b"copy-" + history[0]
+        """The name of an object that is being copied, in a store or in any other directory."""
+        self.reserved = tuple(frozenset((private, *self.store)) for private in self.private)
+        """By root the names that no record may use."""
+
+
+def _history_digest(secret: bytes, root: bytes) -> bytes:
+    return hashlib.blake2b(root, key=secret[:64], person=b"i2 history", digest_size=16).hexdigest().encode()
 
 
 class Kept:
@@ -49,6 +64,7 @@ class Kept:
         self.homes = homes.of(self.names.private)
         self.in_use = InUse(self.homes)
         self._traits: dict[int, Traits] = {}
+        self._filesystems: dict[int, int] = {}
 
     def traits(self, root: int, directory: Directory) -> Traits:
         """Of the directory's file system."""
@@ -68,6 +84,14 @@ class Kept:
         """Whose the files in the directory can be."""
         attributes = self.attributes
         return Owners(attributes.owns, None if attributes.sets_owner else self.traits(root, directory).uid)
+
+    def identity(self, fd: int, status: os.stat_result) -> Identity:
+        """Which object this is that is open, and `status`. Without the number of the device, which another start of the
+        machine may change: the file system's own id is taken, and where it has none, the time of birth has to do."""
+        filesystem = self._filesystems.get(status.st_dev)
+        if filesystem is None:
+            filesystem = self._filesystems[status.st_dev] = filesystem_id(fd, status.st_dev)
+        return Identity(filesystem & _63_BITS, status.st_ino & _63_BITS, born_ns(fd) & _63_BITS)
 
     def known_traits(self, device: int) -> Traits | None:
         """Of a file system that was asked for before."""

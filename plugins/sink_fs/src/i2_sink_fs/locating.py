@@ -24,28 +24,29 @@ class Locator:
             OSError: one of `GONE` where no directory is.
         """
         directory, name = self._directories.locate(root, path)
-        self._touch(directory)
+        self.touch(directory)
         return directory, name
 
     def top(self, root: int) -> Directory:
         """The root's own directory, which is about to change."""
         directory = self._directories.find(root, b"")
-        self._touch(directory)
+        self.touch(directory)
         return directory
 
     def at(self, root: int, path: bytes) -> tuple[Directory, bytes]:
         """As `locate`, also of the root itself, whose name is ``.`` then."""
         return self.locate(root, path) if path else (self.top(root), b".")
 
+    def touch(self, directory: Directory) -> None:
+        """The open directory is about to change."""
+        if directory.device not in self._devices:
+            self._volumes.watch(directory)
+            self._devices.add(directory.device)
+
     def note_changes(self) -> None:
         """Notes the file systems that the batch has changed, for the next flush. Called at its end: a flush that began
         meanwhile covers only a part of it."""
         self._volumes.changed(self._devices)
-
-    def _touch(self, directory: Directory) -> None:
-        if directory.device not in self._devices:
-            self._volumes.watch(directory)
-            self._devices.add(directory.device)
 
 
 def find(directory: Directory, name: bytes) -> os.stat_result | None:

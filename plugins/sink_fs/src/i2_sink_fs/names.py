@@ -12,6 +12,7 @@ import os
 import stat
 
 from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator, find
 from i2_sink_fs.outcome import Drift
@@ -27,8 +28,16 @@ class NameChanger:
     """Carries out the records that change names."""
 
     def __init__(
-        self, directories: Directories, locator: Locator, placer: Placer, staging: Staging, kept: Kept
+        self,
+        directories: Directories,
+        locator: Locator,
+        placer: Placer,
+        staging: Staging,
+        keeper: Keeper,
+        kept: Kept,
     ) -> None:
+        self._keeper = keeper
+        self._stores = kept.names.store
         self._directories = directories
         self._locator = locator
         self._placer = placer
@@ -105,7 +114,10 @@ class NameChanger:
         if record.staged:
             self._staging.drop(place)
             return
-        if remove(directory.fd, name, self._flags):
+        was_directory = self._keeper.take(directory, name, record.path)
+        if was_directory is None:
+            was_directory = remove(directory.fd, name, self._flags)
+        if was_directory:
             self._directories.forget(*place)
             self._left.clear()
             self._staging.unstage(place)
@@ -123,9 +135,11 @@ class NameChanger:
         """The source's top directory is gone: the replica's belongs to the administrator, so it stays, empty."""
         directory = self._locator.top(root)
         self._left.clear()
+        for name in self._keeper.paths:
+            self._keeper.take(directory, name, name)
         fd = os.open(b".", READABLE, dir_fd=directory.fd)
         try:
-            clear(fd, self._flags)
+            clear(fd, self._flags, spared=self._stores)
         finally:
             os.close(fd)
         self._directories.close()

@@ -6,6 +6,7 @@ import os
 import stat
 
 from i2_sink_fs.directories import Directory
+from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator
 from i2_sink_fs.placing import Placer
@@ -20,10 +21,11 @@ _NODES = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
 class ObjectMaker:
     """Carries out the records that make a whole object."""
 
-    def __init__(self, locator: Locator, placer: Placer, settler: Settler, kept: Kept) -> None:
+    def __init__(self, locator: Locator, placer: Placer, settler: Settler, keeper: Keeper, kept: Kept) -> None:
         self._locator = locator
         self._placer = placer
         self._settler = settler
+        self._keeper = keeper
         self._attributes = kept.attributes
         self._flags = kept.flags
 
@@ -44,9 +46,18 @@ class ObjectMaker:
             if stat.S_ISDIR(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode):
                 fresh = False
             else:
-                os.unlink(name, dir_fd=directory.fd)
-                os.mkdir(name, mode, dir_fd=directory.fd)
+                self._mkdir_instead(directory, name, mode, record.path)
         self._settler.settle_object(directory, name, record, fresh=fresh)
+
+    def _mkdir_instead(self, directory: Directory, name: bytes, mode: int, path: bytes) -> None:
+        """A directory in the place of what is no directory."""
+        if self._keeper.take(directory, name, path) is None:
+            os.unlink(name, dir_fd=directory.fd)
+        try:
+            os.mkdir(name, mode, dir_fd=directory.fd)
+        except OSError:
+            self._keeper.give_back(directory, name, path)
+            raise
 
     def symlink(self, record: Record) -> None:
         """`Kind.SYMLINK`."""
@@ -72,6 +83,8 @@ class ObjectMaker:
                     raise
             if meta is not None:
                 self._settler.settle(fd, os.fstat(fd), meta, record, fresh=True)
+            if self._keeper.wants_made:
+                self._keeper.note_made(fd, os.fstat(fd))
         finally:
             os.close(fd)
 

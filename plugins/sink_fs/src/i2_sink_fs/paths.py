@@ -31,15 +31,15 @@ def exists(dir_fd: int, name: bytes) -> bool:
     return mode_of(dir_fd, name) != 0
 
 
-def check_name(name: bytes, private: bytes) -> None:
+def check_name(name: bytes, reserved: frozenset[bytes]) -> None:
     """Raises IllegalPath for what cannot be the name of a replicated object."""
-    if name == private or not safe_name(name):
+    if name in reserved or not safe_name(name):
         raise IllegalPath(f"the name {os.fsdecode(name)!r} cannot be replicated")
 
 
-def open_directory(root_fd: int, path: bytes, private: bytes, flags: int = DIRECTORY) -> int:
+def open_directory(root_fd: int, path: bytes, reserved: frozenset[bytes], flags: int = DIRECTORY) -> int:
     """The directory at `path` (``b""``: the root itself), opened without following a symlink. No part of it may have
-    the name `private`.
+    a `reserved` name.
 
     Raises:
         IllegalPath: no record may use this path.
@@ -48,7 +48,7 @@ def open_directory(root_fd: int, path: bytes, private: bytes, flags: int = DIREC
     if not path:
         return os.open(b".", flags, dir_fd=root_fd)
     parts = path.split(b"/")
-    if private in parts or not safe_path(path):  # at once, for a path may have thousands of parts
+    if not reserved.isdisjoint(parts) or not safe_path(path):  # at once, for a path may have thousands of parts
         for part in parts:
-            check_name(part, private)
+            check_name(part, reserved)
     return open_beneath(root_fd, path, flags)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator
 from i2_sink_fs.paths import proc_path
@@ -34,11 +35,13 @@ class Placer:
         locator: Locator,
         private: Private,
         staging: Staging,
+        keeper: Keeper,
         kept: Kept,
         *,
         spares: bool,
     ) -> None:
         """`spares`: as in `SinkContext`."""
+        self._keeper = keeper
         self._directories = directories
         self._locator = locator
         self._private = private
@@ -81,27 +84,47 @@ class Placer:
                     raise
 
     def move(self, source_fd: int, old: bytes, target: Directory, new: bytes, place: Place) -> None:
-        """rename(2) over whatever is at `place`; a directory, or an object of the other type, is removed before.
+        """rename(2) over whatever is at `place`; a directory, or an object of the other type, is removed before. What
+        the history needs is kept.
 
         Raises:
             InTheWay: a directory that is to be spared is there.
         """
         try:
+            if not self._keeper.links(target, new, place.path):
+                self._refuse_spared(target, new)
+                if self._keeper.take(target, new, place.path):
+                    self._gone(place)
+            self._rename(source_fd, old, target, new, place)
+        except OSError:
+            self._keeper.give_back(target, new, place.path)
+            raise
+        self._directories.forget(*place)
+
+    def _rename(self, source_fd: int, old: bytes, target: Directory, new: bytes, place: Place) -> None:
+        try:
             os.rename(old, new, src_dir_fd=source_fd, dst_dir_fd=target.fd)
         except OSError as error:
             if error.errno == errno.EXDEV and self._flags.adopt(source_fd, old, target.fd):
-                self.move(source_fd, old, target, new, place)
+                self._rename(source_fd, old, target, new, place)
                 return
             if error.errno not in OTHER_TYPE:
                 raise
-            if self._spares and _is_full(target.fd, new):
-                raise InTheWay(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY)) from error
+            self._refuse_spared(target, new)
             if remove(target.fd, new, self._flags):
-                self._directories.forget(*place)
-                self._left.clear()
-                self._staging.unstage(place, beneath=True)
+                self._gone(place)
             os.rename(old, new, src_dir_fd=source_fd, dst_dir_fd=target.fd)
+
+    def _refuse_spared(self, target: Directory, name: bytes) -> None:
+        """Raises InTheWay for a directory that is to be spared."""
+        if self._spares and _is_full(target.fd, name):
+            raise InTheWay(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+
+    def _gone(self, place: Place) -> None:
+        """The directory at the place is gone, with all beneath it."""
         self._directories.forget(*place)
+        self._left.clear()
+        self._staging.unstage(place, beneath=True)
 
 
 def _is_full(dir_fd: int, name: bytes) -> bool:

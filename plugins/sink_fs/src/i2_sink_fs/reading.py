@@ -87,8 +87,7 @@ def look(directories: Directories, staging: Staging, asks: Sequence[Ask], kept: 
             lacking = lacking if beneath else ask.place
             answers.append(Seen(None, [None] * len(ask.names), ()))
             continue
-        private = directories.private[ask.place.root]
-        answer = _answer(directory, ask, private, left, flags=kept.flags.on)
+        answer = _answer(directory, ask, kept, left)
         traits = kept.traits(ask.place.root, directory)
         own = None if kept.attributes.owns else traits.uid
         answer = answer._replace(times=traits.times, flags=kept.flags.held(directory.device), own=own)
@@ -109,8 +108,8 @@ def pages(open_: Directories, place: Place) -> Generator[list[bytes], None, None
     with open_ as directories:
         directory = _find(directories, *place)
         if directory is not None:
-            own = directories.private[place.root]
-            yield from paged(name for name in _every_name(directory) if name != own)
+            reserved = directories.reserved[place.root]
+            yield from paged(name for name in _every_name(directory) if name not in reserved)
 
 
 def _every_name(directory: Directory) -> Iterator[bytes]:
@@ -124,13 +123,16 @@ def _every_name(directory: Directory) -> Iterator[bytes]:
             raise
 
 
-def _names(directory: Directory, own: bytes, most_bytes: int) -> tuple[list[bytes] | None, bool]:
-    """The names in a directory, None when they take more than `most_bytes`; and whether `own` is one of them."""
+def _names(
+    directory: Directory, own: bytes, reserved: frozenset[bytes], most_bytes: int
+) -> tuple[list[bytes] | None, bool]:
+    """The names in a directory without the reserved ones, None when they take more than `most_bytes`; and whether
+    `own`, which is reserved, is there."""
     names: list[bytes] = []
     ours = False
     for name in _every_name(directory):
-        if name == own:
-            ours = True
+        if name in reserved:
+            ours = ours or name == own
             continue
         most_bytes -= len(name) + NAME_COST
         if most_bytes < 0:
@@ -139,10 +141,11 @@ def _names(directory: Directory, own: bytes, most_bytes: int) -> tuple[list[byte
     return names, ours
 
 
-def _answer(directory: Directory, ask: Ask, own: bytes, most_bytes: int, *, flags: bool) -> Seen:
+def _answer(directory: Directory, ask: Ask, kept: Kept, most_bytes: int) -> Seen:
+    flags, own, reserved = kept.flags.on, kept.names.private[ask.place.root], kept.names.reserved[ask.place.root]
     (here,) = read_entries(directory.fd, (b".",), _MISSING, flags=flags)
-    names, leftovers = _names(directory, own, most_bytes) if ask.every else ([], False)
-    strange = {n for n in ask.names if n == own or not safe_name(n)}
+    names, leftovers = _names(directory, own, reserved, most_bytes) if ask.every else ([], False)
+    strange = {n for n in ask.names if n in reserved or not safe_name(n)}
     if not strange:
         return Seen(here, read_entries(directory.fd, ask.names, _MISSING, flags=flags), names, leftovers)
     found = iter(read_entries(directory.fd, [n for n in ask.names if n not in strange], _MISSING, flags=flags))
@@ -184,11 +187,11 @@ def count(directories: Directories, place: Place, limit: int, links: HardLinks) 
         status = None if directory is None else find_status(directory, name)
         if status is None or not stat.S_ISDIR(status.st_mode):
             return min(limit, int(status is not None and links.counts(status)))
-    total, own = 0, directories.private[place.root]
+    total, reserved = 0, directories.reserved[place.root]
     waiting = [place.path]
     while waiting and total < limit:
         check_cancelled()
-        with closing(_others(root.fd, waiting.pop(), own, waiting)) as found:
+        with closing(_others(root.fd, waiting.pop(), reserved, waiting)) as found:
             for number, status in enumerate(found, 1):
                 if not number % CHECKED:
                     check_cancelled()
@@ -198,10 +201,12 @@ def count(directories: Directories, place: Place, limit: int, links: HardLinks) 
     return min(total, limit)
 
 
-def _others(root_fd: int, path: bytes, own: bytes, deeper: list[bytes]) -> Generator[os.stat_result, None, None]:
+def _others(
+    root_fd: int, path: bytes, reserved: frozenset[bytes], deeper: list[bytes]
+) -> Generator[os.stat_result, None, None]:
     """The objects in a directory that are not directories; the paths of those go to `deeper`."""
     try:
-        fd = open_directory(root_fd, path, own, READABLE)
+        fd = open_directory(root_fd, path, reserved, READABLE)
     except OSError as error:
         if error.errno in _MISSING:
             return  # gone meanwhile
@@ -209,7 +214,7 @@ def _others(root_fd: int, path: bytes, own: bytes, deeper: list[bytes]) -> Gener
     try:
         with os.scandir(proc_path(fd)) as listing:
             for entry in listing:
-                if entry.name == own:
+                if entry.name in reserved:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     deeper.append(path + b"/" + entry.name if path else entry.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from i2_sink_fs.flags import Flags
 from i2_sink_fs.paths import mode_of, proc_path
@@ -92,10 +92,11 @@ def remove_empty(dir_fd: int, name: bytes, flags: Flags | None = None, kept: tup
     return True
 
 
-def clear(top: int, flags: Flags | None = None) -> None:
-    """Empties the open directory: each directory in it is emptied of files and of directories, then removed."""
+def clear(top: int, flags: Flags | None = None, spared: Collection[bytes] = ()) -> None:
+    """Empties the open directory: each directory in it is emptied of files and of directories, then removed. What has
+    a name of `spared` in it stays."""
     serial = 0
-    while names := os.listdir(proc_path(top)):
+    while names := [name for name in os.listdir(proc_path(top)) if name not in spared]:
         for name in names:
             if not _unlink(top, name, flags) or remove_empty(top, name, flags):
                 continue

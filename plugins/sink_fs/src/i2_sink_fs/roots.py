@@ -45,6 +45,10 @@ class Roots:
         path = self.paths[place.root] + (b"/" + place.path if place.path else b"")
         return shown(path)
 
+    def all_shown(self) -> str:
+        """All roots, for people."""
+        return ", ".join(map(os.fsdecode, self.paths))
+
     def _settle(self, index: int, known: str | None) -> Standing:
         """The identity of the directory at the root's path.
 

@@ -11,6 +11,7 @@ import stat
 
 from i2_sink_fs.attributes import NoRoomForAttribute
 from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.left import is_foreign
 from i2_sink_fs.locating import Locator
@@ -24,9 +25,12 @@ from i2core.posix.opening import OBJECT
 class Settler:
     """Sets metadata for the records of one batch."""
 
-    def __init__(self, directories: Directories, locator: Locator, kept: Kept, unlocked: Unlocked) -> None:
+    def __init__(
+        self, directories: Directories, locator: Locator, keeper: Keeper, kept: Kept, unlocked: Unlocked
+    ) -> None:
         self._directories = directories
         self._locator = locator
+        self._keeper = keeper
         self._kept = kept
         self._attributes = kept.attributes
         self._flags = kept.flags
@@ -60,11 +64,15 @@ class Settler:
             Drift: it is not the object that the record is about.
         """
         meta = record.meta
-        if meta is None:
+        if meta is None and not (fresh and self._keeper.wants_made):
             return
         fd = os.open(name, OBJECT, dir_fd=directory.fd)
         try:
             found = os.fstat(fd)
+            if fresh:
+                self._keeper.note_made(fd, found)
+            if meta is None:
+                return
             if stat.S_IFMT(found.st_mode) != stat.S_IFMT(meta.mode):
                 raise Drift("an object of another type is here")
             if not fresh:

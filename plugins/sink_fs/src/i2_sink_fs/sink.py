@@ -12,13 +12,14 @@ from typing import TypeVar
 import trio
 
 from i2_sink_fs import aside, reading
-from i2_sink_fs.allowed import find_allowed
 from i2_sink_fs.apply import Applier
+from i2_sink_fs.claiming import claimed_roots
 from i2_sink_fs.content import FoundFile, block_map, digests, read_buffer
 from i2_sink_fs.directories import Directories
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.outcome import stop
 from i2_sink_fs.paths import IllegalPath
+from i2_sink_fs.present.stores import Stores
 from i2_sink_fs.private import Private, clean_homes
 from i2_sink_fs.progress import Progress
 from i2_sink_fs.roots import Roots
@@ -29,12 +30,8 @@ from i2core.api.drivers import Ask, Seen
 from i2core.api.names import NamePages
 from i2core.posix.errnos import PASSING
 from i2core.posix.patience import patiently
-from i2core.posix.target_locks import Claim, Taken, TargetLocks
 
 T = TypeVar("T")
-PATIENCE_S = 5.0
-"""How long to wait for a process that is about to end: it first finishes the batch that it applies."""
-AGAIN_S = 0.1
 
 
 @asynccontextmanager
@@ -44,64 +41,14 @@ async def open_sink(context: SinkContext) -> AsyncIterator[FsSink]:
     Raises:
         UsageError: a root is not beneath an allowed directory, or cannot be opened without following a symlink.
     """
-
-    def shown() -> str:
-        return ", ".join(map(os.fsdecode, context.roots))
-
-    find_roots = partial(Roots, context.roots, context.allowed, context.known)
-    locks: TargetLocks = context.shared.setdefault("target locks", TargetLocks())
-    claims: list[Claim] = []
-    try:
-        for path in context.roots:
-            claims.append(await _claimed(partial(_way, locks, path, context), path, context))
-        roots = await patiently(find_roots, context.say, shown)
-        for index, path in enumerate(roots.paths):
-            claims.append(await _claimed(partial(_root, locks, roots, index, context), path, context))
+    async with claimed_roots(context) as roots:
         sink = FsSink(context, roots)
         try:
-            await patiently(sink.hold_volumes, context.say, shown)
+            await patiently(sink.hold_volumes, context.say, roots.all_shown)
             yield sink
         finally:
             with trio.CancelScope(shield=True):
                 await in_thread(sink.close)
-    finally:
-        for claim in claims:
-            locks.release(claim)
-
-
-def _way(locks: TargetLocks, path: bytes, context: SinkContext) -> Claim:
-    """The locks on the way to a root: nothing is made in what another process writes."""
-    base, _ = find_allowed(path, context.allowed)
-    try:
-        return locks.claim_way(path, context.say) if os.path.isdir(base) else Claim((), ())
-    except OSError as error:
-        if error.errno in PASSING:
-            raise
-        return Claim((), ())  # `Roots` tells what is wrong with the path
-
-
-def _root(locks: TargetLocks, roots: Roots, index: int, context: SinkContext) -> Claim:
-    fd = roots.open(index)
-    try:
-        return locks.claim(fd, context.say)
-    finally:
-        os.close(fd)
-
-
-async def _claimed(take: Callable[[], Claim], path: bytes, context: SinkContext) -> Claim:
-    """Locks against other processes. Waits up to `PATIENCE_S` for one that is about to end.
-
-    Raises:
-        StopRule: another process writes there (3572).
-    """
-    patience = trio.current_time() + PATIENCE_S
-    while True:
-        try:
-            return await patiently(take, context.say, partial(os.fsdecode, path))
-        except Taken as taken:
-            if trio.current_time() > patience:
-                raise taken.refuses(os.fsdecode(path)) from taken
-        await trio.sleep(AGAIN_S)
 
 
 class FsSink(Sink):
@@ -116,6 +63,8 @@ class FsSink(Sink):
         self.owns = self._kept.attributes.owns
         self.identities = [standing.encode() for standing in roots.standings]
         self.exchanged = roots.exchanged
+        self._stores: Stores | None = None
+        """Found with the first record that has something to keep."""
 
     def hold_volumes(self) -> None:
         """Makes the first flush cover the records applied by a previous process, which may have been killed. Removes
@@ -138,12 +87,14 @@ class FsSink(Sink):
         self._clean()
 
     def _directories(self) -> Directories:
-        return Directories(self._roots, self._kept.names.private)
+        return Directories(self._roots, self._kept.names.reserved)
 
     def close(self) -> None:
         """Removes everything of its own except staging files, and closes all fds."""
         with suppress(OSError):  # the next start removes what is left
             self._clean()
+        if self._stores is not None:
+            self._stores.close()
         self._volumes.close()
 
     def _clean(self) -> None:
@@ -157,16 +108,24 @@ class FsSink(Sink):
             return "" if record is None else self._roots.shown(Place(record.root, record.path))
 
         await patiently(partial(self._apply, progress), self._context.say, obj)
-        return Applied(progress.seq - 1, tuple(progress.failures), progress.blocked)
+        return Applied(progress.seq - 1, tuple(progress.failures), progress.blocked, progress.made)
 
     def _apply(self, progress: Progress) -> None:
         applied, spares = self._context.applied, self._context.spares
-        with self._kept.in_use, Applier(self._directories(), self._kept, applied, spares=spares) as applier:
+        with (
+            self._kept.in_use,
+            Applier(self._directories(), self._kept, self._all_stores, applied, spares=spares) as applier,
+        ):
             applier.apply(progress)
+
+    def _all_stores(self) -> Stores:
+        if self._stores is None:
+            self._stores = Stores(self._roots, self._kept)
+        return self._stores
 
     async def flush(self) -> None:
         if not self._kept.at_rest:
-            await patiently(self._clean, self._context.say, self._shown_roots)
+            await patiently(self._clean, self._context.say, self._roots.all_shown)
         # Taken now, before switching to the thread: records applied from here on are for the next flush. Shielded:
         # volumes that were taken but not synced would be missing in the next flush, which would still report the
         # records as durable.
@@ -177,10 +136,12 @@ class FsSink(Sink):
                 await in_thread(self._volumes.sync, changed)
         # After the sync, because syncfs(2) also succeeds on a file system that was unmounted, or for a directory that
         # was moved away.
-        await patiently(self._roots.verify, self._context.say, self._shown_roots)
+        await patiently(self._verify, self._context.say, self._roots.all_shown)
 
-    def _shown_roots(self) -> str:
-        return ", ".join(map(os.fsdecode, self._roots.paths))
+    def _verify(self) -> None:
+        self._roots.verify()
+        if self._stores is not None:
+            self._stores.verify()
 
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
         def look(directories: Directories) -> list[Seen]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 
+from i2_sink_fs.kept import Kept
 from i2_sink_fs.paths import proc_path
-from i2_sink_fs.present.objects import Spot, facts, open_content, opened
+from i2_sink_fs.present.objects import Spot, meta_of, open_content, opened, set_meta
+from i2_sink_fs.removal import remove
+from i2_sink_fs.system import rename_new
 from i2core.api.changes import join
 from i2core.api.content import extents
-from i2core.api.records import Meta
 from i2core.posix.durable import write_all
 from i2core.posix.file import LocalContent
 from i2core.posix.opening import DIRECTORY, NEW_FILE, READABLE
@@ -20,14 +21,30 @@ from i2core.posix.syscalls import open_beneath
 _PIECE = 1 << 20
 
 
-class Copier:
+def copy_durably(fd: int, goal: Spot, passing: int, kept: Kept) -> None:
+    """Copies an open object to a name on another file system, durably. Whatever a power cut leaves: if something has
+    the name, it is all of the object. `passing`: an open directory on the file system of the goal, in which the copy
+    is made. The file system is held (`Volumes`).
+
+    Raises:
+        OSError: it cannot be read or written, or something has the name.
+        StopRule: the file system cannot write what it has promised.
+    """
+    unfinished, device = Spot(passing, kept.names.copy), {os.fstat(goal.fd).st_dev}
+    remove(*unfinished, kept.flags)  # left by one that was cut off
+    _Copier(fd, unfinished, kept).copy()
+    kept.volumes.sync(device)
+    rename_new(*unfinished, *goal)
+    kept.volumes.sync(device)
+
+
+class _Copier:
     """Copies one object. A few descriptors at a time, however deep the tree is; memory grows with the number of
     directories, and of files with several names."""
 
-    def __init__(self, source: int, spot: Spot, set_meta: Callable[[int, Meta], None], *, flags: bool) -> None:
-        """`source`: the open object; `spot`: a name that nothing has, in an open directory; `set_meta`: sets all
-        attributes of an open object; `flags`: inode flags are read."""
-        self._source, self._spot, self._set_meta, self._flags = source, spot, set_meta, flags
+    def __init__(self, source: int, spot: Spot, kept: Kept) -> None:
+        """`source`: the open object; `spot`: a name that nothing has, in an open directory."""
+        self._source, self._spot, self._kept = source, spot, kept
         self._first: dict[tuple[int, int], bytes] = {}
         """The path of the copy of an object with several names."""
         self._directories: list[bytes] = []
@@ -98,7 +115,7 @@ class Copier:
     def _copy_meta(self, source: int, made: int) -> None:
         """Closes `made`."""
         try:
-            self._set_meta(made, facts(source, flags=self._flags).meta)
+            set_meta(made, meta_of(source, os.fstat(source), flags=self._kept.flags.on), self._kept)
         finally:
             os.close(made)
 

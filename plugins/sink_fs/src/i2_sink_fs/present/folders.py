@@ -150,7 +150,7 @@ class Staged(Folder):
 
     @contextmanager
     def _staging(self) -> Iterator[Staging]:
-        with Directories(self._roots, self._kept.names.private) as directories:
+        with Directories(self._roots, self._kept.names.reserved) as directories:
             yield Staging(Private(directories, self._kept))
 
     def _place(self, name: bytes) -> Place | None:

@@ -8,20 +8,20 @@ import os
 import stat
 from typing import NamedTuple
 
+from i2_sink_fs.attributes import NoRoomForAttribute
+from i2_sink_fs.kept import Kept
 from i2_sink_fs.paths import proc_path
 from i2core.api.inode_flags import UNREAD
-from i2core.api.present import Facts, Identity
+from i2core.api.present import Facts
 from i2core.api.records import Meta
 from i2core.posix.entries import xattrs_behind
 from i2core.posix.errnos import GONE
-from i2core.posix.identity import identity
 from i2core.posix.inode_flags import flags_behind
 from i2core.posix.mounts import mount_of
 from i2core.posix.opening import CONTENT, OBJECT
 
 _READ = CONTENT & ~os.O_NOFOLLOW  # by way of /proc/self/fd, which leads to the object itself
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
-_63_BITS = (1 << 63) - 1
 
 
 class Spot(NamedTuple):
@@ -54,18 +54,30 @@ def opened(spot: Spot) -> int | None:
         raise
 
 
-def facts(fd: int, *, flags: bool) -> Facts:
-    """What an open object is like; its inode flags are read with `flags`.
+def facts(fd: int, kept: Kept) -> Facts:
+    """What an open object is like.
+
+    Raises:
+        OSError: as `meta_of`.
+    """
+    status = os.fstat(fd)
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    target = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b""
+    meta = meta_of(fd, status, flags=kept.flags.on)
+    return Facts(kept.identity(fd, status), meta, size, status.st_nlink, target, status.st_rdev)
+
+
+def meta_of(fd: int, status: os.stat_result, *, flags: bool) -> Meta:
+    """All attributes of an open object, which is now `status`; its inode flags are read with `flags`.
 
     Raises:
         OSError: it cannot be read. EACCES: it has attributes that this process may not see; without them, what is known
             of the object would be wrong.
     """
-    status = os.fstat(fd)
     xattrs = xattrs_behind(fd)
     if xattrs is None:
         raise PermissionError(errno.EACCES, "its extended attributes cannot be read", os.readlink(proc_path(fd)))
-    meta = Meta(
+    return Meta(
         status.st_mode,
         status.st_uid,
         status.st_gid,
@@ -73,15 +85,24 @@ def facts(fd: int, *, flags: bool) -> Facts:
         xattrs,
         flags_behind(fd) if flags else UNREAD,
     )
-    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-    target = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b""
-    return Facts(_identity(fd), meta, size, status.st_nlink, target, status.st_rdev)
 
 
-def _identity(fd: int) -> Identity:
-    """Without the number of the device, which another start of the machine may change: the file system's own id is
-    taken, and where it has none, the time of birth has to do."""
-    return Identity(*(number & _63_BITS for number in identity(fd)))
+def set_meta(fd: int, meta: Meta, kept: Kept) -> None:
+    """Sets all attributes of an open object, in the order of `attributes`. What this process or file system cannot set
+    is said once and left out.
+
+    Raises:
+        OSError: they cannot be set. E2BIG: the file system has no room for them.
+    """
+    target, found = proc_path(fd), os.fstat(fd)
+    where = os.fsdecode(os.readlink(target))
+    try:
+        kept.flags.settle(target, found, meta.flags, where)
+        kept.attributes.settle(target, found, meta, where, fresh=False)
+    except NoRoomForAttribute as error:
+        raise OSError(errno.E2BIG, str(error), where) from error
+    finally:
+        kept.flags.restore()
 
 
 def open_content(fd: int, *, write: bool = False) -> int:

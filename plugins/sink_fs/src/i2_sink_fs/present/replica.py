@@ -10,16 +10,15 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-from i2_sink_fs.attributes import NoRoomForAttribute
 from i2_sink_fs.content import punch
 from i2_sink_fs.directories import Directories
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locks import Unlocked
 from i2_sink_fs.paths import proc_path
-from i2_sink_fs.present.copying import Copier
+from i2_sink_fs.present.copying import copy_durably
 from i2_sink_fs.present.folders import Folder, KeptWhole, Plain, Staged, Top
 from i2_sink_fs.present.handles import FIXED, Handles
-from i2_sink_fs.present.objects import Spot, Volume, facts, open_content, opened
+from i2_sink_fs.present.objects import Spot, Volume, facts, open_content, opened, set_meta
 from i2_sink_fs.present.stores import Stores
 from i2_sink_fs.removal import remove
 from i2_sink_fs.roots import Roots
@@ -50,7 +49,7 @@ class FsPresent:
         self._roots = roots
         self._kept = Kept(context, roots.paths)
         self._handles = Handles()
-        self._stores = Stores(roots, self._kept, context.secret)
+        self._stores = Stores(roots, self._kept)
         self._fixed = {TOP: Top(roots), STORE: KeptWhole(self._stores), STAGING: Staged(roots, self._kept)}
 
     def __enter__(self) -> Self:
@@ -98,7 +97,7 @@ class FsPresent:
         """As `Present.facts`."""
         if handle in FIXED:
             return Facts(Identity(0, handle, 0), _FIXED_META, 0)
-        return facts(self._handles.fd(handle), flags=self._kept.flags.on)
+        return facts(self._handles.fd(handle), self._kept)
 
     def extents(self, handle: Handle, lo: int, hi: int) -> Iterator[Extent]:
         """As `Present.extents`. Where the file system does not tell of holes, everything is data."""
@@ -130,7 +129,7 @@ class FsReplica(FsPresent):
 
     def __init__(self, context: SinkContext, roots: Roots) -> None:
         super().__init__(context, roots)
-        with Directories(roots, self._kept.names.private) as directories:
+        with Directories(roots, self._kept.names.reserved) as directories:
             for root in range(len(roots)):
                 top = directories.find(root, b"")
                 self._kept.volumes.hold(top.fd, top.device)
@@ -199,16 +198,9 @@ class FsReplica(FsPresent):
                     remove(*spot, self._kept.flags)
 
     def _copy(self, fd: int, goal: Spot) -> None:
-        """Copies an open object to a name on another file system, durably. Whatever a power cut leaves: if something
-        has the name, it is all of the object."""
+        self._hold(goal.fd)
         store = self._stores.on(Volume.of(goal.fd))
-        passing = Spot(goal.fd if store is None else store, self._stores.copy)
-        devices = self._hold(goal.fd)
-        remove(*passing, self._kept.flags)  # left by one that was cut off
-        Copier(fd, passing, self._set_meta, flags=self._kept.flags.on).copy()
-        self._kept.volumes.sync(devices)
-        rename_new(*passing, *goal)
-        self._kept.volumes.sync(devices)
+        copy_durably(fd, goal, goal.fd if store is None else store, self._kept)
 
     # ------------------------------------------------------------------------------------------- content, attributes
 
@@ -225,10 +217,7 @@ class FsReplica(FsPresent):
     def punch(self, handle: Handle, lo: int, hi: int) -> None:
         """As `Replica.punch`. Where the file system makes no holes, zeros are written."""
         with self._writing(handle) as fd:
-            size, block = os.fstat(fd).st_size, os.fstatvfs(fd).f_bsize
-            if size < hi < -(-size // block) * block:
-                hi = size  # beyond the end, ext4 takes a part of the last block for all of it
-            punch(fd, lo, max(0, hi - lo))
+            punch(fd, lo, hi - lo)
 
     @contextmanager
     def _writing(self, handle: Handle) -> Iterator[int]:
@@ -241,22 +230,11 @@ class FsReplica(FsPresent):
                 os.close(fd)
 
     def set_meta(self, handle: Handle, meta: Meta) -> None:
-        """As `Replica.set_meta`, in the order of `attributes`. What this process or file system cannot set is said once
-        and left out, as a sink does."""
+        """As `Replica.set_meta`. What this process or file system cannot set is said once and left out, as a sink
+        does."""
         fd = self._handles.fd(handle)
-        self._set_meta(fd, meta)
+        set_meta(fd, meta, self._kept)
         self._kept.volumes.changed({os.fstat(fd).st_dev})
-
-    def _set_meta(self, fd: int, meta: Meta) -> None:
-        target, found = proc_path(fd), os.fstat(fd)
-        where = os.fsdecode(os.readlink(target))
-        try:
-            self._kept.flags.settle(target, found, meta.flags, where)
-            self._kept.attributes.settle(target, found, meta, where, fresh=False)
-        except NoRoomForAttribute as error:
-            raise OSError(errno.E2BIG, str(error), where) from error
-        finally:
-            self._kept.flags.restore()
 
     @contextmanager
     def _changing(self, *fds: int) -> Iterator[None]:

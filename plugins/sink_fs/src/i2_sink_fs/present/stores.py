@@ -15,9 +15,9 @@ past of the replica lies there.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from i2_sink_fs.directories import Directories
@@ -44,7 +44,7 @@ class Stores:
     """The stores of one replica. One that is missing is made when the first object is kept there. Any thread may ask;
     one thread at a time makes stores."""
 
-    def __init__(self, roots: Roots, kept: Kept, secret: bytes) -> None:
+    def __init__(self, roots: Roots, kept: Kept) -> None:
         """Finds those that are there.
 
         Raises:
@@ -53,24 +53,34 @@ class Stores:
         """
         self._roots = roots
         self._kept = kept
-        self._names = _names(secret, roots.paths)
-        self.copy = b"copy-" + self._names[0].rpartition(b"-")[2]
-        """The name of an object that is being copied, in a store or in any other directory."""
-        self.hidden = frozenset((*self._names, self.copy, *kept.names.private))
+        self._names = kept.names.store
+        self.hidden = frozenset((*self._names, kept.names.copy, *kept.names.private))
         """Names that are no part of the replica and of what is kept, wherever they are."""
+        self._guard = threading.Lock()
+        """Held while a store is looked for."""
         self._stores: dict[Volume, _Store] = {}
         self._first: dict[Volume, int] = {}
         """The first root on each file system."""
         for root in range(len(roots)):
-            self._find(root)
+            self._first.setdefault(self._volume(root), root)
+        self.all()
 
     def all(self) -> list[int]:
-        """All that are there, open."""
-        return [store.fd for store in list(self._stores.values())]  # another thread may make one
+        """All that are there, open. Another one than this, of the replica's sink, may have made one meanwhile."""
+        return [fd for volume in self._first if (fd := self.on(volume)) is not None]
 
     def on(self, volume: Volume) -> int | None:
-        """The one on this file system, open; None: there is none, or none yet."""
+        """The one on this file system, open; None: there is none, or none yet.
+
+        Raises:
+            OSError, StopRule: as `__init__`.
+        """
         store = self._stores.get(volume)
+        if store is None and volume in self._first:
+            with self._guard:
+                store = self._stores.get(volume) or self._find(self._first[volume], volume)
+                if store is not None:
+                    self._stores[volume] = store
         return None if store is None else store.fd
 
     def make(self, volume: Volume) -> int:
@@ -82,9 +92,13 @@ class Stores:
         """
         root = self._first.get(volume, 0)
         home = self._volume(root)
-        if home not in self._stores:
-            self._stores[home] = self._make(root, home)
-        return self._stores[home].fd
+        fd = self.on(home)
+        if fd is None:
+            self._make(root, home)
+            fd = self.on(home)
+        if fd is None:
+            raise PermissionError(errno.EACCES, "another process removes the history's store", self._names[root])
+        return fd
 
     def verify(self) -> None:
         """Checks that all are where they were.
@@ -92,7 +106,7 @@ class Stores:
         Raises:
             StopRule: one is not: it was moved, or its disk is not mounted.
         """
-        for store in self._stores.values():
+        for store in list(self._stores.values()):  # another thread may find one
             try:
                 above = self._roots.open_beside(store.root, store.above)
             except OSError as error:
@@ -113,16 +127,9 @@ class Stores:
         while self._stores:
             os.close(self._stores.popitem()[1].fd)
 
-    def _find(self, root: int) -> None:
-        volume = self._volume(root)
-        self._first.setdefault(volume, root)
-        if volume in self._stores:
-            return
-        for above in self._above(root, volume):
-            store = self._opened(root, above)
-            if store is not None:
-                self._stores[volume] = store
-                return
+    def _find(self, root: int, volume: Volume) -> _Store | None:
+        found = (self._opened(root, above) for above in self._above(root, volume))
+        return next((store for store in found if store is not None), None)
 
     def _volume(self, root: int) -> Volume:
         fd = self._roots.open(root)
@@ -131,24 +138,22 @@ class Stores:
         finally:
             os.close(fd)
 
-    def _make(self, root: int, volume: Volume) -> _Store:
+    def _make(self, root: int, volume: Volume) -> None:
         refused: OSError | None = None
         for above in self._above(root, volume):
             fd = self._roots.open_beside(root, above)
             try:
                 with self._kept.unnoticed(fd):
                     os.mkdir(self._names[root], 0o700, dir_fd=fd)
+                return
+            except FileExistsError:
+                return  # a sink of the replica has just made it
             except OSError as error:
                 if error.errno not in _NOT_HERE:
                     raise
                 refused = refused or error
-                continue
             finally:
                 os.close(fd)
-            store = self._opened(root, above)
-            if store is None:
-                raise PermissionError(errno.EACCES, "another process removes the history's store", self._names[root])
-            return store
         assert refused is not None
         raise refused
 
@@ -183,15 +188,8 @@ class Stores:
         return _Store(store, root, above, name)
 
     def _is_ours(self, root: int, fd: int) -> bool:
-        with Directories(self._roots, self._kept.names.private) as directories:
+        with Directories(self._roots, self._kept.names.reserved) as directories:
             return self._kept.traits(root, directories.find(root, b"")).is_private(os.fstat(fd))
-
-
-def _names(secret: bytes, roots: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The name of the store of each root, if it is the first on its file system. As names of private directories, it
-    depends on the node's secret and the root's path alone."""
-    digests = [hashlib.blake2b(root, key=secret[:64], person=b"i2 history", digest_size=16) for root in roots]
-    return tuple(b".i2-history-" + digest.hexdigest().encode() for digest in digests)
 
 
 def _gone(store: _Store) -> StopRule:
