@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
 
@@ -43,18 +43,17 @@ class LocalDirectory(OpenDirectory):
         return entry_here(self._fd, flags=self._flags)
 
     def entry(self, name: bytes) -> Entry | None:
-        return self.look((name,))[0]
+        return read_entries(self._fd, (name,), flags=self._flags)[0]
 
-    def look(self, names: Sequence[bytes]) -> list[Entry | None]:
-        return read_entries(self._fd, names, flags=self._flags)
-
-    def names(self, most: int) -> Iterator[list[bytes]]:
+    def listing(self, most: int) -> Iterator[list[Entry]]:
         """In the file system's order."""
         only = self._only
         # For a path in /proc, names are returned as bytes; for a descriptor they would be text.
         with os.scandir(b"/proc/self/fd/%d" % self._fd) as scan:
             while names := [item.name for item in islice(scan, most)]:
-                yield names if only is None else [name for name in names if name == only]
+                if only is not None:
+                    names = [name for name in names if name == only]
+                yield [entry for entry in read_entries(self._fd, names, flags=self._flags) if entry is not None]
 
     def xattrs(self, name: bytes) -> Xattrs | None:
         return xattrs_at(self._fd, name)

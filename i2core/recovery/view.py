@@ -179,9 +179,10 @@ class ShellDirectory(OpenDirectory):
     def entry(self, name: bytes) -> Entry | None:
         return self._view.lookup(join(self._path, name)) if name in self._view.names_in(self._path) else None
 
-    def names(self, most: int) -> Iterator[list[bytes]]:
+    def listing(self, most: int) -> Iterator[list[Entry]]:
         for name in self._view.names_in(self._path):
-            yield [name]
+            entry = self.entry(name)
+            yield [] if entry is None else [entry]
 
     def xattrs(self, name: bytes) -> Xattrs | None:
         at = join(self._path, name) if name else self._path

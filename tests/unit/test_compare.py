@@ -197,3 +197,10 @@ def test_where_owners_cannot_be_set_a_file_of_another_user_is_sent_as_a_whole() 
 )
 def test_in_a_guarded_directory_nobody_else_creates_names(mode: int, uid: int, guarded: bool) -> None:
     assert is_guarded(Entry(b"", stat.S_IFDIR | mode, uid, 0, 0, 0)) is guarded
+
+
+def test_a_further_name_in_what_a_history_keeps_is_no_difference() -> None:
+    """The replica's file has one link more than the source's, as long as a tree is kept that it was in as well."""
+    assert judge(entry(), entry(nlink=2)) is Verdict.SAME
+    assert judge(entry(size=BIG), entry(size=BIG, nlink=2)) is Verdict.SAME
+    assert judge(entry(size=BIG), entry(size=BIG, mtime=6, nlink=2)) is Verdict.WHOLE

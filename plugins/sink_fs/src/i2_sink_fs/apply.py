@@ -107,6 +107,7 @@ class Applier:
                 self._prepare(record)
                 self._carry_out(record)
             except InTheWay:
+                progress.made.pop(progress.seq, None)
                 progress.blocked = True
                 return
             except _EXPECTED as error:

@@ -8,5 +8,5 @@
                     └── Staged      staging files, where the sink has them (`Staging`)
 
 No path is walked: each name is opened in its open directory, and a symlink is never followed. What is open keeps its
-handle wherever it is moved. No sink uses it yet.
+handle wherever it is moved. The sink keeps objects in the same stores (`keeping`).
 """

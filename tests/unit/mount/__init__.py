@@ -1,1 +1,0 @@
-"""Mounts: real ones where this host can make them, and the answers to requests without any kernel."""
