@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
@@ -120,14 +120,31 @@ class OpenDirectory(Opened):
         """
 
     @abstractmethod
-    def listing(self, most: int) -> Iterator[list[Entry]]:
-        """All entries, each once, up to `most` at a time, in any order; in a root that is limited to one name
+    def names(self, most: int) -> Iterator[list[bytes]]:
+        """All names, each once, up to `most` at a time, in any order; in a root that is limited to one name
         (`Tree.only`) that one. A part may be empty. Names that are created or removed meanwhile may be among them or
         not.
 
         Raises:
             OSError: it cannot be read.
         """
+
+    def look(self, names: Sequence[bytes]) -> list[Entry | None]:
+        """The entry of each of these names, in order, as `entry` gives it.
+
+        Raises:
+            AttributesUnreadable: one is there, and cannot be read.
+        """
+        return [self.entry(name) for name in names]
+
+    def listing(self, most: int) -> Iterator[list[Entry]]:
+        """The entries of all `names`.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        for names in self.names(most):
+            yield [entry for entry in self.look(names) if entry is not None]
 
     def entries(self) -> Iterator[Entry]:
         """As `listing`, one by one: each entry is read when it is asked for."""
@@ -171,6 +188,8 @@ class Tree(ABC):
     """The root is limited to the object of this name; None: all of it."""
     flags: bool
     """Inode flags are read as well; otherwise entries have `UNREAD`."""
+    is_fixed: bool = False
+    """Nothing in it changes: what was read once may be kept for as long as it is open."""
 
     @abstractmethod
     def directory(self, path: bytes) -> OpenDirectory:

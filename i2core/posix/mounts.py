@@ -11,21 +11,25 @@ _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 class Mount(NamedTuple):
     """One mount. `device` is ``major:minor`` of the file system; `root` is the directory of the file system that is
-    mounted, `point` where it is mounted."""
+    mounted, `point` where it is mounted. `kind` is the type of the file system, `options` are its own."""
 
     id: int
     device: bytes
     root: bytes
     point: bytes
+    kind: bytes = b""
+    options: bytes = b""
 
 
 def parse_mounts(text: bytes) -> list[Mount]:
     """The mounts of a ``mountinfo`` file, in its order; malformed lines are skipped."""
     found = []
     for line in text.splitlines():
-        fields = line.split(b" ")
+        mount, _, system = line.partition(b" - ")
+        fields, about = mount.split(b" "), system.split(b" ")
         if len(fields) > 5:
-            found.append(Mount(int(fields[0]), fields[2], _plain(fields[3]), _plain(fields[4])))
+            place = (int(fields[0]), fields[2], _plain(fields[3]), _plain(fields[4]))
+            found.append(Mount(*place, about[0], _plain(about[-1])))
     return found
 
 

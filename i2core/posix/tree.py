@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 
@@ -43,17 +43,18 @@ class LocalDirectory(OpenDirectory):
         return entry_here(self._fd, flags=self._flags)
 
     def entry(self, name: bytes) -> Entry | None:
-        return read_entries(self._fd, (name,), flags=self._flags)[0]
+        return self.look((name,))[0]
 
-    def listing(self, most: int) -> Iterator[list[Entry]]:
+    def look(self, names: Sequence[bytes]) -> list[Entry | None]:
+        return read_entries(self._fd, names, flags=self._flags)
+
+    def names(self, most: int) -> Iterator[list[bytes]]:
         """In the file system's order."""
         only = self._only
         # For a path in /proc, names are returned as bytes; for a descriptor they would be text.
         with os.scandir(b"/proc/self/fd/%d" % self._fd) as scan:
             while names := [item.name for item in islice(scan, most)]:
-                if only is not None:
-                    names = [name for name in names if name == only]
-                yield [entry for entry in read_entries(self._fd, names, flags=self._flags) if entry is not None]
+                yield names if only is None else [name for name in names if name == only]
 
     def xattrs(self, name: bytes) -> Xattrs | None:
         return xattrs_at(self._fd, name)

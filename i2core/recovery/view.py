@@ -179,10 +179,9 @@ class ShellDirectory(OpenDirectory):
     def entry(self, name: bytes) -> Entry | None:
         return self._view.lookup(join(self._path, name)) if name in self._view.names_in(self._path) else None
 
-    def listing(self, most: int) -> Iterator[list[Entry]]:
+    def names(self, most: int) -> Iterator[list[bytes]]:
         for name in self._view.names_in(self._path):
-            entry = self.entry(name)
-            yield [] if entry is None else [entry]
+            yield [name]
 
     def xattrs(self, name: bytes) -> Xattrs | None:
         at = join(self._path, name) if name else self._path

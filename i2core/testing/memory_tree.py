@@ -67,10 +67,10 @@ class MemoryDirectory(OpenDirectory):
         node = self._node.entries.get(name)
         return None if node is None else node.entry(name, self._disk.links(), flags=self._flags)
 
-    def listing(self, most: int) -> Iterator[list[Entry]]:
+    def names(self, most: int) -> Iterator[list[bytes]]:
         names = iter([name for name in list(self._node.entries) if self._only in (None, name)])
         while part := list(islice(names, most)):
-            yield [entry for name in part if (entry := self.entry(name)) is not None]
+            yield part
 
     def xattrs(self, name: bytes) -> Xattrs | None:
         node = self._node.entries.get(name) if name else self._node

@@ -113,9 +113,11 @@ def _every_name_is_listed_once(tree: Tree) -> None:
         for most in (1, 7, 1000):
             with tree.directory(above) as directory:
                 parts = list(directory.listing(most))
-            assert all(len(part) <= most for part in parts), f"{above!r}: a part of more than {most} entries"
-            listed = sorted(entry.name for part in parts for entry in part)
-            assert listed == expected, f"{above!r}: listed {listed} instead of {expected}"
+                names = list(directory.names(most))
+            longest = max([len(part) for part in parts] + [len(part) for part in names], default=0)
+            assert longest <= most, f"{above!r}: a part of more than {most} entries"
+            for listed in ([entry.name for part in parts for entry in part], [name for part in names for name in part]):
+                assert sorted(listed) == expected, f"{above!r}: listed {sorted(listed)} instead of {expected}"
 
 
 def _entries_say_what_is_there(tree: Tree) -> None:
@@ -124,8 +126,10 @@ def _entries_say_what_is_there(tree: Tree) -> None:
         with tree.directory(above) as directory:
             entry = directory.entry(name)
             listed = {entry.name: entry for entry in directory.entries()}
+            looked = directory.look([b"missing", name])
         assert entry is not None, f"{each.path!r} is missing"
         assert listed[name] == entry == tree.lookup(each.path), f"{each.path!r}: three ways to read it do not agree"
+        assert looked == [None, entry], f"{each.path!r}: looked at beside a missing name, it is {looked}"
         _is_as_made(entry, each)
 
 

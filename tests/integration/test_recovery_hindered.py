@@ -185,8 +185,8 @@ class DamagedDirectory(OpenDirectory):
     def entry(self, name: bytes) -> Entry | None:
         return self._inner.entry(name)
 
-    def listing(self, most: int) -> Iterator[list[Entry]]:
-        return self._inner.listing(most)
+    def names(self, most: int) -> Iterator[list[bytes]]:
+        return self._inner.names(most)
 
     def xattrs(self, name: bytes) -> Xattrs | None:
         return self._inner.xattrs(name)

@@ -81,6 +81,9 @@ PROVOKED: dict[Code, str] = {
     Code.REPLICA_UNFIT: "tests/integration/test_doubt_until_right.py::test_objects_that_do_not_fit_are_skipped",
     Code.FLAGS_LEFT: "tests/integration/test_inode_flags.py::test_flags_are_named_once",
     Code.REPLICA_NO_INODES: "tests/integration/test_disk_full.py::test_a_lack_of_inodes_is_reported_as_such",
+    Code.SNAPSHOT_MOUNT: "tests/unit/mount/test_point.py::test_what_the_host_lacks_is_said",
+    Code.MOUNT_READ: "tests/unit/history/test_past_mounted.py::test_a_lost_object_fails_alone_and_is_logged_once",
+    Code.MOUNT_BUSY: "tests/unit/mount/test_life.py::test_who_uses_a_mount_is_told_when_it_ends",
     Code.MESSAGE_TOO_LONG: "tests/unit/test_message_size.py::test_a_record_that_no_frame_can_carry_is_refused_by_name",
 }
 """The test of each code that can occur now: its source names the code."""
@@ -104,7 +107,7 @@ WAITS_FOR: dict[str, tuple[Code, ...]] = {
         Code.CDP_CONFIG,
         Code.CDP_DATABASE,
     ),
-    "snapshots": (Code.SNAPSHOT_REMOVE, Code.SNAPSHOT_CREATE, Code.SNAPSHOT_MOUNT),
+    "snapshots": (Code.SNAPSHOT_REMOVE, Code.SNAPSHOT_CREATE),
     "replicas on volumes": (
         Code.VOLUME_GROUP,
         Code.LOGICAL_VOLUME,

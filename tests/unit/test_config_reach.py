@@ -24,7 +24,7 @@ MOUNTS = parse_mounts(
 
 
 def test_a_mount_table_is_read_with_its_escapes() -> None:
-    assert Mount(23, b"8:2", b"/own", b"/srv/with blank") in MOUNTS
+    assert Mount(23, b"8:2", b"/own", b"/srv/with blank", b"xfs", b"rw") in MOUNTS
     assert len(MOUNTS) == 5
 
 

@@ -306,4 +306,22 @@ OURS: dict[int, CodeText] = {
         "nothing to do: the new history begins after the mirror; the old one is kept aside, until you remove it",
         "无需处理：镜像完成后开始新的历史；旧的历史另行保留，直到您将其删除",
     ),
+    3651: CodeText(
+        _E,
+        "an object cannot be read through a mount",
+        "挂载中的对象无法读取",
+        "the disk failed, or somebody else has changed the replica or its history; the rest of the mount can be read",
+        "磁盘故障，或灾备数据及其历史被其他程序改动；挂载中的其余内容仍可读取",
+        "check the disk and the kernel's log, and who has changed the replica",
+        "检查磁盘和内核日志，并查明是谁改动了灾备数据",
+    ),
+    3652: CodeText(
+        _I,
+        "a mount was still in use when it ended",
+        "挂载结束时仍在使用",
+        "the named processes had files or their working directory in it, and get errors from now on",
+        "所列进程仍在使用其中的文件或目录，此后对其访问将返回错误",
+        "end what uses a mount before you unmount it",
+        "卸载前请先结束使用该挂载的进程",
+    ),
 }

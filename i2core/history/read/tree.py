@@ -209,26 +209,34 @@ class PastDirectory(_Held, OpenDirectory):
         except OSError as error:
             raise AttributesUnreadable(error.errno, error.strerror, name) from error
 
-    def listing(self, most: int) -> Iterator[list[Entry]]:
-        """As `OpenDirectory.listing`. All names are in memory meanwhile."""
+    def names(self, most: int) -> Iterator[list[bytes]]:
+        """As `OpenDirectory.names`. All names are in memory meanwhile."""
         with self._tree.reading() as reading:
             names = list(reading.past.listed(self._ref(reading), reading.seq))
         if self._only is not None:
             names = [name for name in names if name == self._only]
         for at in range(0, len(names), most):
-            yield self._entries(names[at : at + most])
+            yield names[at : at + most]
 
-    def _entries(self, names: Sequence[bytes]) -> list[Entry]:
-        found: list[Entry] = []
+    def look(self, names: Sequence[bytes]) -> list[Entry | None]:
+        found: list[Entry | None] = []
         for at in range(0, len(names), _OPEN_ENTRIES):
             with self._tree.reading() as reading:
                 ref = self._ref(reading)
-                for name in names[at : at + _OPEN_ENTRIES]:
-                    entry = self._entry(reading, ref, name)
-                    if entry is None:
-                        raise ObjectLost(ref.oid, "lacks a name that it had")
-                    found.append(entry)
+                found += [self._entry(reading, ref, name) for name in names[at : at + _OPEN_ENTRIES]]
         return found
+
+    def listing(self, most: int) -> Iterator[list[Entry]]:
+        """As `OpenDirectory.listing`.
+
+        Raises:
+            ObjectLost: a name is not there any more.
+        """
+        for names in self.names(most):
+            found = [entry for entry in self.look(names) if entry is not None]
+            if len(found) < len(names):
+                raise ObjectLost(0, "is no longer in a directory that it was in")
+            yield found
 
     def xattrs(self, name: bytes) -> Xattrs | None:
         if not name:
@@ -253,6 +261,8 @@ class PastTree(Tree):
     a number and is not where it was left, or is another one; bytes that are missing. Where nothing has changed since
     the moment, the replica is all that there is, and a change by somebody else is a part of it.
     """
+
+    is_fixed = True
 
     def __init__(
         self,
