@@ -169,11 +169,13 @@ class Applied(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """A question about one directory of the replica: these names, and (`every`) all names that are there."""
+    """A question about one directory of the replica: these names, and (`every`) all names that are there. `whole`: it
+    is being compared with all beneath it, so it may be taken as the right one (`Sink`, *The right directory*)."""
 
     place: Place
     names: Sequence[bytes]
     every: bool = False
+    whole: bool = False
 
 
 class Times(NamedTuple):
@@ -250,7 +252,10 @@ class Sink(ABC):
     - *The right directory.* Roots have an identity. Opening fails where a root is not the one of `SinkContext.known`,
       for example because its disk is not mounted. A root is created, or filled again (`exchanged`), only where no disk
       can be missing. When a root is exchanged while the sink is open, nothing is written into the other directory, and
-      `flush` raises.
+      `flush` raises. Where others can write in a replica, also a directory beneath a root has an identity. In the place
+      of one that the sink has left there, another one counts as missing: records beneath it fail with `repair`, `look`
+      reports nothing there, and a MKDIR makes a new one. If only an administrator can have put it there, MKDIR keeps
+      it, and an `Ask` that compares all beneath it accepts it.
     - *One writer.* Two processes never have the same root open, nor one that lies in the other's (3572).
     - *Flags.* With `SinkContext.flags` objects also get their inode flags and project ids, as far as the file system
       and the rights of this process allow, and `look` reports them. Records can still change objects and directories

@@ -117,6 +117,9 @@ class SinkContext:
     would replace one (`Applied.blocked`). A sink may ignore this."""
     flags: bool = False
     """True: the rule carries inode flags and project ids."""
+    memory: Path | None = None
+    """A file in which the sink may keep what it knows of these roots, also with further files whose names begin with
+    its name. It is there as long as the rule owns the roots. None: the sink remembers nothing when it is closed."""
     secret: bytes = attrs.field(default=b"", repr=False)
     """This node's alone, and the same after restarts: nobody else can guess a name that a sink derives from it, and the
     sink finds that name again."""

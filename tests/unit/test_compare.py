@@ -182,6 +182,14 @@ def test_new_content_is_not_patched_into_a_file_that_others_may_have_open(what: 
     assert verdict(less, guarded=False) == Verdict.BLOCKS | Verdict.META
 
 
+@pytest.mark.parametrize("mode", [FIFO, LINK | 0o777, stat.S_IFCHR | 0o600], ids=["fifo", "link", "device"])
+@pytest.mark.parametrize("guarded", [False, True])
+def test_what_a_user_may_have_put_there_becomes_nobodys_else(mode: int, guarded: bool) -> None:
+    there = entry(mode)._replace(uid=7)
+    verdict = Comparison(owns=True).judge((0, b"name"), Listed(entry(mode)), there, guarded=guarded)
+    assert verdict == (Verdict.META if guarded else Verdict.WHOLE)
+
+
 def test_where_owners_cannot_be_set_a_file_of_another_user_is_sent_as_a_whole() -> None:
     def verdict(uid: int, *, guarded: bool = False, own: int | None = 1500) -> Verdict:
         there = ROOTS._replace(uid=uid, mtime_ns=6)

@@ -58,6 +58,10 @@ class Application:
         """As `work`; the operation replaces something by a symlink that leads elsewhere."""
         return self._try(Application._directory_elsewhere)
 
+    def exchange(self) -> str:
+        """As `work`; the operation exchanges two directories."""
+        return self._try(Application._exchange_directories)
+
     def leave(self, root: bytes) -> str:
         """Creates a directory with large files there."""
         path = root + b"/z"
@@ -392,6 +396,14 @@ class Application:
         self._say(path)
         self._kernel.rename(path, self._outside + b"/%d" % self._chance.getrandbits(40))
         self._kernel.symlink(self._chance.choice(targets), path)
+
+    def _exchange_directories(self) -> None:
+        one, other = self._existing(stat.S_ISDIR), self._existing(stat.S_ISDIR)
+        self._say(one, other)
+        passing = self._outside + b"/%d" % self._chance.getrandbits(40)
+        self._kernel.rename(one, passing)
+        self._kernel.rename(other, one)
+        self._kernel.rename(passing, other)
 
     def directory_for_other(self) -> None:
         """Replaces a non-directory by a directory."""

@@ -1,4 +1,4 @@
-"""The SQLite files of work nodes: real files in a private directory, one directory for each life; in memory if this
+"""The SQLite files of nodes: real files in a private directory, one directory for each life; in memory if this
 user may write there.
 
 SQLite itself is the real one, so a killed process leaves its files as they are at that moment. A power cut may also
@@ -13,6 +13,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,6 +35,9 @@ class Sqlite:
         self._lacking = 0
         """So many more statements find no room; negative: all, until there is room again."""
         self._undoes = False
+        self.elsewhere: Callable[[str], Path | None] = lambda path: None
+        """Where on this host a file is whose path is in the simulated kernel; None for any other path. Such files find
+        no damage and no full disk."""
 
     def fill(self, writes: int, lacking: int, *, undoes: bool) -> None:
         """After `writes` writing statements the disk is full, for `lacking` statements. `undoes`: SQLite then rolls its
@@ -55,6 +59,10 @@ class Sqlite:
     def connect(self, *arguments: Any, **named: Any) -> sqlite3.Connection:
         """As `sqlite3.connect`."""
         watch = self
+        here = self.elsewhere(str(arguments[0]))
+        if here is not None:
+            connection: sqlite3.Connection = sqlite3.connect(here, *arguments[1:], **named)
+            return connection
 
         class Connection(sqlite3.Connection):
             def execute(self, *arguments: Any) -> sqlite3.Cursor:
@@ -89,7 +97,7 @@ class Sqlite:
 
 
 class Databases:
-    """The state directories of work nodes."""
+    """The state directories of work nodes, and the SQLite files in that of the backup node."""
 
     def __init__(self) -> None:
         in_memory = os.access(_MEMORY, os.W_OK | os.X_OK)
@@ -118,7 +126,7 @@ class Databases:
         before, after = self.directory(node), self._fresh()
         self._current[node] = after
         for file in before.iterdir():
-            if file.suffix != ".catalog-shm":  # shared memory of the processes, which ends with the last one
+            if not file.name.endswith("-shm"):  # shared memory of the processes, which ends with the last one
                 shutil.copyfile(file, after / file.name)
 
     def flip(self, node: str, chance: Random) -> None:

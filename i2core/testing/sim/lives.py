@@ -102,6 +102,11 @@ class Lives:
                     self._world.say(f"its catalog: {fate}")
                 else:
                     self._world.databases.killed(node.name)
+            elif node.loses:
+                fate = self._world.databases.power_cut(node.name, self._world.chances["memory"])
+                self._world.say(f"what its sink remembers: {fate}")
+            else:
+                self._world.databases.killed(node.name)
             if node.loses:
                 node.boots += 1
                 self._witness.cut_power(node)

@@ -27,6 +27,7 @@ ACCIDENTS = {
     "takeover": 4,
     "tamper": 2,
     "trap": 2,
+    "exchange in replica": 3,
     "fail": 6,
     "fail unheard": 4,
     "deny records": 4,

@@ -6,6 +6,8 @@ This module has only the objects. What happens to them is in others: `lives` (no
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from random import Random
 
 import trio
@@ -37,7 +39,20 @@ from i2core.testing.sim.roots import Replicas
 from i2core.testing.sim.seam import Seam
 from i2core.testing.sim.unread import Scarce, Unread
 
-_STREAMS = ("clock", "net", "disk", "work", "foreign", "jitter", "threads", "capture", "sink", "unread", "scarce")
+_STREAMS = (
+    "clock",
+    "net",
+    "disk",
+    "work",
+    "foreign",
+    "jitter",
+    "threads",
+    "capture",
+    "sink",
+    "unread",
+    "scarce",
+    "memory",
+)
 SCAN_S = 3.0
 """The interval of the capture that scans."""
 STATE = b"/sim/state"
@@ -58,6 +73,7 @@ class World:
         self.chances = {name: Random(f"{name} {plan.seed}") for name in _STREAMS}  # noqa: S311 (no secrets)
         self.clock = SimTime(self.chances["clock"])
         self.databases = Databases()
+        self.databases.sqlite.elsewhere = self._of_backup
         self.net = SimNet(self.chances["net"], named=plan.named)
         self.service: BackupService | None = None
         """The service of the backup node's present or last life."""
@@ -86,6 +102,11 @@ class World:
         self.meddle(plan.foreign)
         if plan.narrow:
             self._leave_little_room()
+
+    def _of_backup(self, path: str) -> Path | None:
+        """Where a SQLite file of the backup node's state is on this host."""
+        within = path.startswith(STATE.decode() + "/")
+        return self.databases.directory("backup") / os.path.basename(path) if within else None
 
     @property
     def seam(self) -> Seam:
@@ -189,6 +210,11 @@ class World:
     def lay_trap(self) -> None:
         """Somebody else creates a symlink that leads out of the replica."""
         self.say(f"on the replica: {self._stranger.lay_trap()}")
+        self._keep_meddled()
+
+    def exchange(self) -> None:
+        """Somebody else exchanges two directories of the replica."""
+        self.say(f"on the replica: {self._stranger.exchange()}")
         self._keep_meddled()
 
     def _keep_meddled(self) -> None:

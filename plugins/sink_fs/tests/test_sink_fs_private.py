@@ -427,6 +427,7 @@ async def test_a_directory_that_rename_does_not_reach(replica: Replica) -> None:
     if subprocess.run(bind, check=False).returncode:  # noqa: S603
         pytest.skip("this host cannot bind mounts")
     try:
+        assert await replica.apply(Record(Kind.MKDIR, 0, b"d", meta=DIR)) == (), "as a compare has it sent"
         for _ in range(2):
             assert await replica.apply(STAGE, WRITE) == ()
             assert await replica.apply(PUBLISH) == ()

@@ -129,7 +129,8 @@ class SessionOpening:
         self, hello: Hello, claim: Claim, replica: Replica, identities: dict[bytes, str]
     ) -> AsyncIterator[OpenSession]:
         spec = self._drivers.driver(DriverKind.SINK, self._role.sink.name)
-        context = self._context(hello, claim, replica, identities)
+        memory = await in_thread(replica.sink_memory, claim.targets)
+        context = self._context(hello, claim, replica, identities, memory)
         config = structure_options(spec, self._role.sink.options)
         async with (
             open_codecs(self._drivers, codecs_of(hello, self._role.keys, self._drivers), hello.rule) as codecs,
@@ -139,7 +140,9 @@ class SessionOpening:
             writer = ReplicaWriter(sink, Unflushed(window.size))
             yield OpenSession(hello, codecs, sink, writer, replica, window)
 
-    def _context(self, hello: Hello, claim: Claim, replica: Replica, identities: dict[bytes, str]) -> SinkContext:
+    def _context(
+        self, hello: Hello, claim: Claim, replica: Replica, identities: dict[bytes, str], memory: Path
+    ) -> SinkContext:
         say = of_peer(self._say, claim.peer)
         return SinkContext(
             roots=claim.targets,
@@ -151,6 +154,7 @@ class SessionOpening:
             shared=self._shared,
             spares=replica.deletes.brake.limits.on,
             flags=hello.inode_flags,
+            memory=memory,
             secret=self._node_secret(),
         )
 

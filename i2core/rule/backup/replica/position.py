@@ -49,7 +49,9 @@ class PositionFile:
     """A `Position` on disk."""
 
     def __init__(self, directory: Path, peer: str, rule: str) -> None:
-        self._path = directory / f"{rule_key(peer, rule)}.json"
+        key = rule_key(peer, rule)
+        self._path = directory / f"{key}.json"
+        self._memory = directory / f"{key}.sink"
         self._empty = Position(rule, peer)
 
     def load(self) -> Position:
@@ -78,16 +80,44 @@ class PositionFile:
         return self._empty
 
     def forget(self) -> None:
-        """Removes it.
+        """Removes it, and what the sink has kept.
 
         Raises:
             StopRule: it cannot be removed.
         """
+        self.forget_memory()
+        self._unlink(self._path)
+
+    def room_for_memory(self) -> Path:
+        """As `SinkContext.memory`; its directory is there.
+
+        Raises:
+            StopRule: it cannot be made.
+        """
+        try:
+            os.makedirs(self._memory.parent, 0o700, exist_ok=True)
+        except OSError as error:
+            raise unkept(error, self._memory.parent) from error
+        return self._memory
+
+    def forget_memory(self) -> None:
+        """Removes what the sink has kept.
+
+        Raises:
+            StopRule: it cannot be removed.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self._memory.parent):
+                if name.startswith(self._memory.name):
+                    self._unlink(self._memory.parent / name)
+
+    @staticmethod
+    def _unlink(path: Path) -> None:
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
+                os.unlink(path)
         except OSError as error:
-            raise unkept(error, self._path) from error
+            raise unkept(error, path) from error
 
     def save(self, position: Position) -> None:
         """Replaces the file so that a power cut leaves the old or the new one.

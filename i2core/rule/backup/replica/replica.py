@@ -70,6 +70,17 @@ class Replica:
             self.say(Code.POSITION_DAMAGED, f"{where}: {why}; the rule is mirrored again, and its content compared")
             return attrs.evolve(self._store.empty(), anew=True), True
 
+    def sink_memory(self, targets: Sequence[bytes]) -> Path:
+        """The file in which a sink on these targets may keep what it knows. What an earlier one has kept is removed if
+        somebody else may have written there since.
+
+        Raises:
+            StopRule: it cannot be removed.
+        """
+        if self.position.targets != [as_text(each) for each in targets]:
+            self._store.forget_memory()
+        return self._store.room_for_memory()
+
     @property
     def durable_seq(self) -> int:
         """The last seq that survives a power cut."""

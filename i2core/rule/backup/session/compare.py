@@ -84,14 +84,14 @@ class Comparison:
             return Verdict.WHOLE
         if stat.S_ISDIR(entry.mode):
             return Verdict.SAME
+        owner = entry.uid if self._owns else own
+        if not guarded and owner is not None and there.uid != owner:
+            return Verdict.WHOLE  # perhaps created by a local user: it must not become the source's object
         meta = Verdict.SAME if same_meta(entry, there, owns=self._owns, times=times, flags=flags) else Verdict.META
         if stat.S_ISLNK(entry.mode):
             return meta if entry.target == there.target else Verdict.WHOLE
         if not stat.S_ISREG(entry.mode):
             return meta if entry.rdev == there.rdev else Verdict.WHOLE
-        owner = entry.uid if self._owns else own
-        if not guarded and owner is not None and there.uid != owner:
-            return Verdict.WHOLE  # perhaps created by a local user: it must not become the source's file
         if there.size and not same_flags(entry.flags, there.flags, flags & NOCOW << 32):
             return Verdict.WHOLE  # this flag can only be set or cleared on an empty file
         same_size = entry.size == there.size

@@ -38,6 +38,7 @@ class CompareServer:
         self._comparison = Comparison(owns=sink.owns)
         self._unlisted = Unlisted()
         self._leftovers = Leftovers(writer, mirrors=mirrors)
+        self._mirrors = mirrors
         self._pages = OpenPages(sink)
 
     def close(self) -> None:
@@ -61,7 +62,10 @@ class CompareServer:
         """As `survey`; the replica is read with one call for each kind of question. `room`: for the names of the whole
         answer."""
         places = [self._roots.checked(Place(chunk.root, chunk.path)) for chunk in chunks]
-        asks = [Ask(place, chunk.names, every=chunk.first) for place, chunk in zip(places, chunks, strict=True)]
+        asks = [
+            Ask(place, chunk.names, every=chunk.first, whole=self._mirrors)
+            for place, chunk in zip(places, chunks, strict=True)
+        ]
         seen = await self._sink.look(asks)
         heads = await self._heads(chunks)
         judged = []

@@ -25,6 +25,15 @@ def _trap(scene: Scene, step: Step) -> int:
     return 2 + step.steps % 5
 
 
+def _exchange(scene: Scene, step: Step) -> int:
+    scene.world.tampered = True
+    if step.steps % 2:
+        scene.world.exchange()
+    else:
+        while_down(scene, scene.world.backup, step, scene.world.exchange)
+    return 2 + step.steps % 5
+
+
 def _fail(scene: Scene, step: Step) -> int:
     watch = scene.witness.watch
     watch.fails, watch.unheard = 1 + step.steps % 5, step.what == "fail unheard"
@@ -78,6 +87,7 @@ def heal(scene: Scene) -> None:
 BEFALLS: dict[str, Befall] = {
     "tamper": _tamper,
     "trap": _trap,
+    "exchange in replica": _exchange,
     "fail": _fail,
     "fail unheard": _fail,
     "deny records": _deny_records,

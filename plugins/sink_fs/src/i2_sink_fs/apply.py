@@ -64,6 +64,7 @@ class Applier:
         self._directories = directories
         self._flags = kept.flags
         self._left = kept.left
+        self._known = kept.known
         self._private = private = Private(directories, kept)
         self._unlocked = Unlocked()
         self._locator = locator = Locator(directories, kept.volumes)
@@ -72,7 +73,7 @@ class Applier:
         self._settler = settler = Settler(directories, locator, keeper, kept, self._unlocked)
         staging = Staging(private)
         placer = Placer(directories, locator, private, staging, keeper, kept, spares=spares)
-        objects = ObjectMaker(locator, placer, settler, keeper, kept)
+        objects = ObjectMaker(directories, locator, placer, settler, keeper, kept)
         self._files = files = FileWriter(directories, locator, placer, settler, staging, keeper, kept)
         names = NameChanger(directories, locator, placer, staging, keeper, kept)
         self._methods = _methods(objects, files, names, settler)
@@ -93,6 +94,7 @@ class Applier:
             self._unlocked.restore()
             self._locator.note_changes()
             self._directories.close()
+            self._known.commit()
 
     def apply(self, progress: Progress) -> None:
         """Carries out the records in order, from the first that is not done up to one that is blocked.

@@ -45,7 +45,7 @@ def set_aside(directories: Directories, allowed: Sequence[bytes], place: Place, 
             raise _refused(error, place, os.fsdecode(destination)) from error
     finally:
         os.close(base)
-    directories.forget(place.root, place.path)
+    directories.gone(place.root, place.path)
 
 
 def _refused(error: OSError, place: Place, destination: str) -> UsageError | StopRule:

@@ -12,6 +12,7 @@ from i2_sink_fs.attributes import Attributes
 from i2_sink_fs.directories import Directory
 from i2_sink_fs.flags import Flags
 from i2_sink_fs.home import Homes, InUse
+from i2_sink_fs.known import KnownStores
 from i2_sink_fs.left import Left, Owners
 from i2_sink_fs.paths import proc_path
 from i2_sink_fs.torn import Torn
@@ -58,6 +59,10 @@ class Kept:
         self.left = Left()
         """The files that were written in place."""
         self.torn: Torn = context.shared.setdefault("torn files", Torn())
+        self._stores: KnownStores = context.shared.setdefault("known directories", KnownStores())
+        self._memory = context.memory
+        self.known = self._stores.open(context.memory, context.say)
+        """The directories as they were left."""
         self.staging: set[Place] = set()
         """The files that are being staged, as far as this sink saw them begin."""
         homes: Homes = context.shared.setdefault("private directories", Homes())
@@ -65,6 +70,10 @@ class Kept:
         self.in_use = InUse(self.homes)
         self._traits: dict[int, Traits] = {}
         self._filesystems: dict[int, int] = {}
+
+    def close(self) -> None:
+        """Closes what is kept in a file."""
+        self._stores.close(self._memory, self.known)
 
     def traits(self, root: int, directory: Directory) -> Traits:
         """Of the directory's file system."""

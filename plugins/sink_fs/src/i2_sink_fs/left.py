@@ -7,8 +7,8 @@ Three checks detect this:
   can remove a file and make others until one of them gets its inode number;
 - owner and permissions, which the work node sends with the record (`check_patch`): no user can create a file of another
   owner, and a file of the right owner that more users may read is not the expected one;
-- for SETATTR, which changes the owner, the owner so far (`is_foreign`). Where no other user can have put the file into
-  its directory, nothing needs to be known.
+- for SETATTR, which changes the owner, the owner so far (`is_foreign`), also of FIFOs, devices and symlinks. Where no
+  other user can have put the object into its directory, nothing needs to be known.
 
 Where this process cannot set owners, each file belongs to the one that new files get there (`Owners.own`).
 """
@@ -16,7 +16,6 @@ Where this process cannot set owners, each file belongs to the one that new file
 from __future__ import annotations
 
 import os
-import stat
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -91,6 +90,6 @@ def check_patch(status: os.stat_result, expected: Meta, owners: Owners, *, modes
 
 
 def is_foreign(status: os.stat_result, record: Record, meta: Meta, owners: Owners) -> bool:
-    """True for a regular file that is to get attributes, and whose owner is not the one that the work node expects."""
+    """True for an object that is to get attributes, and whose owner is not the one that the work node expects."""
     as_sent = owners.settable and status.st_uid in (meta.uid, record.offset - 1)
-    return stat.S_ISREG(status.st_mode) and not as_sent and status.st_uid != owners.own
+    return not as_sent and status.st_uid != owners.own

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 
-from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.directories import Directories, Directory, Exchanged
 from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator, find
@@ -79,6 +79,8 @@ class NameChanger:
         try:
             source, old_name = self._locator.locate(record.root, old)
             found = os.stat(old_name, dir_fd=source.fd, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                self._directories.find(record.root, old)
         except OSError as error:
             if error.errno not in GONE:
                 raise
@@ -91,7 +93,7 @@ class NameChanger:
         else:
             self._placer.move(source.fd, old_name, target, new_name, Place(record.root, new))
         if stat.S_ISDIR(found.st_mode):
-            self._directories.forget(record.root, old)
+            self._directories.moved(record.root, old, new)
             self._left.clear()
             self._staging.moved(record.root, old, new)
         else:
@@ -106,7 +108,7 @@ class NameChanger:
         try:
             directory, name = self._locator.locate(*place)
         except OSError as error:
-            if error.errno in GONE:
+            if error.errno in GONE and not isinstance(error, Exchanged):
                 if record.staged:  # also when its directory was removed in another way
                     self._staging.drop(place)
                 return
@@ -118,7 +120,7 @@ class NameChanger:
         if was_directory is None:
             was_directory = remove(directory.fd, name, self._flags)
         if was_directory:
-            self._directories.forget(*place)
+            self._directories.gone(*place)
             self._left.clear()
             self._staging.unstage(place)
         self._staging.drop_stale(place)
@@ -143,3 +145,4 @@ class NameChanger:
         finally:
             os.close(fd)
         self._directories.close()
+        self._directories.gone(root, b"")

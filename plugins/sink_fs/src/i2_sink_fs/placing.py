@@ -122,7 +122,7 @@ class Placer:
 
     def _gone(self, place: Place) -> None:
         """The directory at the place is gone, with all beneath it."""
-        self._directories.forget(*place)
+        self._directories.gone(*place)
         self._left.clear()
         self._staging.unstage(place, beneath=True)
 

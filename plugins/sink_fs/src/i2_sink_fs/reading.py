@@ -13,7 +13,7 @@ from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import find as find_status
 from i2_sink_fs.paths import IllegalPath, exists, open_directory, proc_path
 from i2_sink_fs.staging import Staging
-from i2core.api import Place, check_cancelled
+from i2core.api import Entry, Place, check_cancelled
 from i2core.api.drivers import Ask, Seen
 from i2core.api.names import NAME_COST, NAMES_BYTES, paged
 from i2core.api.records import safe_name
@@ -27,9 +27,9 @@ CHECKED = 1000
 _MISSING = (*GONE, errno.EACCES, errno.ENAMETOOLONG)
 
 
-def _find(directories: Directories, root: int, path: bytes) -> Directory | None:
+def _find(directories: Directories, root: int, path: bytes, *, compares: bool = False) -> Directory | None:
     try:
-        return directories.find(root, path)
+        return directories.find(root, path, compares=compares)
     except IllegalPath:
         return None
     except OSError as error:
@@ -82,12 +82,13 @@ def look(directories: Directories, staging: Staging, asks: Sequence[Ask], kept: 
         # Nothing is searched beneath a directory that was missing a moment ago: in a new deep tree, each directory
         # would be searched by its whole path.
         beneath = lacking is not None and _is_beneath(ask.place, lacking)
-        directory = None if beneath else _find(directories, *ask.place)
+        directory = None if beneath else _find(directories, *ask.place, compares=ask.whole)
         if directory is None:
             lacking = lacking if beneath else ask.place
             answers.append(Seen(None, [None] * len(ask.names), ()))
             continue
         answer = _answer(directory, ask, kept, left)
+        answer = answer._replace(entries=[_vouched(directories, directory, ask, found) for found in answer.entries])
         traits = kept.traits(ask.place.root, directory)
         own = None if kept.attributes.owns else traits.uid
         answer = answer._replace(times=traits.times, flags=kept.flags.held(directory.device), own=own)
@@ -97,6 +98,14 @@ def look(directories: Directories, staging: Staging, asks: Sequence[Ask], kept: 
         left -= sum(map(len, answer.names)) + len(answer.names) * NAME_COST if answer.names else 0
         answers.append(answer)
     return answers
+
+
+def _vouched(directories: Directories, directory: Directory, ask: Ask, found: Entry | None) -> Entry | None:
+    """An entry of the answer; nothing in the place of a directory that was exchanged: so it is made again."""
+    if found is None or not stat.S_ISDIR(found.mode):
+        return found
+    root, path = ask.place.child(found.name)
+    return found if directories.vouches(directory, root, path, compares=ask.whole) else None
 
 
 def _is_beneath(place: Place, top: Place) -> bool:

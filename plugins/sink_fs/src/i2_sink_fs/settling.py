@@ -75,12 +75,14 @@ class Settler:
                 return
             if stat.S_IFMT(found.st_mode) != stat.S_IFMT(meta.mode):
                 raise Drift("an object of another type is here")
-            if not fresh:
+            if not fresh and record.path and stat.S_ISDIR(found.st_mode):
+                self._directories.check(record.root, record.path, fd)
+            elif not fresh:
                 self._kept.torn.check(found)
                 self._left.check(Place(record.root, record.path), fd, found)
                 strange = is_foreign(found, record, meta, self._kept.owners(record.root, directory))
                 if strange and not self._directories.guarded(record.root, record.path.rpartition(b"/")[0]):
-                    raise Drift("the file here belongs to another user, who may have created it")
+                    raise Drift("the object here belongs to another user, who may have created it")
             self.settle(proc_path(fd), found, meta, record, fresh=fresh)
             changed = (found.st_uid, found.st_mode) != (meta.uid, meta.mode)
             if changed and not fresh and stat.S_ISDIR(found.st_mode):

@@ -17,6 +17,7 @@ from i2_sink_fs.claiming import claimed_roots
 from i2_sink_fs.content import FoundFile, block_map, digests, read_buffer
 from i2_sink_fs.directories import Directories
 from i2_sink_fs.kept import Kept
+from i2_sink_fs.known import Identity
 from i2_sink_fs.outcome import stop
 from i2_sink_fs.paths import IllegalPath
 from i2_sink_fs.present.stores import Stores
@@ -42,7 +43,7 @@ async def open_sink(context: SinkContext) -> AsyncIterator[FsSink]:
         UsageError: a root is not beneath an allowed directory, or cannot be opened without following a symlink.
     """
     async with claimed_roots(context) as roots:
-        sink = FsSink(context, roots)
+        sink = await in_thread(FsSink, context, roots)
         try:
             await patiently(sink.hold_volumes, context.say, roots.all_shown)
             yield sink
@@ -78,6 +79,7 @@ class FsSink(Sink):
                 try:
                     directory = directories.find(root, b"")
                     self._volumes.hold(directory.fd, directory.device)
+                    self._kept.known.begin(path, Identity.of(directory.fd))
                     self._kept.traits(root, directory)
                 except OSError as error:
                     if error.errno in PASSING:
@@ -87,7 +89,7 @@ class FsSink(Sink):
         self._clean()
 
     def _directories(self) -> Directories:
-        return Directories(self._roots, self._kept.names.reserved)
+        return Directories(self._roots, self._kept.names.reserved, self._kept.known)
 
     def close(self) -> None:
         """Removes everything of its own except staging files, and closes all fds."""
@@ -96,6 +98,7 @@ class FsSink(Sink):
         if self._stores is not None:
             self._stores.close()
         self._volumes.close()
+        self._kept.close()
 
     def _clean(self) -> None:
         clean_homes(self._directories, self._kept)
@@ -145,7 +148,10 @@ class FsSink(Sink):
 
     async def look(self, asks: Sequence[Ask]) -> list[Seen]:
         def look(directories: Directories) -> list[Seen]:
-            return reading.look(directories, Staging(Private(directories, self._kept)), asks, self._kept)
+            try:
+                return reading.look(directories, Staging(Private(directories, self._kept)), asks, self._kept)
+            finally:
+                self._kept.known.commit()
 
         return await self._read(asks[0].place if asks else None, look)
 

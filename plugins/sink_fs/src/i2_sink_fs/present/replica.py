@@ -65,6 +65,7 @@ class FsPresent:
         self._handles.close()
         self._stores.close()
         self._kept.volumes.close()
+        self._kept.close()
 
     @property
     def open_handles(self) -> int:
