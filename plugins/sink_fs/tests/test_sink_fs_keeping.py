@@ -19,11 +19,14 @@ from i2_sink_fs.plugin import i2_sinks, open_fs
 from i2_sink_fs.replica import open_replica
 
 from i2core.api import Applied, Batch, Kind, Meta, NoConfig, Place, Record, Sink, SinkContext, StopRule
+from i2core.api.inode_flags import packed
 from i2core.api.present import STORE
+from i2core.posix.syscalls import inode_flags, set_inode_flags
 
 if TYPE_CHECKING:
     from conftest import OpenAt
 
+IMMUTABLE = 0x10
 FILE = Meta(stat.S_IFREG | 0o644, os.geteuid(), os.getegid(), 1_000_000_007, ())
 DIR = FILE._replace(mode=stat.S_IFDIR | 0o755)
 LINK = FILE._replace(mode=stat.S_IFLNK | 0o777)
@@ -301,3 +304,47 @@ async def test_a_punch_that_ends_within_the_last_block_leaves_that_block(small_d
         await sink.flush()
     assert found.read_bytes() == b"x" * (block + 1) + bytes(size - block - 1)
     assert found.stat().st_blocks * 512 == 2 * block
+
+
+# ------------------------------------------------------------------------------------------ pins
+
+
+async def test_what_is_pinned_is_kept_with_its_pins(tmp_path: Path, open_at: OpenAt) -> None:
+    """Immutable objects in an immutable directory: all is taken off for the record, and put back, also in the store."""
+    root = tmp_path / "backup" / "data"
+    pinned = packed(IMMUTABLE, 0)
+    async with open_at(tmp_path / "backup", root, said=[], flags=True) as sink:
+        try:
+            await done(sink, 1, Record(Kind.MKDIR, 0, b"d", meta=DIR))
+            for number, (record, way) in enumerate(((NEWS["create"], "f"), (NEWS["remove"], "t/in")), 7):
+                path = b"d/" + os.fsencode(way)
+                makes = [Record(Kind.MKDIR, 0, b"d/t", meta=DIR)] if "/" in way else []
+                makes += [Record(Kind.CREATE, 0, path, meta=FILE._replace(flags=pinned), data=b"old")]
+                await done(sink, 10, *makes, Record(Kind.SETATTR, 0, b"d", meta=DIR._replace(flags=pinned)))
+                if not flags_at(root / "d" / way) & IMMUTABLE:
+                    pytest.skip("this process or file system cannot make files immutable")
+                await done(sink, 20, record._replace(path=path), keeps={path: number})
+                kept = store_in(tmp_path / "backup") / str(number)
+                assert kept.read_bytes() == b"old"
+                assert flags_at(kept) & flags_at(root / "d") & IMMUTABLE
+        finally:
+            await sink.apply(Batch(30, [Record(Kind.SETATTR, 0, b"d", meta=DIR._replace(flags=0))]))
+            for each in (tmp_path / "backup").rglob("*"):
+                unpin(each)
+
+
+def flags_at(path: Path) -> int:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return inode_flags(fd)
+    finally:
+        os.close(fd)
+
+
+def unpin(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        if inode_flags(fd) & IMMUTABLE:
+            set_inode_flags(fd, inode_flags(fd) & ~IMMUTABLE)
+    finally:
+        os.close(fd)

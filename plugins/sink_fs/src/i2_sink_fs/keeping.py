@@ -27,7 +27,7 @@ from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator
 from i2_sink_fs.paths import exists, mode_of
 from i2_sink_fs.present.copying import copy_durably
-from i2_sink_fs.present.objects import Spot, Volume, opened
+from i2_sink_fs.present.objects import Spot, opened
 from i2_sink_fs.present.stores import Stores
 from i2_sink_fs.progress import Progress
 from i2_sink_fs.removal import remove
@@ -45,8 +45,6 @@ class Keeper:
         self._locator = locator
         self._kept = kept
         self._stores = stores
-        self._known: dict[int, Directory] = {}
-        """The usual store by the device of what it is for."""
         self._progress: Progress | None = None
         self._keeps: Mapping[bytes, int] = {}
         self._copied: Spot | None = None
@@ -149,19 +147,14 @@ class Keeper:
     def _goals(self, directory: Directory, number: int) -> Iterator[Spot]:
         """Where the number can be: in the store that usually serves this file system, then (after EXDEV) in that of the
         very mount."""
-        usual = self._known.get(directory.device)
-        if usual is None:
-            usual = self._known[directory.device] = self._store(directory)
-        self._locator.touch(usual)
-        yield Spot(usual.fd, b"%d" % number)
-        exact = self._store(directory)
-        if exact.fd != usual.fd:
+        stores = self._stores()
+        serving = stores.serving(directory)
+        self._locator.touch(serving)
+        yield Spot(serving.fd, b"%d" % number)
+        exact = stores.exactly(directory)
+        if exact.fd != serving.fd:
             self._locator.touch(exact)
             yield Spot(exact.fd, b"%d" % number)
-
-    def _store(self, directory: Directory) -> Directory:
-        fd = self._stores().make(Volume.of(directory.fd))
-        return Directory(fd, os.fstat(fd).st_dev, True)
 
     def _check_missing(self, directory: Directory, name: bytes) -> None:
         """Nothing has the name: or is it the store that is missing?

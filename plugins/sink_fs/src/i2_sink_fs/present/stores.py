@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from i2_sink_fs.directories import Directories
+from i2_sink_fs.directories import Directories, Directory
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.present.objects import Volume
 from i2_sink_fs.roots import Roots
@@ -59,6 +59,7 @@ class Stores:
         self._guard = threading.Lock()
         """Held while a store is looked for."""
         self._stores: dict[Volume, _Store] = {}
+        self._serving: dict[int, Directory] = {}
         self._first: dict[Volume, int] = {}
         """The first root on each file system."""
         for root in range(len(roots)):
@@ -82,6 +83,23 @@ class Stores:
                 if store is not None:
                     self._stores[volume] = store
         return None if store is None else store.fd
+
+    def serving(self, directory: Directory) -> Directory:
+        """The one that serves this directory, if no mount lies in between: then rename(2) raises EXDEV, and the one of
+        its `Volume` is the right one. Found once for each device.
+
+        Raises:
+            OSError, StopRule: as `make`.
+        """
+        serving = self._serving.get(directory.device)
+        if serving is None:
+            serving = self._serving[directory.device] = self.exactly(directory)
+        return serving
+
+    def exactly(self, directory: Directory) -> Directory:
+        """The one on the file system of this directory, as it is mounted there; as `make`."""
+        fd = self.make(Volume.of(directory.fd))
+        return Directory(fd, os.fstat(fd).st_dev, True)
 
     def make(self, volume: Volume) -> int:
         """The one on this file system, made if it is missing. No root may be there: then the one of the first root.
