@@ -42,7 +42,7 @@ from i2core.history.read.log import Log
 from i2core.history.read.past import Past, Ref
 from i2core.history.read.places import Places
 from i2core.history.retention.kept import Kept
-from i2core.history.retention.merge import Merge
+from i2core.history.retention.merge import Merge, put
 
 HERE = Path(__file__).resolve().parent
 BATCH, GIB, PAGE = 256, 1 << 30, 4096
@@ -297,9 +297,13 @@ class History:
         parts, seen = self.index.close_growing(), 0
         began = time.process_time()
         for at in range(0, len(parts), 8):
-            merge = Merge(self.index, parts[at : at + 8], kept, lambda rows: rows)
-            for _ in merge.run():
-                pass
+            old = parts[at : at + 8]
+            merge = Merge(old, kept, self.index.catalog.born, old[-1].last)
+            new = self.index.new_part(old[0].first)
+            for block in merge.blocks():
+                put(new, block.table, block.below)
+            new.seal()
+            self.index.discard(new)
             seen += merge.seen
         return seen / (time.process_time() - began)
 

@@ -306,6 +306,15 @@ OURS: dict[int, CodeText] = {
         "nothing to do: the new history begins after the mirror; the old one is kept aside, until you remove it",
         "无需处理：镜像完成后开始新的历史；旧的历史另行保留，直到您将其删除",
     ),
+    3647: CodeText(
+        _E,
+        "the CDP disk fills up",
+        "CDP 磁盘即将写满",
+        "histories grow faster than they are given up; the forecast is made from the growth of the last day",
+        "历史数据的增长快于清理；预测依据最近一天的增长",
+        "free space there, or keep a shorter history; see [backup] cdp when_full for what happens on a full disk",
+        "释放该磁盘空间，或缩短历史保留；磁盘写满时的行为由 [backup] cdp 的 when_full 决定",
+    ),
     3651: CodeText(
         _E,
         "an object cannot be read through a mount",

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     position: int
     """Where the payload begins."""
     size: int
-    """Bytes of the payload up to the end of the log."""
+    """Bytes of the payload up to the end of the log; 0: the log was given up."""
 
 
 class Batches:
@@ -77,10 +77,12 @@ class Batches:
         row = self._db.execute(sql, (time_ns,)).fetchone()
         return (row[0], row[1]) if row else (0, 0)
 
-    def drop_below(self, seq: int) -> None:
-        """Forgets batches all of whose records are below `seq`; the newest of them stays, for the running counts."""
-        sql = "delete from batch where last_seq<? and first_seq<(select max(first_seq) from batch where last_seq<?)"
-        self._db.execute(sql, (seq, seq))
+    def give_up(self, seq: int) -> None:
+        """Forgets batches all of whose records are up to `seq`. The newest of them stays, for the running counts,
+        without its log."""
+        sql = "delete from batch where last_seq<=?1 and first_seq<(select max(first_seq) from batch where last_seq<=?1)"
+        self._db.execute(sql, (seq,))
+        self._db.execute("update batch set size=0 where last_seq<=?", (seq,))
 
     def cut(self, seq: int) -> None:
         """Nothing was planned after the moment: the batch that has it ends there. Its counts stay as they are."""

@@ -64,6 +64,11 @@ class Catalog:
         row = self._db.execute("select born from object where oid=?", (oid,)).fetchone()
         return row[0] if row else 0
 
+    def knows(self, oid: int) -> bool:
+        """True when the object has a history."""
+        sql = "select 1 from object where oid=?1 union all select 1 from present where oid=?1 limit 1"
+        return self._db.execute(sql, (oid,)).fetchone() is not None
+
     def within(self, parent: int) -> list[tuple[bytes, int, int]]:
         """(name, oid, since) of all known names in a directory."""
         return self._db.execute("select name,oid,since from present where parent=?", (parent,)).fetchall()
@@ -87,14 +92,15 @@ class Catalog:
         """Names that lead to what they lead to only after the moment."""
         return self._db.execute("select parent,name from present where since>?", (seq,))
 
-    def alone(self, oldest: int) -> Iterator[int]:
-        """Objects outside the store with one name, had since `oldest` at least, and with none known in them."""
+    def alone(self, oldest: int, after: int, most: int) -> list[int]:
+        """Objects above `after` and outside the store with one name, had since `oldest` at least, and with none known
+        in them; the first of them."""
         sql = (
-            "select oid from present p where parent>0 and oid>=? and since<=?"
+            "select oid from present p where oid>? and parent>0 and since<=?"
             " and not exists(select 1 from present where parent=p.oid)"
-            " and (select count(*) from present where oid=p.oid)=1"
+            " and (select count(*) from present where oid=p.oid)=1 order by oid limit ?"
         )
-        return (row[0] for row in self._db.execute(sql, (FIRST_OID, oldest)))
+        return [row[0] for row in self._db.execute(sql, (after, oldest, most))]
 
     @property
     def next_oid(self) -> int:

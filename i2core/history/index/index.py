@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from i2core.history.index.batches import Batch
 from i2core.history.index.now import Now, PartFile
-from i2core.history.index.partition import Partition, Rows
+from i2core.history.index.partition import NO_ROW, Partition, Rows
 from i2core.history.index.past_rows import PastRows
 from i2core.history.index.schema import TABLES
 from i2core.history.model.rows import CatalogChange
@@ -33,11 +33,12 @@ class Index:
         self._directory = directory
         self.tail_rows, self.part_rows = tail_rows, part_rows
         self.now = Now(os.path.join(directory, "now.db"))
-        known = self.now.parts()
-        self._check_files(known)
-        self.parts = [Partition(self.path(part.file), part.first, part.last, part.rows) for part in known]
-        self._remove_strays({part.file for part in known})
-        self.tail = Partition()
+        self.parts: list[Partition] = []
+        self._growing: Partition | None = None
+        self._check_files(self.now.parts())
+        self.reload_parts()
+        self._remove_strays()
+        self.tail = Partition(first=NO_ROW)
         last = self.parts[-1] if self.parts else None
         self._growing = last if last is not None and last.count < part_rows else None
         self.rows = PastRows(self.every)
@@ -59,8 +60,11 @@ class Index:
         """Where a file of the index is."""
         return os.path.join(self._directory, file)
 
-    def _remove_strays(self, known: set[str]) -> None:
+    def _remove_strays(self) -> None:
         """Removes partitions that a merge was making, or had replaced, when it was cut off."""
+        known = {os.path.basename(part.path) for part in self.parts}
+        if (pending := self.now.pending) is not None:
+            known |= {part.file for part in pending.new}
         for file in os.listdir(self._directory):
             if file.startswith("rows-") and file.partition(".db")[0] + ".db" not in known:
                 os.unlink(self.path(file))
@@ -97,14 +101,14 @@ class Index:
         if self.tail.count:
             part = self._growing
             if part is None or part.count >= self.part_rows:
-                part = self._growing = self.new_part(self.parts[-1].last + 1 if self.parts else 1)
+                part = self._growing = self.new_part(self.tail.first)
                 self.parts.append(part)
             part.db.execute("begin")
             for table in TABLES:
                 part.db.executemany(table.insert, self.tail.stream(table))
             part.db.execute("commit")
             part.count += self.tail.count
-            part.last = max(part.last, self.tail.last)
+            part.first, part.last = min(part.first, self.tail.first), max(part.last, self.tail.last)
             part.has_coarse = part.has_coarse or self.tail.has_coarse
             self.note(part)
             self.tail.clear()
@@ -125,33 +129,41 @@ class Index:
         """The list of partitions has this one, as it is now."""
         self.now.set_part(PartFile(os.path.basename(part.path), part.first, part.last, part.count))
 
-    def replace(self, old: list[Partition], new: Partition | None) -> None:
-        """Puts a merged partition in the place of others, in one durable step; then removes their files. What is noted
-        with it, `Now.reach` above all, is true afterwards: so the tail is written as well."""
-        self.flush()
-        if new is not None:
-            new.seal()
-            self.note(new)
-        for part in old:
-            self.now.drop_part(os.path.basename(part.path))
-        self.now.commit(durable=True)
-        at = self.parts.index(old[0]) if old else 0
-        self.parts[at : at + len(old)] = [] if new is None else [new]
-        if self._growing in old:
+    def reload_parts(self) -> None:
+        """Opens the partitions that the list has by now, and removes the files of those that it has no more."""
+        there, known = {os.path.basename(part.path): part for part in self.parts}, self.now.parts()
+        self.parts = [
+            there[part.file]
+            if part.file in there
+            else Partition(self.path(part.file), part.first, part.last, part.rows)
+            for part in known
+        ]
+        for file in there.keys() - {part.file for part in known}:
+            self.discard(there[file])
+        if self._growing not in self.parts:
             self._growing = None
-        for part in old:
-            self.discard(part)
 
     def discard(self, part: Partition) -> None:
-        """Removes the file of a partition that is none of the index."""
+        """Closes a partition that is none of the index, and removes its file."""
         part.close()
+        self.remove_file(os.path.basename(part.path))
+
+    def remove_file(self, file: str) -> None:
+        """Removes the file of a partition that is none of the index; a missing one is no error."""
         for end in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(part.path + end)
+                os.unlink(self.path(file + end))
+
+    @property
+    def growing(self) -> Partition | None:
+        """The partition that rows are added to; None: the next one is not begun."""
+        return self._growing
 
     def close_growing(self) -> list[Partition]:
-        """The partition that rows are added to is closed, and another one begun: all so far may be merged."""
-        self.flush()
+        """The partition that rows are added to is closed, and another one begun: all so far may be merged, and is
+        durable. To be called while nothing is planned that is not carried out: else a record that fails would drop
+        rows from a partition that is being read."""
+        self.sync()
         self._growing = None
         return list(self.parts)
 

@@ -3,6 +3,9 @@ a time."""
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from i2core.history.index.batches import Batches
@@ -22,10 +25,23 @@ class PartFile(NamedTuple):
     rows: int
 
 
+class Pending(NamedTuple):
+    """A change of the list of partitions that is prepared (see `switch`)."""
+
+    generation: int
+    """Its number."""
+    old: Sequence[str]
+    """Files of partitions that go."""
+    new: Sequence[PartFile]
+    log_to: int
+    """The log up to this record goes as well: its frames are merged."""
+
+
 class Now:
     """What is so at present. Changes become lasting with `commit`."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self.db = connect(path)
         self.db.execute(f"pragma cache_size=-{_CACHE_KIB}")
         self.db.executescript(NOW)
@@ -52,6 +68,10 @@ class Now:
         self.db.execute("rollback")
         self.db.close()
 
+    def beside(self) -> sqlite3.Connection:
+        """Another connection, for who reads in another thread; it sees what is committed."""
+        return connect(self._path)
+
     def parts(self) -> list[PartFile]:
         """All partitions, in the order of their rows."""
         return [PartFile(*row) for row in self.db.execute("select file,first,last,count from part order by last,first")]
@@ -63,6 +83,19 @@ class Now:
     def drop_part(self, file: str) -> None:
         """The partition is none any more."""
         self.db.execute("delete from part where file=?", (file,))
+
+    @property
+    def pending(self) -> Pending | None:
+        """The change of the list that is prepared and neither finished nor taken back."""
+        kept = str(self.state("pending"))
+        if not kept:
+            return None
+        generation, old, new, log_to = json.loads(kept)
+        return Pending(generation, old, [PartFile(*each) for each in new], log_to)
+
+    @pending.setter
+    def pending(self, change: Pending | None) -> None:
+        self.set_state("pending", "" if change is None else json.dumps(change))
 
     @property
     def reach(self) -> tuple[int, int]:

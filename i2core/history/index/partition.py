@@ -15,6 +15,8 @@ from i2core.history.model.rows import DataWas, MetaWas, NameWas, SizeWas, Touch
 _CACHE_KIB = 1024
 """There may be fifty partitions: a large cache for each would be the node's memory."""
 _PAGE_BYTES = 8192
+NO_ROW = 1 << 62
+"""The first seq of what has no row."""
 
 AnyRow = NameWas | MetaWas | SizeWas | DataWas | Touch
 
@@ -34,11 +36,20 @@ class Rows:
     def __len__(self) -> int:
         return sum(len(rows) for _, rows in self.tables())
 
+    def _seqs(self) -> Iterator[int]:
+        for rows in (self.names, self.metas, self.sizes, self.data):
+            yield from (row.until for row in rows)
+        yield from (row.frame for row in self.touches)
+
+    @property
+    def first(self) -> int:
+        """The smallest seq that a row has."""
+        return min(self._seqs(), default=NO_ROW)
+
     @property
     def last(self) -> int:
         """The largest seq that a row has."""
-        untils = [row.until for rows in (self.names, self.metas, self.sizes, self.data) for row in rows]
-        return max([*untils, *(row.frame for row in self.touches)], default=0)
+        return max(self._seqs(), default=0)
 
     def tables(self) -> Sequence[tuple[Table, Sequence[AnyRow]]]:
         """The rows of each table."""
@@ -72,7 +83,7 @@ def connect(path: str) -> sqlite3.Connection:
 
 
 class Partition:
-    """Reads and writes one partition. `first`, `last`: the smallest and largest `until` that it may have."""
+    """Reads and writes one partition. `first`, `last`: no row has a smaller or larger seq (`until`, or `frame`)."""
 
     def __init__(self, path: str = ":memory:", first: int = 0, last: int = 0, count: int = 0) -> None:
         self.path, self.first, self.last, self.count = path, first, last, count
@@ -88,7 +99,7 @@ class Partition:
             self.db.executemany(table.insert, columns(table, found))
         self.db.execute("commit")
         self.count += len(rows)
-        self.last = max(self.last, rows.last)
+        self.first, self.last = min(self.first, rows.first), max(self.last, rows.last)
         if any(row.block >= COARSE for row in rows.data):
             self.has_coarse = True
 
@@ -111,6 +122,12 @@ class Partition:
             self.db.execute(f"delete from {table.name}")
         self.db.execute("commit")
         self.count, self.has_coarse = 0, False
+        self.first = NO_ROW
+
+    def beside(self) -> Partition:
+        """The same file through a connection of its own, for who reads it in another thread. Nothing is to be written
+        to the file meanwhile."""
+        return Partition(self.path, self.first, self.last, self.count)
 
     def seal(self) -> None:
         """Makes the file one that stands alone: all of it is in it, and durable."""

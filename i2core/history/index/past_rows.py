@@ -102,7 +102,7 @@ class PastRows:
             yield from sorted(part.stream(table, seq), key=lambda row: row[at], reverse=True)
 
 
-def merged_rows(parts: list[Partition], table: Table) -> Iterator[tuple[Any, ...]]:
+def merged_rows(parts: Sequence[Partition], table: Table) -> Iterator[tuple[Any, ...]]:
     """Rows of a table of several partitions in the order of its key, in bounded memory."""
     width = len(table.key)
     streams = [part.stream(table) for part in parts]

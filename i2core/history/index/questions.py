@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from i2core.history.index.fork import way
 from i2core.history.index.schema import Table
@@ -103,6 +103,13 @@ class Questions:
         count."""
         sql = "select 1 from name_was where oid=? and parent<>? limit 1"
         return self._db.execute(sql, (oid, besides)).fetchone() is not None
+
+    def leads_into(self, segments: Sequence[int], first: int, last: int) -> bool:
+        """True when rows that end in [first, last] have their old bytes in one of the segments. Reads all rows about
+        bytes."""
+        marks = ",".join("?" * len(segments))
+        sql = f"select 1 from data_was where until between ? and ? and segment in ({marks}) limit 1"
+        return self._db.execute(sql, (first, last, *segments)).fetchone() is not None
 
     def speaks_of(self, oid: int) -> bool:
         """True when any row is about the object, or about a name in it."""

@@ -137,6 +137,15 @@ def unpacked_log(payload: bytes, oid: int | None = None) -> list[LogRecord]:
     return records
 
 
+def head_of(payload: bytes) -> Head:
+    """What the frame says of itself; `payload` may end after the log.
+
+    Raises:
+        Damaged: these bytes are none.
+    """
+    return _head(payload)[0]
+
+
 def unpacked(payload: bytes, segment: int = 0, offset: int = 0) -> Frame:
     """All that a frame says; the payload lies at `offset` in the segment, and may end after its rows.
 

@@ -73,6 +73,16 @@ def shortened(payload: bytes, failed: int, corrections: Sequence[CatalogChange])
     return _packed(head, log, placed(rows, 0, -frame.size.rows), catalog, payload[frame.size.rows :])
 
 
+def merged(head: Head, rows: Rows, old: Sequence[bytes | None]) -> Packed:
+    """A frame of a merged segment: rows that stay, without log and catalog. `old`: for each row of `rows.data` its
+    bytes; None: it is a hole."""
+    bag = _Bag()
+    for row, data in zip(rows.data, old, strict=True):
+        bag.put(row, data)
+    rows.data, content = bag.contents()
+    return _packed(head, [], rows, [], content)
+
+
 def _packed(
     head: Head, log: list[LogRecord], rows: Rows, catalog: list[tuple[int, CatalogChange]], old: bytes
 ) -> Packed:
@@ -97,10 +107,13 @@ class _Bag:
     def add(self, until: int, old: Old, present: Present) -> None:
         """One row with its bytes."""
         row = DataWas(old.oid, old.block, until, old.lo, old.hi, HOLE, 0, 0, 0)
-        if old.parts is None:
+        self.put(row, None if old.parts is None else old.read(present))
+
+    def put(self, row: DataWas, data: bytes | None) -> None:
+        """One row with its bytes; None: it is a hole."""
+        if data is None:
             self._rows.append((row, -1))
             return
-        data = old.read(present)
         if self._filled + len(data) > CHUNK_BYTES:
             self._close()
         self._rows.append((row._replace(segment=0, position=self._size, skip=self._filled), len(self._chunks)))
@@ -116,16 +129,21 @@ class _Bag:
 
     def frame(self, head: Head, steps: Sequence[Step], extra: Sequence[CatalogChange]) -> Packed:
         """The frame of these steps with all that was added."""
-        self._close()
         rows = _rows_of(head.first_seq, steps)
-        sizes = [len(each) for each in self._chunks]
-        rows.data = [row._replace(size=sizes[number]) if number >= 0 else row for row, number in self._rows]
+        rows.data, old = self.contents()
         changes, losses = sum(bool(step.touched) for step in steps), sum(step.loses for step in steps)
         head = head._replace(records=len(steps), changes=changes, losses=losses)
         catalog: list[tuple[int, CatalogChange]] = [(0, change) for change in extra]
         catalog += [(step.seq, change) for step in steps for change in step.catalog]
         log = [_logged(step, head.applied_ns) for step in steps]
-        return _packed(head, log, rows, catalog, b"".join(self._chunks))
+        return _packed(head, log, rows, catalog, old)
+
+    def contents(self) -> tuple[list[DataWas], bytes]:
+        """All rows, and all bytes. Places are counted from the beginning of the bytes."""
+        self._close()
+        sizes = [len(each) for each in self._chunks]
+        rows = [row._replace(size=sizes[number]) if number >= 0 else row for row, number in self._rows]
+        return rows, b"".join(self._chunks)
 
 
 def _rows_of(batch: int, steps: Sequence[Step]) -> Rows:

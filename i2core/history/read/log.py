@@ -46,7 +46,9 @@ class Log:
         return self.index.batches
 
     def _records(self, batch: Batch) -> list[LogRecord]:
-        """Without those that were planned in vain because one before them failed."""
+        """Without those that were planned in vain because one before them failed; none where the log was given up."""
+        if not batch.size:
+            return []
         log = unpacked_log(self.frames.head(batch))
         return log[: batch.last_seq - batch.first_seq + 1]
 
@@ -70,7 +72,7 @@ class Log:
         if batch is None:
             return None
         found = [record for record in self._records(batch) if record.time_ns <= time_ns]
-        return Moment(found[-1].time_ns, found[-1].seq)
+        return Moment(found[-1].time_ns, found[-1].seq) if found else None
 
     def time(self, seq: int) -> int | None:
         """When the record changed something, by the work node's clock; None: it is older than the log."""
@@ -81,7 +83,7 @@ class Log:
         """Records below `before` that changed the object, newest first, whatever its path was then."""
         for frame in self.index.rows.touches(oid, before):
             batch = self._batches.get(frame)
-            if batch is None:
+            if batch is None or not batch.size:
                 return
             for record in reversed(unpacked_log(self.frames.head(batch), oid)):
                 if record.seq < before and record.seq <= batch.last_seq:

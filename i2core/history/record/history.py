@@ -28,6 +28,8 @@ from i2core.history.record.recorder import Recorder
 from i2core.history.record.turns import Turn, Turns
 from i2core.history.record.writing import End, FrameWriter
 from i2core.history.retention.kept import Kept
+from i2core.history.retention.pins import Pins
+from i2core.history.retention.state import kept_of
 
 
 @attrs.frozen(kw_only=True)
@@ -76,6 +78,8 @@ class History:
         """When the history began, by this node's clock; 0: what tells that was given up with the oldest moments."""
         self.reading: Turn = turns.reading
         self.writing: Turn = turns.writing
+        self.pins = Pins(self.kept)
+        """Whoever reads a moment for longer than a call pins it, in the event loop."""
         self._old = JournalBytes(journal)
 
     @property
@@ -102,10 +106,8 @@ class History:
             return self.log().moment(time_ns)
 
     def kept(self) -> Kept:
-        """Which moments can be had. Takes its turn by itself."""
-        with self.reading:
-            floor = int(self.index.now.state("floor", 0))
-        return Kept(floor, [mark.next_seq - 1 for mark in self.journal.marks])
+        """Which moments can be had. Those that somebody pins (`pins`) stay readable longer."""
+        return kept_of(self.journal)
 
 
 @asynccontextmanager

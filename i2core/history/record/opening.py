@@ -22,6 +22,7 @@ from i2core.history.record.clock import Clocks, HistoryClock
 from i2core.history.record.durable import Durable
 from i2core.history.record.recorder import Recorder
 from i2core.history.recovery.undo import Undo
+from i2core.history.retention.joint import agree
 from i2core.posix.patience import patiently
 
 _PAGE_BYTES = 8 * 1024 * 1024
@@ -112,6 +113,11 @@ class Opening:
             ) from error
         except sqlite3.DatabaseError as error:
             raise IndexLost(str(error)) from error
+        try:
+            agree(index, self._journal.note)
+        except BaseException:
+            index.abandon()
+            raise
         boot, now = clocks().boot_id.hex(), index.now
         start = Position(*(now.reach if now.state("boot") == boot else now.synced))
         now.reach = start

@@ -1,133 +1,131 @@
-"""Thins out the past: of several partitions below the floor one is made, with the rows that a kept moment needs.
+"""Thins out the rows of several partitions: which of them does a kept moment need?
 
-Rows are read in the order of their keys from all partitions at once, in bounded memory; each stop is a place where the
-merge may be given up without a trace. The new partition takes the place of the old ones in one durable step, and only
-then their files are removed. The interval of a row that is dropped goes to its successor, which then stretches
-back over the gap: no kept moment lies in it.
+Rows are read in the order of their keys from all partitions at once, in bounded memory, through connections of their
+own: who reads or adds rows elsewhere is not in the way. The interval of a row that is dropped goes to its successor,
+which then stretches back over the gap: no kept moment lies in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import attrs
 
 from i2core.api.present import STAGING, STORE
-from i2core.history.index.index import Index
 from i2core.history.index.partition import Partition
 from i2core.history.index.past_rows import merged_rows
 from i2core.history.index.schema import DATA, METAS, NAMES, SIZES, TABLES, TOUCHES, Table
 from i2core.history.model.grain import COARSE
-from i2core.history.model.rows import HOLE, DataWas
 from i2core.history.retention.kept import Kept
 
-_BLOCK_ROWS = 8192
+BLOCK_ROWS = 16384
+"""Rows that are read for one block: some 50 ms."""
 
-Carry = Callable[[Sequence[DataWas]], Sequence[DataWas]]
-"""Copies the old bytes of rows that stay to where they will be (a merged segment), and gives the rows with their new
-places."""
+Row = tuple[Any, ...]
+Judge = Callable[[Row], bool]
+"""Says of each row of a table, in the order of the keys, whether it stays."""
+
+
+class Block(NamedTuple):
+    """Rows of one table that stay, in the order of their keys."""
+
+    table: Table
+    below: list[Row]
+    """Up to the cut."""
+    above: list[Row]
+    """They stay as they are."""
 
 
 @attrs.define
 class Merge:
-    """One merge. `run` works; `seen` and `left` tell how far it is."""
+    """One merge. `blocks` works; `seen` tells how far it is."""
 
-    index: Index
     parts: Sequence[Partition]
-    """Neighbours, the oldest first; no rows are added to them any more."""
+    """The oldest first; no rows are added to them any more."""
     kept: Kept
-    carry: Carry
+    born: Callable[[int], int]
+    """The record that made an object (`Catalog.born`)."""
+    cut: int
+    """Rows after this record are not thinned out: their frames are not merged."""
     seen: int = 0
     """Rows that were read."""
-    left: int = 0
-    """Rows that stay."""
 
-    def run(self) -> Iterator[None]:
-        """Works, with a stop after each block of rows. Closed before its end, it leaves all as it was."""
-        new = self.index.new_part(self.parts[0].first)
-        new.last = self.parts[-1].last
-        done = False
-        try:
-            for table in TABLES:
-                yield from self._copy(table, new)
-            new.count = self.left
-            done = True
-        finally:
-            if not done:
-                self.index.discard(new)
-        self.index.replace(list(self.parts), new if new.count else None)
-        if not new.count:
-            self.index.discard(new)
+    def blocks(self) -> Iterator[Block]:
+        """What stays; may be given up after any block."""
+        for table in TABLES:
+            at, stays, rows = _SEQ[table], self._judge(table), merged_rows(self.parts, table)
+            while some := list(islice(rows, BLOCK_ROWS)):
+                self.seen += len(some)
+                # Each row is judged: the interval of the next one begins where its own ends.
+                left = [row for row in some if stays(row) or row[at] > self.cut]
+                above = [row for row in left if row[at] > self.cut]
+                yield Block(table, [row for row in left if row[at] <= self.cut] if above else left, above)
 
-    def _copy(self, table: Table, new: Partition) -> Iterator[None]:
-        block: list[tuple[Any, ...]] = []
-        for row in self._stay(table):
-            block.append(row)
-            if len(block) == _BLOCK_ROWS:
-                self._write(table, new, block)
-                block = []
-                yield
-        self._write(table, new, block)
-        yield
-
-    def _write(self, table: Table, new: Partition, block: list[tuple[Any, ...]]) -> None:
-        rows: Sequence[tuple[Any, ...]] = block
-        if table is DATA:
-            rows = self._carried([DataWas._make(row) for row in block])
-            new.has_coarse = new.has_coarse or any(row[1] >= COARSE for row in rows)
-        new.db.execute("begin")
-        new.db.executemany(table.insert, rows)
-        new.db.execute("commit")
-        self.left += len(rows)
-
-    def _carried(self, rows: list[DataWas]) -> list[DataWas]:
-        """The same rows, with the new places of their bytes."""
-        moved = iter(self.carry([row for row in rows if row.segment != HOLE]))
-        return [row if row.segment == HOLE else next(moved) for row in rows]
-
-    def _stay(self, table: Table) -> Iterator[tuple[Any, ...]]:
-        rows = self._counted(merged_rows(list(self.parts), table))
+    def _judge(self, table: Table) -> Judge:
         if table is NAMES:
-            return self._names(rows)
+            return self._name_stays
         if table is DATA:
-            return self._data(rows)
+            return _Data(self.kept, self.born)
         if table is TOUCHES:
-            return (row for row in rows if row[1] > self.kept.floor)
+            return lambda row: row[1] > self.kept.floor
         assert table in (METAS, SIZES)
-        return self._states(rows)
+        return _States(self.kept, self.born)
 
-    def _counted(self, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        for row in rows:
-            self.seen += 1
-            yield row
-
-    def _names(self, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    def _name_stays(self, row: Row) -> bool:
         """Names in the store and of staging files are of no moment: only undoing needs them."""
-        for row in rows:
-            parent, _, until, since = row[:4]
-            if self.kept.needs(since, until) if parent not in (STORE, STAGING) else until > self.kept.floor:
-                yield row
+        parent, _, until, since = row[:4]
+        return until > self.kept.floor or (parent not in (STORE, STAGING) and self.kept.needs(since, until))
 
-    def _states(self, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        """A state holds from the end of the one before on, or from the object's birth."""
-        oid, since = -1, 0
-        for row in rows:
-            if row[0] != oid:
-                oid, since = row[0], self.index.catalog.born(row[0])
-            if self.kept.needs(since, row[1]):
-                yield row
-            since = row[1]
 
-    def _data(self, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        """Of each byte of a block the row before tells since when it held."""
-        key, cover = (-1, -1), Cover(0)
-        for row in rows:
-            if row[:2] != key:
-                key, cover = row[:2], Cover(self.index.catalog.born(row[0]))
-            until, lo, hi = row[2:5]
-            if any(self.kept.needs(since, until) for since in cover.put(lo, hi, until)):
-                yield row
+_SEQ = {NAMES: 2, METAS: 1, SIZES: 1, DATA: 2, TOUCHES: 1}
+"""The column that says to which part of the past a row belongs."""
+
+
+class _States:
+    """A state holds from the end of the one before on, or from the object's birth."""
+
+    def __init__(self, kept: Kept, born: Callable[[int], int]) -> None:
+        self._needs, self._born = kept.needs, born
+        self._oid, self._since = -1, 0
+
+    def __call__(self, row: Row) -> bool:
+        oid, until = row[:2]
+        if oid != self._oid:
+            self._oid, self._since = oid, self._born(oid)
+        stays = self._needs(self._since, until)
+        self._since = until
+        return stays
+
+
+class _Data:
+    """Of each byte of a block the row before tells since when it held."""
+
+    def __init__(self, kept: Kept, born: Callable[[int], int]) -> None:
+        self._needs, self._born = kept.needs, born
+        self._oid, self._block, self._since, self._cover = -1, -1, 0, Cover(0)
+
+    def __call__(self, row: Row) -> bool:
+        oid, block, until, lo, hi = row[:5]
+        if oid != self._oid:
+            self._oid, self._block, self._since = oid, -1, self._born(oid)
+        if block != self._block:
+            self._block, self._cover = block, Cover(self._since)
+        needs = self._needs
+        return any(needs(since, until) for since in self._cover.put(lo, hi, until))
+
+
+def put(part: Partition, table: Table, rows: Sequence[Row]) -> None:
+    """Adds rows of one table to a new partition, in the order of their keys."""
+    if not rows:
+        return
+    part.db.execute("begin")
+    part.db.executemany(table.insert, rows)
+    part.db.execute("commit")
+    part.count += len(rows)
+    if table is DATA and any(row[1] >= COARSE for row in rows):
+        part.has_coarse = True
 
 
 class Cover:

@@ -93,7 +93,7 @@ def retain(
             found[day] = _mark(day, moment_at(end_ns))
     wanted = {mark._replace(kind=kind) for day, kind in reach.kept(sorted(found)) for mark in (found[day],)}
     there = {mark for mark in kept.marks if mark.kind in _KINDS}
-    gone = {mark for mark in there - wanted if _is_free(mark, days, free_before_ns) or _became(mark) in wanted}
+    gone = {mark for mark in there - wanted if is_free(mark, days, free_before_ns) or _became(mark) in wanted}
     return Change(floor_ns=floor_ns, add=_in_order(wanted - there), remove=_in_order(gone))
 
 
@@ -147,7 +147,7 @@ def _became(mark: Mark) -> Mark:
     return mark._replace(kind=MarkKind.MONTH)
 
 
-def _is_free(mark: Mark, days: Days, free_before_ns: int | None) -> bool:
+def is_free(mark: Mark, days: Days, free_before_ns: int | None) -> bool:
     """True unless the lock holds the mark."""
     return free_before_ns is None or days.end_ns(day_of(mark)) <= free_before_ns
 
@@ -162,7 +162,7 @@ def shorten(
     """The next thing to give up on a full disk (`cdp.when_full = "shorten"`): the oldest 30-day mark, the oldest daily
     one, then `step_ns` of every moment. None: nothing may be given up."""
     for kind in _KINDS[::-1]:
-        free = [mark for mark in kept.marks if mark.kind is kind and _is_free(mark, days, free_before_ns)]
+        free = [mark for mark in kept.marks if mark.kind is kind and is_free(mark, days, free_before_ns)]
         if free:
             return Change(floor_ns=kept.floor_ns, remove=(min(free, key=day_of),))
     floor_ns = min(kept.floor_ns + step_ns, now_ns if free_before_ns is None else free_before_ns, now_ns)

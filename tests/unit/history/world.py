@@ -22,7 +22,6 @@ from i2core.history.read.places import Places
 from i2core.history.recovery.failed import correct_catalog
 from i2core.history.recovery.undo import Undo
 from i2core.history.retention.kept import Kept
-from i2core.history.retention.merge import Merge
 from i2core.history.retention.sweep import Sweep
 from i2core.history.rewind.rewind import Rewind
 from i2core.testing.memory_replica import Inode
@@ -30,6 +29,7 @@ from i2core.testing.memory_replica import Inode
 from .copies import Copy, Tree, compare, full_copy
 from .disk import Disk
 from .journal import Journal
+from .merging import merge
 from .sink import Sink
 
 
@@ -96,6 +96,7 @@ class World(Readable):
         self.seq = self.durable = self.certain = 0
         """`certain`: frames up to the durable position."""
         self.time_ns = 1_000
+        self.applied_ns = 5
         self.planner: Planner
         self.flight: deque[Plan] = deque()
         self.planned = 0
@@ -156,7 +157,7 @@ class World(Readable):
     def write(self, plan: Plan) -> None:
         """Its frames become durable, and readers see the rows."""
         extra, self.extra = self.extra, []
-        for frame in packed(plan, self.disk, 5, extra, old_bytes=5 * self.disk.grain.block):
+        for frame in packed(plan, self.disk, self.applied_ns, extra, old_bytes=5 * self.disk.grain.block):
             again = self._append(frame)
             if frame.frame.head.records:
                 planned = [change for step in plan.steps for change in step.catalog]
@@ -321,7 +322,7 @@ class World(Readable):
         self.disk.flush()
 
     def _merge(self, parts: Sequence[Partition], kept: Kept) -> Iterator[None]:
-        return Merge(self.index, parts, kept, lambda rows: rows).run() if parts else iter(())
+        return merge(self.index, parts, kept) if parts else iter(())
 
     def _break_off(self, work: Iterator[None]) -> None:
         for _ in zip(work, range(self.rng.randrange(4)), strict=False):
