@@ -20,7 +20,7 @@ import attrs
 import xxhash
 
 from i2core.api.records import Entry, Xattrs
-from i2core.api.tree import OpenDirectory, OpenFile, Tree
+from i2core.api.tree import AttributesUnreadable, OpenDirectory, OpenFile, RootGone, Tree
 from i2core.mount.protocol import ROOT_ID
 
 _IDENTITY = struct.Struct("=QQQ")
@@ -113,8 +113,11 @@ class Several(OpenDirectory):
         root = self._roots.get(name)
         if root is None:
             return None
-        with root.tree.directory(b"") as directory:
-            return directory.here()._replace(name=name)
+        try:
+            with root.tree.directory(b"") as directory:
+                return directory.here()._replace(name=name)
+        except RootGone as error:  # this root alone
+            raise AttributesUnreadable(errno.EIO, error.cause, name) from error
 
     def names(self, most: int) -> Iterator[list[bytes]]:
         names = iter(self._roots)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 import stat
 import tempfile
@@ -17,7 +18,7 @@ import pytest
 import trio
 import trio.testing
 
-from i2core.api import Batch, Kind, Record, SinkContext
+from i2core.api import Batch, Code, Kind, Record, SinkContext
 from i2core.api.line import Line
 from i2core.api.tree import Tree
 from i2core.mount.mounted import mounted
@@ -132,6 +133,25 @@ async def test_several_trees_have_names(tmp_path: Path, point: bytes, lines: lis
         assert len({os.lstat(point + b"/" + name + b"/same").st_ino for name in names}) == 2
         with pytest.raises(FileNotFoundError):
             os.lstat(point + b"/three")
+
+
+async def test_a_root_that_is_gone_fails_alone(tmp_path: Path, point: bytes, lines: list[Line]) -> None:
+    tops = [tmp_path / name for name in ("one", "two")]
+    for top in tops:
+        top.mkdir()
+        (top / "file").write_bytes(b"content")
+    trees = {top.name.encode(): LocalTree(bytes(top)) for top in tops}
+    for tree in trees.values():
+        tree.rest()
+    shutil.rmtree(tops[0])
+    async with mounted(trees, point, lines.append):
+        assert sorted(os.listdir(point)) == [b"one", b"two"]
+        with pytest.raises(OSError, match="Input/output error"):
+            os.lstat(point + b"/one")
+        assert os.listdir(point + b"/two") == [b"file"]
+        await trio.testing.wait_all_tasks_blocked()
+    cause = "cannot be read: the replicated directory is gone"
+    assert [(line.code, line.cause) for line in lines] == [(Code.MOUNT_READ, cause)]
 
 
 async def test_a_tree_that_is_limited_to_a_name_shows_no_other(tmp_path: Path, point: bytes, lines: list[Line]) -> None:
