@@ -126,7 +126,7 @@ _OLDS: Mapping[str, Sequence[Record]] = {
         create_file(b"x/sub/file", b"deep", _OLD),
         Record(Kind.LINK, 0, b"x/second", other=b"x/sub/file"),
         make_symlink(b"x/link", b"sub"),
-        Record(Kind.SETATTR, 0, b"x/sub", meta=meta_of(stat.S_IFDIR | 0o500)),
+        Record(Kind.SETATTR, 0, b"x/sub", meta=meta_of(stat.S_IFDIR | 0o710)),
         Record(Kind.SETATTR, 0, b"x", meta=meta_of(stat.S_IFDIR | 0o711)),
     ],
 }

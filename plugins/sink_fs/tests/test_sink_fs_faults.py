@@ -274,8 +274,12 @@ async def main():
             assert stat.S_IMODE(os.stat(top / "data" / "d" / "e" / "f").st_mode) == 0o444
             assert (top / "data" / "d" / "e" / "f").read_bytes() == b"again"
             assert os.listdir(top / "data" / "d") == ["e"]
-        applied = await sink.apply(Batch(19, [Record(Kind.REMOVE, 0, b"d")]))
+        # A directory is written to when it moves into the store.
+        applied = await sink.apply(Batch(19, [Record(Kind.REMOVE, 0, b"d")], [{b"d": 7}]))
         assert applied.failures == (), applied
+        (kept,) = top.glob(".i2-history-*/7")
+        assert stat.S_IMODE(os.stat(kept).st_mode) == 0o555
+        assert os.listdir(kept) == ["e"]
         assert not (top / "data" / "d").exists()
 
 trio.run(main)
