@@ -19,8 +19,11 @@ from i2core.mount.file_system import FileSystem
 from i2core.mount.protocol import IN_HEAD, OUT_HEAD, REQUEST_BYTES, Op
 from i2core.posix.errnos import READ_FAILED
 
+REST_S = 5.0
+"""A thread that had nothing to do for so long gives back what can be opened again."""
 _AGAIN = (errno.EINTR, errno.EAGAIN, errno.ENOENT)
 """A request that another thread took, or that nobody waits for any more."""
+_ENDED = (errno.ENODEV, errno.ECONNABORTED)
 _SILENT = (Op.FORGET, Op.BATCH_FORGET)
 """Requests without an answer."""
 
@@ -52,13 +55,26 @@ class Server:
         with select.epoll() as waiting:
             waiting.register(self._fuse, select.EPOLLIN | select.EPOLLEXCLUSIVE)  # a request wakes one thread
             waiting.register(self._stop, select.EPOLLIN)
-            while all(fd != self._stop for fd, _ in waiting.poll()):
-                try:
-                    length = os.readv(self._fuse, (buffer,))
-                    self._answer(buffer, length)
-                except OSError as error:
-                    if error.errno not in _AGAIN:
-                        return  # ENODEV, ECONNABORTED: the connection has ended
+            while True:
+                ready = [fd for fd, _ in waiting.poll(REST_S)]
+                if self._stop in ready:
+                    return
+                if not ready:
+                    self._files.rest()
+                elif not self._serve_one(buffer):
+                    return
+
+    def _serve_one(self, buffer: bytearray) -> bool:
+        """Answers one request; False: the connection has ended."""
+        try:
+            length = os.readv(self._fuse, (buffer,))
+        except OSError as error:
+            return error.errno in _AGAIN
+        try:
+            self._answer(buffer, length)
+        except OSError as error:  # an answer that the kernel refuses fails that request alone
+            return error.errno not in _ENDED
+        return True
 
     def stop(self) -> None:
         """Every thread returns when it has answered what it has."""

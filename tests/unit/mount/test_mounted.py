@@ -199,6 +199,31 @@ async def test_random_reads_are_right(tmp_path: Path, point: bytes, lines: list[
                 nursery.start_soon(trio.to_thread.run_sync, read)
 
 
+async def test_what_nobody_reads_is_closed(
+    tmp_path: Path, point: bytes, lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the file system of the tree can be unmounted, for example."""
+    monkeypatch.setattr("i2core.mount.server.REST_S", 0.05)
+    top = tmp_path / "top"
+    (top / "dir").mkdir(parents=True)
+    (top / "dir" / "file").write_bytes(b"content")
+    tree = LocalTree(bytes(top))
+    tree.is_fixed = True
+    async with mounted(tree, point, lines.append):
+        assert Path(os.fsdecode(point), "dir/file").read_bytes() == b"content"
+        with trio.fail_after(60):
+            while any(_is_beneath(each, top) for each in os.listdir("/proc/self/fd")):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert os.lstat(point + b"/dir/file").st_size == 7
+
+
+def _is_beneath(descriptor: str, top: Path) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"{top}/")
+    except OSError:
+        return False
+
+
 async def test_a_file_that_changes_is_read_as_it_is(tmp_path: Path, point: bytes, lines: list[Line]) -> None:
     """What was opened is read until it is closed; a name that leads to another file is another file."""
     async with AsyncExitStack() as mounts:
