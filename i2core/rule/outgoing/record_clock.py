@@ -30,9 +30,11 @@ class RecordClock:
         self._told = False
 
     def begin(self, last_ns: int, note: Callable[[int], None]) -> None:
-        """A run begins; the one before has noted `last_ns`. `note` receives each time, to be kept for the next run."""
+        """A run begins; the one before has noted `last_ns`. `note` receives each time, to be kept for the next run; the
+        last one at once, since the catalog of the run before may have been lost."""
         self._last_ns = max(self._last_ns, last_ns)
         self._note = note
+        note(self._last_ns)
 
     def now(self) -> int:
         """The time in ns since the epoch."""

@@ -64,10 +64,11 @@ class Lives:
         machine.realms = self._realms(node)
         machine.on_death = partial(self._died, node)
         if isinstance(node, WorkNode):
-            machine.epoch = node.epoch
             if node.forgets:
                 self._world.databases.forget(node.name)
                 node.forgets = False
+                node.states += 1
+            machine.epoch, machine.state = node.epoch, node.states
         self._world.net.rebooted(node.name)
         running.set(machine)
         self._world.say(f"{node.name} is up")
@@ -98,6 +99,7 @@ class Lives:
             if isinstance(node, WorkNode):
                 self._witness.hear(node)
                 if node.loses:
+                    node.states += 1
                     fate = self._world.databases.power_cut(node.name, self._world.chances["disk"])
                     self._world.say(f"its catalog: {fate}")
                 else:

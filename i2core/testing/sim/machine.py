@@ -35,6 +35,8 @@ class Machine:
         self.wall_offset_s = wall_offset_s
         self.epoch = 0
         """For a work node: its epoch, the right to write."""
+        self.state = 1
+        """For a work node: the number of its state; another one if it may lack what lives before have noted."""
         self.dead = False
         self.left = 0
         """Number of steps of the kind `dies_on` until it dies; 0: it does not die."""

@@ -68,5 +68,7 @@ class WorkNode(Node):
     """Bits of its files flip before its next life."""
     forgets: bool = False
     """Its next life finds no state."""
+    states: int = 1
+    """How many states it has had: a power cut, or somebody who removes its state, leaves it another one."""
     refused: bool = False
     """Another node owns the replica, and this one knows it."""

@@ -50,7 +50,6 @@ class Witness:
         """
         chance = self._world.chances["disk"]
         if isinstance(node, WorkNode):
-            self._times.forget(node.name)
             for disk in node.disks:
                 if not self._world.plan.strict:
                     # Content that was damaged under its old size and time is found only by a strict compare.
@@ -91,7 +90,7 @@ class Witness:
     def _applies(self, batch: Batch) -> None:
         client = _client()
         if client.name not in self._world.databases.damaged:
-            self._times.arrive(client.name, batch)
+            self._times.arrive(client, batch)
         self._world.replicas.known = True
         self._promises.applies(client, self.peer(client.name), batch)
 
