@@ -137,3 +137,10 @@ def test_make_targets_exist() -> None:
     }
     assert named
     assert named <= targets
+
+
+def test_decisions_are_numbered_in_a_row() -> None:
+    """They are referred to by their numbers."""
+    text = (ROOT / "docs/design/decisions.md").read_text()
+    numbers = [int(each) for each in re.findall(r"^## (\d+)\. ", text, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
