@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
@@ -25,6 +25,19 @@ from i2core.api.records import Entry, Xattrs
 
 class AttributesUnreadable(OSError):
     """The attributes of a name cannot be read; `filename` is the name, as bytes."""
+
+
+Unread = Callable[[AttributesUnreadable], None]
+"""What is done about a name that cannot be read."""
+
+
+def raise_it(error: AttributesUnreadable) -> None:
+    """One name that cannot be read ends all.
+
+    Raises:
+        AttributesUnreadable: always.
+    """
+    raise error
 
 
 class RootGone(StopRule):
@@ -137,14 +150,24 @@ class OpenDirectory(Opened):
         """
         return [self.entry(name) for name in names]
 
-    def listing(self, most: int) -> Iterator[list[Entry]]:
-        """The entries of all `names`.
+    def listing(self, most: int, unread: Unread = raise_it) -> Iterator[list[Entry]]:
+        """The entries of all `names`. `unread` is called with the error of each name that is there and cannot be read:
+        if it returns, the name is left out, and the others are listed all the same.
 
         Raises:
             OSError: it cannot be read.
         """
         for names in self.names(most):
-            yield [entry for entry in self.look(names) if entry is not None]
+            yield self._readable(names, unread)
+
+    def _readable(self, names: Sequence[bytes], unread: Unread) -> list[Entry]:
+        try:
+            return [entry for entry in self.look(names) if entry is not None]
+        except AttributesUnreadable as error:
+            if len(names) == 1:
+                unread(error)
+                return []
+        return [entry for name in names for entry in self._readable((name,), unread)]
 
     def entries(self) -> Iterator[Entry]:
         """As `listing`, one by one: each entry is read when it is asked for."""

@@ -19,7 +19,7 @@ import attrs
 from i2core.api import Entry, Filter, Place
 from i2core.api.changes import join
 from i2core.api.threads import check_cancelled
-from i2core.api.tree import OpenDirectory, OpenFile, Tree
+from i2core.api.tree import AttributesUnreadable, OpenDirectory, OpenFile, Tree
 from i2core.posix.errnos import GONE
 from i2core.recovery.order import Extra
 from i2core.rule.backup.session.compare import Comparison, same_meta
@@ -177,7 +177,13 @@ class _Walk:
             self._plan.add(Item(path, What.ATTRIBUTES, here.mode, 0))
         names: set[bytes] | None = set()
         below: list[tuple[bytes, bool]] = []
-        for part in wanted.listing(_MOST):
+
+        def unread(error: AttributesUnreadable) -> None:
+            self._plan.add(Item(join(path, error.filename), What.UNREADABLE, 0, 0))
+            if names is not None:
+                names.add(error.filename)
+
+        for part in wanted.listing(_MOST, unread):
             check_cancelled()
             for entry in part:
                 if self._wants(join(path, entry.name), stat.S_ISDIR(entry.mode)):

@@ -135,7 +135,7 @@ async def test_symlinks_at_the_destination_are_not_followed(site: Site) -> None:
 
 
 async def test_a_destination_that_another_process_writes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("i2_sink_fs.sink.PATIENCE_S", 0.1)
+    monkeypatch.setattr("i2_sink_fs.claiming.PATIENCE_S", 0.1)
     site.to.mkdir()
     locks, fd = TargetLocks(), os.open(site.to, os.O_RDONLY)
     claim = locks.claim(fd, print)

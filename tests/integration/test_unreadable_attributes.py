@@ -22,8 +22,8 @@ async def test_a_name_whose_attributes_cannot_be_read(
 ) -> None:
     stat = os.lstat
     async with open_nodes(tmp_path) as nodes:
-        for name in ("good/file", "bad/broken"):
-            (nodes.source / name).parent.mkdir()
+        for name in ("good/file", "bad/broken", "bad/beside", "bad/beneath/file"):
+            (nodes.source / name).parent.mkdir(exist_ok=True)
             (nodes.source / name).write_text(name)
 
         def failing(path: Any, **options: Any) -> os.stat_result:
@@ -34,7 +34,8 @@ async def test_a_name_whose_attributes_cannot_be_read(
         monkeypatch.setattr(os, "lstat", failing)
         status = await nodes.run(nodes.rule(orphans=Orphans(action=action)))
         monkeypatch.undo()
-        assert (nodes.target / "good/file").read_text() == "good/file"
+        for name in ("good/file", "bad/beside", "bad/beneath/file"):
+            assert (nodes.target / name).read_text() == name
         assert [(s.path, s.code) for s in status.skipped] == [
             (str(nodes.source / "bad" / "broken"), Code.READ_ATTRIBUTES),
         ]

@@ -13,7 +13,7 @@ from i2_sink_fs.plugin import i2_sinks
 
 from i2core.api import Batch, DriverSpec, Entry, NoConfig, Record, SinkContext, Xattrs
 from i2core.api.inode_flags import UNREAD
-from i2core.api.tree import OpenDirectory, OpenFile
+from i2core.api.tree import OpenDirectory, OpenFile, Unread, raise_it
 from i2core.posix.tree import LocalTree
 from i2core.testing import check_tree
 from i2core.testing.memory_disk import MemoryDisk
@@ -61,15 +61,15 @@ async def test_memory_keeps_the_contract() -> None:
 
 
 class ForgetsLast(MemoryDirectory):
-    def listing(self, most: int) -> Iterator[list[Entry]]:
-        *parts, last = super().listing(most)
+    def listing(self, most: int, unread: Unread = raise_it) -> Iterator[list[Entry]]:
+        *parts, last = super().listing(most, unread)
         yield from parts
         yield last[:-1]
 
 
 class ListsAllAtOnce(MemoryDirectory):
-    def listing(self, most: int) -> Iterator[list[Entry]]:
-        return super().listing(1 << 30)
+    def listing(self, most: int, unread: Unread = raise_it) -> Iterator[list[Entry]]:
+        return super().listing(1 << 30, unread)
 
 
 class ListsEverywhereTheSame(MemoryTree):

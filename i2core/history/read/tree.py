@@ -22,7 +22,7 @@ import xxhash
 from i2core.api.inode_flags import UNREAD, flags_of, may_have_flags
 from i2core.api.present import Handle
 from i2core.api.records import Entry, Xattrs, xattr_digest
-from i2core.api.tree import AttributesUnreadable, OpenDirectory, Opened, OpenFile, RootGone, Tree
+from i2core.api.tree import AttributesUnreadable, OpenDirectory, Opened, OpenFile, RootGone, Tree, Unread, raise_it
 from i2core.history.read.past import Past, Ref, Was
 from i2core.history.read.paths import PathsAt
 from i2core.history.read.places import ObjectLost, Places
@@ -226,16 +226,23 @@ class PastDirectory(_Held, OpenDirectory):
                 found += [self._entry(reading, ref, name) for name in names[at : at + _OPEN_ENTRIES]]
         return found
 
-    def listing(self, most: int) -> Iterator[list[Entry]]:
-        """As `OpenDirectory.listing`.
-
-        Raises:
-            ObjectLost: a name is not there any more.
-        """
+    def listing(self, most: int, unread: Unread = raise_it) -> Iterator[list[Entry]]:
+        """As `OpenDirectory.listing`. A name that is not there any more cannot be read: no name of the moment goes."""
         for names in self.names(most):
-            found = [entry for entry in self.look(names) if entry is not None]
-            if len(found) < len(names):
-                raise ObjectLost(0, "is no longer in a directory that it was in")
+            missing = dict.fromkeys(names)
+
+            def note(error: AttributesUnreadable, missing: dict[bytes, None] = missing) -> None:
+                missing.pop(error.filename, None)
+                unread(error)
+
+            found = self._readable(names, note)
+            for entry in found:
+                missing.pop(entry.name, None)
+            for name in missing:
+                lost = ObjectLost(0, "is no longer in a directory that it was in")
+                error = AttributesUnreadable(lost.errno, lost.strerror, name)
+                error.__cause__ = lost
+                unread(error)
             yield found
 
     def xattrs(self, name: bytes) -> Xattrs | None:

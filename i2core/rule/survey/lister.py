@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from i2core.api import Entry, Place
 from i2core.api.changes import join
-from i2core.api.tree import OpenDirectory
+from i2core.api.tree import AttributesUnreadable, OpenDirectory
 from i2core.posix.errnos import PASSING
 from i2core.rule.source.source import Source
 from i2core.rule.survey.findings import Findings
@@ -124,7 +124,13 @@ class Lister:
         self._source.name_flags(place, directory)
         here = directory.here()
         before: Chunk | None = None
-        for entries in directory.listing(CHUNK_ENTRIES):
+
+        def unread(error: AttributesUnreadable) -> None:
+            if error.errno in PASSING:
+                raise error
+            self._findings.unreadable(place, error)
+
+        for entries in directory.listing(CHUNK_ENTRIES, unread):
             if before is not None:
                 yield from _fitting(before)
             kept = self._wanted(place, entries)

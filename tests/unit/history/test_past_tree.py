@@ -235,6 +235,10 @@ def test_an_object_that_somebody_removed_is_not_missing_in_silence(world: World)
     del directory_now.entries[b"f"]
     with _tree(world, 3).directory(b"d") as directory, pytest.raises(AttributesUnreadable):
         list(directory.listing(10))
+    unread: list[AttributesUnreadable] = []
+    with _tree(world, 3).directory(b"d") as directory:
+        listed = [entry.name for part in directory.listing(10, unread.append) for entry in part]
+    assert (listed, [error.filename for error in unread]) == ([b"g"], [b"f"])
     world.disk.root.entries[b"d"] = world.disk.inode(Meta(stat.S_IFLNK | 0o777, 0, 0, 0, (), 0), b"elsewhere")
     with pytest.raises(ObjectLost):
         _tree(world, 3).directory(b"d")

@@ -14,6 +14,7 @@ import pytest
 from i2core.api.records import Kind, Record
 from i2core.history.model.grain import Grain
 from i2core.history.read.tree import PastTree
+from i2core.recovery.plan import What
 from i2core.testing.memory_replica import DIRECTORY, EMPTY_FILE
 from tests.integration.recovering import Site
 
@@ -84,3 +85,19 @@ async def test_a_file_that_was_removed(world: World, tmp_path: Path) -> None:
     outcome = await site.run(b"d/file", trees=[PastTree(world.past(), 6, b"/replica")])
     assert (outcome.proved, outcome.files) == (True, 1)
     assert [path.name for path in site.to.rglob("*") if path.is_file()] == ["file"]
+
+
+@is_root
+async def test_what_somebody_took_away_from_the_replica(world: World, tmp_path: Path) -> None:
+    """It fails, and all else is recovered."""
+    site, top = Site(tmp_path), world.disk.walk(b"")
+    assert top is not None
+    top.entries[b"large"] = world.disk.inode(EMPTY_FILE)
+    with site.recovery(trees=[PastTree(world.past(), 6, b"/replica")]) as recovery:
+        plan = await recovery.plan()
+    assert plan.totals[What.UNREADABLE].count == 1
+    plan.close()
+    outcome = await site.run(trees=[PastTree(world.past(), 6, b"/replica")])
+    assert (outcome.equal, outcome.proved, outcome.failed_count) == (False, False, 1)
+    assert [Path(each.path).name for each in outcome.failed] == ["large"]
+    assert (site.to / "d" / "file").read_bytes() == b"old content"
