@@ -32,7 +32,8 @@ from i2core.recovery.plan import Comparing, Plan, make_plan
 from i2core.recovery.receiving import Receiving, forget, receiving
 from i2core.recovery.view import View
 from i2core.rule.backup.entry.secret import node_secret
-from i2core.rule.life.report import Say
+from i2core.rule.backup.replica.state_files import unkept
+from i2core.rule.life.report import Line, Say
 from i2core.rule.life.status import RuleStatus
 
 PASSES = 4
@@ -139,15 +140,7 @@ class Recovery:
         self._enter(Phase.RECOVERING)
         self._sent_files = self._sent_bytes = 0
         to = await in_thread(self._checked)
-        note = partial(
-            tried.begin,
-            self._place,
-            rule=self._order.rule,
-            moment=self._order.moment,
-            to=shown(to),
-            now_ns=time.time_ns(),
-        )
-        begun = await in_thread(note)
+        begun = await in_thread(self._begin, to)
         end = attrs.evolve(begun, outcome="cancelled")
         try:
             outcome = await self._recover(to)
@@ -159,9 +152,29 @@ class Recovery:
             raise
         finally:
             with trio.CancelScope(shield=True):
-                await in_thread(tried.end, self._place, attrs.evolve(end, ended_ns=time.time_ns()))
+                await in_thread(self._end, attrs.evolve(end, ended_ns=time.time_ns()))
         self._enter(Phase.DONE)
         return outcome
+
+    def _begin(self, to: bytes) -> tried.Tried:
+        """Notes that it begins.
+
+        Raises:
+            I2Error: that cannot be noted; nothing was written.
+        """
+        order = self._order
+        try:
+            return tried.begin(self._place, rule=order.rule, moment=order.moment, to=shown(to), now_ns=time.time_ns())
+        except OSError as error:
+            raise unkept(error, self._place, "the record of recoveries") from error
+
+    def _end(self, ended: tried.Tried) -> None:
+        """Notes how it ended. If that cannot be noted, the recovery is no worse for it."""
+        try:
+            tried.end(self._place, ended)
+        except OSError as error:
+            found = unkept(error, self._place, "the record of recoveries")
+            self._say(self._order.rule, found.code, Line.of(found))
 
     async def _recover(self, to: bytes) -> Outcome:
         began = time.monotonic()

@@ -239,7 +239,8 @@ class _Walk:
         else:
             self._plan.add(Item(at, What.REPLACE, entry.mode, size, newer=found.mtime_ns > entry.mtime_ns))
             if stat.S_ISDIR(found.mode) and not stat.S_ISDIR(entry.mode):
-                self._beneath(at, What.REMOVE)
+                for path, gone in self._each_beneath(at, every=True):
+                    self._plan.add(_gone(path, gone, What.REMOVE))
 
     def _same_content(self, entry: Entry, wanted: OpenDirectory, there: OpenDirectory | None) -> bool:
         """True when both files have the same bytes; only asked of files that are there on both sides."""
@@ -263,12 +264,31 @@ class _Walk:
 
     def _add_extra(self, at: bytes, entry: Entry) -> None:
         what = {Extra.KEEP: What.KEEP, Extra.ASIDE: What.ASIDE, Extra.DELETE: What.REMOVE}[self._sides.extra]
-        self._plan.add(Item(at, what, entry.mode, entry.size if stat.S_ISREG(entry.mode) else 0))
-        if what is not What.KEEP and stat.S_ISDIR(entry.mode):
-            self._beneath(at, what)
+        if what is What.KEEP or not stat.S_ISDIR(entry.mode):
+            self._plan.add(_gone(at, entry, what))
+            return
+        stays = self._stays(at)
+        if at not in stays:
+            self._plan.add(_gone(at, entry, what))
+        for path, gone in self._each_beneath(at):
+            if path not in stays and self._covers(path):
+                self._plan.add(_gone(path, gone, what))
 
-    def _beneath(self, top: bytes, what: What) -> None:
-        """Everything beneath a directory of the destination."""
+    def _stays(self, top: bytes) -> set[bytes]:
+        """An extra directory, and those in it, that have an excluded name beneath them: they stay for its sake."""
+        stays: set[bytes] = set()
+        if self._sides.filter is None:
+            return stays
+        for at, _ in self._each_beneath(top):
+            if not self._covers(at):
+                above = at.rpartition(b"/")[0]
+                while len(above) >= len(top) and above not in stays:
+                    stays.add(above)
+                    above = above.rpartition(b"/")[0]
+        return stays
+
+    def _each_beneath(self, top: bytes, *, every: bool = False) -> Iterator[tuple[bytes, Entry]]:
+        """What is beneath a directory of the destination; beneath an excluded name only with `every`."""
         waiting = [top]
         while waiting:
             path = waiting.pop()
@@ -277,9 +297,8 @@ class _Walk:
                 with self._open_there(path) as directory:
                     for entry in _each(directory.listing(_MOST)):
                         at = join(path, entry.name)
-                        size = entry.size if stat.S_ISREG(entry.mode) else 0
-                        self._plan.add(Item(at, what, entry.mode, size))
-                        if stat.S_ISDIR(entry.mode):
+                        yield at, entry
+                        if stat.S_ISDIR(entry.mode) and (every or self._covers(at)):
                             waiting.append(at)
             except OSError as error:
                 if error.errno not in GONE:
@@ -291,6 +310,11 @@ class _Walk:
     def _covers(self, at: bytes) -> bool:
         """As in a mirror: a name that is excluded as a file or as a directory is left alone."""
         return self._wants(at, is_dir=False) and self._wants(at, is_dir=True)
+
+
+def _gone(at: bytes, entry: Entry, what: What) -> Item:
+    """An object of the destination that does not stay where it is."""
+    return Item(at, what, entry.mode, entry.size if stat.S_ISREG(entry.mode) else 0)
 
 
 def _each(parts: Iterable[list[Entry]]) -> Iterator[Entry]:

@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import xxhash
@@ -42,14 +42,25 @@ class View(Tree):
         self._made_ns = time.time_ns()
         self._shells: dict[bytes, dict[bytes, None]] = {}
         """Names that lead to parts, by the path of the shell."""
-        for at in self._parts:
-            above, _, name = at.rpartition(b"/")
-            while name:
-                self._shells.setdefault(above, {})[name] = None
-                above, _, name = above.rpartition(b"/")
-
+        self._models: dict[bytes, tuple[Part, bytes]] = {}
+        """The directories after which shells are made: a part and a path in its tree."""
+        for part in parts:
+            self._lead_to(part)
         top = list(self._shells.get(b"", ()))
         self.only = top[0] if len(top) == 1 else None
+
+    def _lead_to(self, part: Part) -> None:
+        """Adds the shells above a part. One is made after the directory from which the same names lead to the part in
+        its tree."""
+        (above, _, name), model = part.at.rpartition(b"/"), part.path
+        while name:
+            self._shells.setdefault(above, {})[name] = None
+            model, _, last = model.rpartition(b"/")
+            if last == name:
+                self._models.setdefault(above, (part, model))
+            else:
+                model = b""  # and nothing above it has a model
+            above, _, name = above.rpartition(b"/")
 
     def is_shell(self, path: bytes) -> bool:
         """True for a directory that only leads to parts."""
@@ -77,9 +88,9 @@ class View(Tree):
         """The paths of all of them."""
         return self._shells
 
-    def names_in(self, path: bytes) -> Sequence[bytes]:
+    def names_in(self, path: bytes) -> Collection[bytes]:
         """The names in a shell."""
-        return list(self._shells[path])
+        return self._shells[path]
 
     def directory(self, path: bytes) -> OpenDirectory:
         if path in self._shells:
@@ -103,7 +114,7 @@ class View(Tree):
         """The attributes with which a shell is made, with an empty name."""
         ino = xxhash.xxh3_64_intdigest(path)
         own = {"name": b"", "size": 0, "nlink": 1, "ino": ino, "dev": _SHELL_DEVICE, "ctime_ns": self._made_ns}
-        model = self._model(path)
+        model = self._models.get(path)
         entry = None if model is None else model[0].root.tree.lookup(model[1])
         if entry is not None and stat.S_ISDIR(entry.mode):
             return entry._replace(**own)  # type: ignore[arg-type]
@@ -113,7 +124,7 @@ class View(Tree):
 
     def shell_xattrs(self, path: bytes) -> Xattrs | None:
         """The extended attributes with which a shell is made."""
-        model = self._model(path)
+        model = self._models.get(path)
         if model is None:
             return ()
         try:
@@ -123,19 +134,6 @@ class View(Tree):
             if error.errno in GONE:
                 return ()
             raise
-
-    def _model(self, path: bytes) -> tuple[Part, bytes] | None:
-        """The directory after which a shell is made: a part comes to the same names beneath it as it has in its
-        tree."""
-        for at, part in self._parts.items():
-            if not at.startswith(path + b"/" if path else b""):
-                continue
-            rest = at[len(path) + 1 :] if path else at
-            if part.path == rest:
-                return part, b""
-            if part.path.endswith(b"/" + rest):
-                return part, part.path[: -len(rest) - 1]
-        return None
 
     def is_present(self) -> bool:
         return all(part.root.tree.is_present() for part in self._parts.values())

@@ -18,7 +18,7 @@ from i2core.posix.tree import LocalTree
 from i2core.recovery.engine import Recovery
 from i2core.recovery.order import Order
 from i2core.recovery.outcome import Outcome
-from i2core.recovery.parts import Root, parts_of
+from i2core.recovery.parts import Root, Wants, parts_of, wants_all
 from i2core.recovery.plan import Item, What
 from i2core.recovery.tried import Tried, read_tried
 
@@ -66,6 +66,7 @@ class Site:
         trees: Sequence[Tree] = (),
         moved: Mapping[bytes, bytes] | None = None,
         flags: bool = False,
+        wants: Wants = wants_all,
         **options: Any,
     ) -> Iterator[Recovery]:
         """A recovery; `trees` instead of the source."""
@@ -74,7 +75,7 @@ class Site:
             if not opened:
                 opened = [LocalTree(os.fsencode(self.source), flags=flags)]
                 stack.callback(opened[0].close)
-            parts = parts_of([Root(tree=tree, path=tree.path) for tree in opened], chosen, moved)
+            parts = parts_of([Root(tree=tree, path=tree.path, wants=wants) for tree in opened], chosen, moved)
             options = {"to": os.fsencode(self.to)} | options
             order = Order(rule="data1", moment="a moment", parts=parts, **options)
             yield Recovery(order, state_dir=self.home / "state", place=self.place, say=self.say, drivers=self.drivers)

@@ -174,6 +174,29 @@ async def test_extra_files_are_deleted(site: Site) -> None:
     assert outcome.extra == 1
 
 
+async def test_what_the_rule_excludes_is_neither_recovered_nor_extra(site: Site) -> None:
+    def wants(path: bytes, _is_dir: bool) -> bool:
+        return not path.endswith(b"cache")
+
+    (site.source / "d").mkdir()
+    for name in ("d/file", "d/cache"):
+        (site.source / name).write_bytes(b"past")
+    (site.to / "gone" / "cache").mkdir(parents=True)
+    (site.to / "gone" / "extra").touch()
+    (site.to / "cache").write_bytes(b"own")
+    planned = await site.kinds(wants=wants, extra=Extra.DELETE)
+    assert planned.keys() - {b""} == {b"d", b"d/file", b"gone/extra"}
+    outcome = await site.run(wants=wants, extra=Extra.DELETE)
+    assert outcome.equal, outcome
+    assert sorted(str(path.relative_to(site.to)) for path in site.to.rglob("*")) == [
+        "cache",
+        "d",
+        "d/file",
+        "gone",
+        "gone/cache",
+    ]
+
+
 # ------------------------------------------------------------------------------------------ single paths
 
 

@@ -150,7 +150,7 @@ class Sender:
         elif isinstance(special, Pages):
             await self._send_pages(special)
         else:
-            await self._finder.send(special)
+            self._maker.sent_special = await self._finder.send(special)
 
     async def _send_large(self, large: Large) -> None:
         source, before = self._source, self._source.status.sent_bytes
@@ -175,14 +175,18 @@ class Sender:
         self._maker.sent_special = False
         async for names in self._finder.pages(pages.place):
             steps = await trio.to_thread.run_sync(self._maker.page_steps, pages, names, limiter=self._turn)
-            self._maker.sent_special = self._maker.sent_special or bool(steps)
-            await self._send_steps(steps)
+            if await self._send_steps(steps):
+                self._maker.sent_special = True
         for row in pages.rows.values():
             self._source.catalog.objects.remove(row)
 
-    async def _send_steps(self, steps: list[Step]) -> None:
+    async def _send_steps(self, steps: list[Step]) -> bool:
+        """True when something was sent."""
+        sent = False
         for step in steps:
             if isinstance(step, OrphanList):
-                await self._finder.send(step)
+                sent = await self._finder.send(step) or sent
             elif isinstance(step, list):
                 await self._session.send_records(step)
+                sent = True
+        return sent

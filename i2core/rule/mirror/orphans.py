@@ -49,15 +49,18 @@ class OrphanFinder:
                 back.append((at, is_dir))
         return gone, back
 
-    async def send(self, orphans: OrphanList) -> None:
-        """Sends the orphans to the backup node, which handles them as the rule says.
+    async def send(self, orphans: OrphanList) -> bool:
+        """Sends the orphans to the backup node, which handles them as the rule says. False: all of them stay, since
+        excluded names are beneath them.
 
         Raises:
             LinkError: the link broke.
         """
-        for part in await self.separate(orphans):
+        parts = await self.separate(orphans)
+        for part in parts:
             for some in part.fitting():
                 await self._session.ask(FrameType.ORPHANS, some.encode())
+        return bool(parts)
 
     def pages(self, place: Place) -> NamePages:
         """All names that the replica has in a directory, a page at a time.

@@ -99,7 +99,7 @@ class StepMaker:
         self.dirs_to_add: dict[Place, None] = {}
         """Directories that must be surveyed with all beneath, and were listed without it."""
         self.sent_special = False
-        """For the previous step, a large file or pages of names, something was sent."""
+        """For the previous step, a `Special`, something was sent."""
         self._finder = finder
         self._no_rows: Place | None = None
 
@@ -158,10 +158,10 @@ class StepMaker:
         touched = bool(answer.here)
         for step in _Entries(self, directory, place, row, chunk, answer, rows, blank=blank).steps():
             yield step  # a large file has been sent, if needed, when this continues
-            touched = touched or not isinstance(step, Large) or self.sent_special
+            touched = touched or isinstance(step, list) or self.sent_special
         for step in self._orphan_steps(directory, place, chunk, answer, rows):
             yield step
-            touched = touched or not isinstance(step, Pages) or self.sent_special
+            touched = touched or isinstance(step, list) or self.sent_special
         if touched and (answer.here & _WHOLE or self.policy.sets_attributes(place)):
             # Entries made or removed above changed the directory's times on the replica.
             now = directory.here()

@@ -124,6 +124,15 @@ def test_a_part_that_comes_to_another_place(top: Path) -> None:
     view.close()
 
 
+def test_many_parts_have_models_of_their_own(top: Path) -> None:
+    view = view_of(top, b"a/b/file", b"a/other", b"c", c=b"a/new")
+    assert names(view, b"a") == [b"b", b"new", b"other"]
+    found = {path: view.lookup(path) for path in (b"a", b"a/b")}
+    modes = {path: None if entry is None else stat.S_IMODE(entry.mode) for path, entry in found.items()}
+    assert modes == {b"a": 0o711, b"a/b": stat.S_IMODE((top / "a" / "b").stat().st_mode)}
+    view.close()
+
+
 def test_the_filter_of_a_rule_knows_its_own_paths(top: Path) -> None:
     tree = LocalTree(os.fsencode(top))
     root = Root(tree=tree, path=tree.path, wants=lambda path, is_dir: path != b"a/other")
