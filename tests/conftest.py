@@ -204,6 +204,8 @@ class Pair:
     """False: another program works on the sources, and marks by its own fence what must be replicated."""
     lines: list[str] = attrs.field(factory=list)
     status: RuleStatus = attrs.field(init=False)
+    service: BackupService = attrs.field(init=False)
+    """The backup node that runs."""
     _work: trio.CancelScope = attrs.field(init=False)
     _backup: trio.CancelScope = attrs.field(init=False)
     _ended: trio.Event = attrs.field(init=False)
@@ -218,7 +220,9 @@ class Pair:
 
     async def _serve(self, *, task_status: trio.TaskStatus[tuple[trio.CancelScope, dict[Channel, int]]]) -> None:
         role = BackupRole(listen="127.0.0.1", plaintext=True, allow_roots=tuple(map(_raw, self.targets)))
-        service = BackupService(role, registry=self.drivers, state_dir=self.home / "backup", say=self._say)
+        service = self.service = BackupService(
+            role, registry=self.drivers, state_dir=self.home / "backup", say=self._say
+        )
         async with self.net.server_spec().open(NoConfig(), _PLAIN) as server:
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
@@ -366,6 +370,7 @@ def open_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenP
         targets: list[Path] | None = None,
         fenced: bool = True,
         codecs: tuple[DriverChoice, ...] = (),
+        **options: Any,
     ) -> AsyncIterator[Pair]:
         sources = sources or [home / f"source{root}" for root in range(roots)]
         targets = targets or [home / f"target{root}" for root in range(roots)]
@@ -383,6 +388,7 @@ def open_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenP
             codecs=codecs,
             rescan_s=0,
         )
+        rule = attrs.evolve(rule, **options)
         async with trio.open_nursery() as nursery:
             pair = Pair(home, rule, TestDrivers(capture), MemoryNet(), nursery, sources, targets, fenced)
             await pair.start_backup()

@@ -356,3 +356,8 @@ class Sink(ABC):
         """Moves the object at `place` to `destination` (an absolute directory beneath an allowed directory), keeping
         its path beneath the root there; if the name is taken there, it gets a numbered one. A missing object is no
         error."""
+
+    async def copy_aside(self, place: Place, destination: bytes) -> None:
+        """As `set_aside`, but the object stays where it is, and a copy of it is moved: for a replica with a history. A
+        sink that cannot keep one (*Keeps*) need not implement it."""
+        raise NotImplementedError

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from i2core.config.model import CDP_DIR, HistoryTerms, NodeConfig, Rule
+from i2core.config.model import HistoryTerms, NodeConfig, Rule
 from i2core.config.values import absolute_path, quoted
 from i2core.config.words import Bilingual, bilingual
 
-DORMANT_OF_RULE = ("snapshot", "cdp", "delete_target_with_rule")
+DORMANT_OF_RULE = ("snapshot", "delete_target_with_rule")
 """Keys of a rule that only a later version will implement."""
 PATTERN = re.compile(r"[*?\[]")
 """Characters that shells and other tools interpret as a pattern."""
@@ -36,11 +36,8 @@ class Notice(NamedTuple):
 
 def notices(config: NodeConfig) -> Iterator[Notice]:
     """All current notices. Checks on disk whether excluded paths exist."""
-    if config.backup is not None:
-        if config.backup.cdp_dir != os.fsencode(config.state_dir) + CDP_DIR:
-            yield _dormant("", "backup.cdp_dir")
-        if config.backup.cdp != HistoryTerms():
-            yield _dormant("", "backup.cdp")
+    if config.backup is not None and config.backup.cdp != HistoryTerms():
+        yield _dormant("", "backup.cdp")
     if config.control_port == 0 and config.control_listen is not None:
         yield _shut("node.control_listen")
     if config.control_port == 0 and config.consoles:

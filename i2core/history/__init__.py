@@ -13,8 +13,8 @@ all of them speak in, and `moments` finds the moment that a person means. Import
 
     record → recovery | rewind | retention → read → journal → plan | index → model
 
-No sink is connected to it yet: `i2core.api.present` is the contract by which one will be. `plugins/sink_fs` keeps it
-for plain files (`i2_sink_fs.present`).
+`i2core.api.present` is how it asks a replica and changes it by itself; what records do to it, the sink keeps whole as
+the plan says (`Batch.keeps`). `i2core.rule.backup.replica.recording` opens it for a received rule.
 
 Objects are known by numbers of their own (`oid`), not by paths or inodes. Rows say what was: "until seq s, X was Y".
 Such a row stays true whatever happens later. Nothing here touches a disk but the SQLite files of the index.

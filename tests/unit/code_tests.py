@@ -77,6 +77,8 @@ PROVOKED: dict[Code, str] = {
     Code.REPLICA_WAITS: "plugins/sink_fs/tests/test_sink_fs_faults.py::test_what_passes_is_waited_for",
     Code.PEER_LIMIT: "tests/unit/test_admission.py::test_rules_of_a_peer_are_bounded_and_known_ones_are_accepted",
     Code.NO_EFFECT: "tests/system/test_system_daemon.py::test_keys_without_effect_are_reported",
+    Code.HISTORY_ENDED: "tests/integration/test_history_ends.py::test_another_directory_has_another_history",
+    Code.CDP_CONFIG: "tests/integration/test_history_ends.py::test_a_sink_that_cannot_keep_is_refused",
     Code.HISTORY_GAP: RECORDER + "test_what_somebody_else_changed_is_said_and_compared",
     Code.TASK_INTERRUPTED: "tests/unit/test_node_tasks.py::test_a_task_that_the_daemon_broke_off_is_told",
     Code.SHORT: "tests/integration/test_reads_that_pass.py::test_a_run_that_ends_for_a_temporary_lack_is_started_again",
@@ -105,8 +107,6 @@ WAITS_FOR: dict[str, tuple[Code, ...]] = {
     "compare": (Code.FILE_CHECKSUM,),
     "CDP": (
         Code.CDP_RESTORE_WRITE,
-        Code.HISTORY_ENDED,
-        Code.CDP_CONFIG,
         Code.CDP_DATABASE,
     ),
     "snapshots": (Code.SNAPSHOT_REMOVE, Code.SNAPSHOT_CREATE),

@@ -12,7 +12,7 @@ from i2core.rule.backup.session.writer import PATH_COST, PLACES_BYTES, ReplicaWr
 
 from .scripted_sink import ScriptedSink
 
-CHANGING = {"apply", "set_aside", "tidy", "unstage"}
+CHANGING = {"apply", "copy_aside", "set_aside", "tidy", "unstage"}
 
 
 def through_the_sink(source: str) -> set[str]:

@@ -18,9 +18,8 @@ from i2core.registry import Registry
 from i2core.testing.named import NamedDrivers
 
 ROOT = Path(__file__).parents[2]
-WAITING = {*(f"Rule.{key}" for key in DORMANT_OF_RULE if key != "cdp")}
-"""What no code reads. `rule.cdp` and `backup.cdp_dir` are read, though no history is kept yet; so this test cannot miss
-`backup.cdp`, whose name is the same."""
+WAITING = {f"Rule.{key}" for key in DORMANT_OF_RULE}
+"""What no code reads. `rule.cdp` is read, so this test cannot miss `backup.cdp`, whose name is the same."""
 CLASSES = [each for _, each in inspect.getmembers(model, attrs.has) if each.__module__ == model.__name__]
 
 
@@ -107,12 +106,10 @@ def test_keys_without_effect_are_reported(tmp_path: Path, monkeypatch: pytest.Mo
     path.write_text(HEAD.format(source=tmp_path))
     found = list(notices(load(path, NamedDrivers())))
     assert [notice.key for notice in found] == [
-        "backup.cdp_dir",
         "backup.cdp",
         "node.control_listen",
         "node.console",
         "rule.snapshot",
-        "rule.cdp",
         "rule.delete_target_with_rule",
         "rule.exclude",
         "rule.exclude",

@@ -64,6 +64,17 @@ def test_what_the_outbox_lacks_is_unverified_unless_answered() -> None:
     assert found(made, 20) == [3]
 
 
+def test_a_replica_that_went_back_has_what_it_answered_no_more() -> None:
+    """With a history it goes back to its durable state after a crash. The outbox sends those records again; what it
+    lacks is unverified."""
+    made = ledger()
+    made.answered(30)
+    assert found(made, 10) == []
+    made = ledger(kept=False)
+    made.answered(30)
+    assert found(made, 10) == [2, 3]
+
+
 def test_what_is_durable_is_forgotten() -> None:
     made = ledger()
     assert made.oldest_ns == 1000

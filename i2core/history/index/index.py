@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sqlite3
 from collections.abc import Iterable
 
 from i2core.history.index.batches import Batch
@@ -122,7 +123,10 @@ class Index:
         number = int(self.now.state("parts", 0)) + 1
         self.now.set_state("parts", number)
         part = Partition(self.path(f"rows-{number:08d}.db"), first, first - 1)
-        sync_path(self._directory)  # one that is listed and missing was removed, whatever the power did
+        try:
+            sync_path(self._directory)  # one that is listed and missing was removed, whatever the power did
+        except OSError as error:
+            raise sqlite3.OperationalError(error.strerror) from error
         return part
 
     def note(self, part: Partition) -> None:

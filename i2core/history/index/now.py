@@ -65,7 +65,6 @@ class Now:
 
     def abandon(self) -> None:
         """Closes; what was not committed is gone."""
-        self.db.execute("rollback")
         self.db.close()
 
     def beside(self) -> sqlite3.Connection:

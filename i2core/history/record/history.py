@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -83,6 +84,16 @@ class History:
         self._old = JournalBytes(journal)
 
     @property
+    def flags(self) -> bool:
+        """As in `HistoryContext`."""
+        return self._context.flags
+
+    @property
+    def epoch(self) -> int:
+        """As in `HistoryContext`."""
+        return self._context.epoch
+
+    @property
     def seq(self) -> int:
         """The present: the last record that is carried out."""
         return self.recorder.seq
@@ -143,7 +154,22 @@ async def open_history(
         yield History(context, journal, index, replica, recorder, turns, clock, durable, begun_ns)
     finally:
         with trio.CancelScope(shield=True):
-            await in_thread(opening.close, index, clock, recorder)
+            await in_thread(_close, turns, index, clock, recorder)
+
+
+def _close(turns: Turns, index: Index, clock: HistoryClock, recorder: Recorder | None) -> None:
+    """Who still reads learns that it is closed. What is wrong with the index is given up: the journal has it."""
+    with turns.writing:
+        turns.close()
+        if recorder is None or recorder.broken is not None:
+            index.abandon()
+            return
+        recorder.close()
+        try:
+            index.now.set_state("clock", clock.encode())
+            index.close()
+        except sqlite3.Error:  # its disk is full or gone; that it cannot be read is told when it is opened
+            index.abandon()
 
 
 async def _begun_ns(journal: Journal) -> int:

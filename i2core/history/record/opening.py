@@ -20,7 +20,6 @@ from i2core.history.read.past import OldBytes
 from i2core.history.read.places import ObjectLost
 from i2core.history.record.clock import Clocks, HistoryClock
 from i2core.history.record.durable import Durable
-from i2core.history.record.recorder import Recorder
 from i2core.history.recovery.undo import Undo
 from i2core.history.retention.joint import agree
 from i2core.posix.patience import patiently
@@ -105,6 +104,11 @@ class Opening:
         os.makedirs(self._directory, 0o700, exist_ok=True)
         try:
             index = Index(self._directory)
+            try:
+                start, clock = self._asked(index, clocks)
+            except BaseException:
+                index.abandon()
+                raise
         except FileNotFoundError as error:
             raise IndexLost(f"{error.filename} is missing") from error
         except sqlite3.OperationalError as error:
@@ -113,16 +117,16 @@ class Opening:
             ) from error
         except sqlite3.DatabaseError as error:
             raise IndexLost(str(error)) from error
-        try:
-            agree(index, self._journal.note)
-        except BaseException:
-            index.abandon()
-            raise
+        return index, clock, start
+
+    def _asked(self, index: Index, clocks: Clocks) -> tuple[Position, HistoryClock]:
+        """Where the journal goes on, and the clock that was kept."""
+        agree(index, self._journal.note)
         boot, now = clocks().boot_id.hex(), index.now
         start = Position(*(now.reach if now.state("boot") == boot else now.synced))
         now.reach = start
         now.set_state("boot", boot)
-        return index, HistoryClock(clocks, str(now.state("clock")), self._journal.segments[-1].applied_ns), start
+        return start, HistoryClock(clocks, str(now.state("clock")), self._journal.segments[-1].applied_ns)
 
     async def _frames(self, start: Position) -> AsyncIterator[list[Frame]]:
         """The frames of the journal that come after this place."""
@@ -189,18 +193,6 @@ class Opening:
         if any(segment.number == durable.reach.segment for segment in segments):
             return durable.reach
         return next(Position(each.number, 0) for each in segments if each.first_frame > durable.tip.number)
-
-    # ------------------------------------------------------------------------------------------- the end
-
-    @staticmethod
-    def close(index: Index, clock: HistoryClock, recorder: Recorder | None) -> None:
-        """Closes the index. What is wrong with it is given up: the journal has it."""
-        if recorder is None or recorder.broken is not None:
-            index.abandon()
-            return
-        recorder.close()
-        index.now.set_state("clock", clock.encode())
-        index.close()
 
 
 def _take_in(index: Index, page: list[Frame]) -> None:

@@ -217,7 +217,7 @@ class Recorder:
         """The records with their times, which never go back. One without a time is as old as the one before it."""
         time_ns = self._writer.end.last_ns or self._writer.now_ns()
         for record in records:
-            time_ns = max(time_ns, getattr(record, "time_ns", 0))
+            time_ns = max(time_ns, record.time_ns)
             yield Change(record, time_ns)
 
     def _nothing(self) -> Plan:

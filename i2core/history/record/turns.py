@@ -7,32 +7,50 @@ writes also closes a gate while it waits, and each reader has to pass this gate 
 
 from __future__ import annotations
 
+import errno
 import threading
 from contextlib import AbstractContextManager
+
+
+class HistoryClosed(OSError):
+    """The history was closed, or is opened again: the read failed."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EUCLEAN, "the history was closed")
 
 
 class Turn(AbstractContextManager[None]):
     """One kind of turn; may be entered again and again, from any thread, but not within itself."""
 
-    def __init__(self, gate: threading.Lock, lock: threading.Lock, *, first: bool) -> None:
+    def __init__(self, turns: Turns, *, first: bool) -> None:
         """`first`: nobody who comes later gets the lock before."""
-        self._gate, self._lock, self._first = gate, lock, first
+        self._turns, self._first = turns, first
 
     def __enter__(self) -> None:
-        with self._gate:
+        """Raises HistoryClosed."""
+        gate, lock = self._turns.gate, self._turns.lock
+        with gate:
             if self._first:
-                self._lock.acquire()
-                return
-        self._lock.acquire()
+                lock.acquire()
+        if not self._first:
+            lock.acquire()
+        if self._turns.is_closed:
+            lock.release()
+            raise HistoryClosed
 
     def __exit__(self, *error: object) -> None:
-        self._lock.release()
+        self._turns.lock.release()
 
 
 class Turns:
     """A turn is never held over an `await`."""
 
     def __init__(self) -> None:
-        gate, lock = threading.Lock(), threading.Lock()
-        self.reading = Turn(gate, lock, first=False)
-        self.writing = Turn(gate, lock, first=True)
+        self.gate, self.lock = threading.Lock(), threading.Lock()
+        self.is_closed = False
+        self.reading = Turn(self, first=False)
+        self.writing = Turn(self, first=True)
+
+    def close(self) -> None:
+        """Within the last turn: nobody gets another one."""
+        self.is_closed = True

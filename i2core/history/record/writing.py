@@ -11,11 +11,11 @@ import attrs
 
 from i2core.api import Code, StopRule, in_thread
 from i2core.api.journal import Draft, Frame, Header, Journal, Placed, Position, Tip
-from i2core.api.present import Present
+from i2core.api.present import STORE, Present
 from i2core.history.index.index import Index
 from i2core.history.journal.frame import unpacked
 from i2core.history.journal.packing import Packed, packed, shortened
-from i2core.history.model.rows import CatalogChange
+from i2core.history.model.rows import CatalogChange, Object
 from i2core.history.plan.enrol import enrol
 from i2core.history.plan.plan import Plan
 from i2core.history.record.clock import HistoryClock
@@ -145,7 +145,8 @@ class FrameWriter:
             self._index.now.reach = placed.end
 
     async def enrol(self, roots: int) -> None:
-        """History is switched on: what must be known before anything changes becomes the first frame.
+        """History is switched on: what must be known before anything changes becomes the first frame. An earlier
+        history may have left objects in the store: no number is given again that one of them has.
 
         Raises:
             OSError: the replica cannot be read.
@@ -153,8 +154,12 @@ class FrameWriter:
         """
 
         def begin() -> tuple[Written, Iterator[Packed], Packed]:
-            found = enrol(self._present, range(roots), self._index.catalog.next_oid)
-            return self.begin(Plan(1, ()), [change for changes in found for change in changes])
+            taken = [int(name) for name in self._present.names(self._present.directory(STORE)) if name.isdigit()]
+            first = max([self._index.catalog.next_oid, *(number + 1 for number in taken)])
+            extra: list[CatalogChange] = [Object(first - 1, 0, None)] if taken else []
+            for changes in enrol(self._present, range(roots), first):
+                extra += changes
+            return self.begin(Plan(1, ()), extra)
 
         await self.write(*await self.turn(begin))
         await self.turn(self._index.flush)

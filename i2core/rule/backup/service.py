@@ -3,7 +3,8 @@ commands on received rules."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -15,6 +16,7 @@ from i2core.api.threads import own_threads
 from i2core.config.model import BackupRole
 from i2core.config.words import bilingual
 from i2core.drivers.select import Drivers
+from i2core.history.record.history import History
 from i2core.rule.backup.entry.greeting import read_greeting, refuse
 from i2core.rule.backup.entry.opening import SessionOpening
 from i2core.rule.backup.entry.ownership import Ownership
@@ -91,8 +93,10 @@ class BackupService:
         say: Say,
         node: str = "backup",
         secret: bytes = b"",
+        keeps_histories: bool = True,
     ) -> None:
-        """`secret`: the node's own; None: the one kept in `state_dir`."""
+        """`secret`: the node's own; None: the one kept in `state_dir`. `keeps_histories`: False for a simulation
+        without files of SQLite on its disks: a rule gets no history, whatever it asks for."""
         self._say = say
         self._node = node
         self._replicas = Replicas(state_dir / _POSITIONS, say)
@@ -104,6 +108,7 @@ class BackupService:
             state_dir=state_dir,
             secret=secret,
             say=say,
+            keeps_histories=keeps_histories,
         )
 
     # ------------------------------------------------------------------------------------------ sessions
@@ -165,6 +170,26 @@ class BackupService:
         if replica is not None and isinstance(error, StopRule | UsageError):
             replica.fault = error
         say(rule, error.code, f"session of {who} stopped: {error}")
+
+    # ------------------------------------------------------------------------------------------ histories
+
+    @asynccontextmanager
+    async def history(self, rule: str, peer: str | None = None) -> AsyncIterator[History]:
+        """The history of a received rule, open for as long as the block runs, whether or not a session is.
+
+        Raises:
+            UsageError: no such rule was ever received, it has no history, or several peers have a rule of that name and
+                `peer` is None.
+            StopRule: it cannot be opened.
+        """
+        known = self._known(rule, peer)
+        if not known:
+            raise UsageError(bilingual("no such rule was received", "未接收过该规则"), obj=rule)
+        replica = self._replicas.keep(self._replicas.of((known[0].peer, rule)))
+        async with replica.recording.used(self._opening.open_history(replica)) as history:
+            if history is None:
+                raise UsageError(bilingual("the rule has no history", "该规则没有历史"), obj=rule)
+            yield history
 
     # ------------------------------------------------------------------------------------------ administration
 

@@ -100,13 +100,16 @@ class Ledger:
         A batch is not unverified if all its failures have been reported, or if the outbox resends it as a whole.
         Entries stay until their records are durable. Example: batches 1-10, 11-20 and 21-30 were sent, failures were
         reported up to 10, and the replica is at 15. The first batch is answered, and the third is resent. Of the second
-        only 16-20 are resent; 11-15 were applied, perhaps with failures that nobody reported: it is unverified."""
+        only 16-20 are resent; 11-15 were applied, perhaps with failures that nobody reported: it is unverified.
+
+        A replica with a history goes back to its durable state after a crash. So it may have less than it reported
+        before; what was answered above `applied_seq` counts as never sent."""
         found: dict[Doubt, None] = {}
         before = self._answered_seq
         for sent in self._sent:
             # A batch that was applied in part is resent only in part: failures in the first part may be unreported.
             again = sent.kept and applied_seq <= before
-            known = sent.last_seq <= self._answered_seq
+            known = sent.last_seq <= min(self._answered_seq, applied_seq)
             if not exact or not (again or known):
                 found.update(dict.fromkeys(sent.doubts.values()))
             before = max(before, sent.last_seq)

@@ -140,6 +140,7 @@ class Lives:
             registry=backup_drivers(self._witness.watch, self._world.chances["sink"]),
             state_dir=Path(STATE.decode()),
             say=partial(self._line, "backup"),
+            keeps_histories=False,
         )
         await trio.sleep(self._world.chances["net"].choice((0.0, 0.3)))
         async with trio.open_nursery() as nursery:

@@ -284,7 +284,7 @@ def test_who_writes_is_not_overtaken_by_readers() -> None:
     with turns.reading:
         writer.start()
         begun.wait()
-        while not turns.writing._gate.locked():
+        while not turns.gate.locked():
             pass
         reader.start()
     writer.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from i2core.drivers.select import Drivers, open_codecs
 from i2core.posix.path_text import as_path
 from i2core.rule.backup.entry.admission import Admission
 from i2core.rule.backup.entry.codecs import codecs_of
+from i2core.rule.backup.entry.histories import Histories
 from i2core.rule.backup.entry.owners import Claim
 from i2core.rule.backup.entry.ownership import Ownership
 from i2core.rule.backup.entry.replicas import Replicas
 from i2core.rule.backup.entry.secret import node_secret
 from i2core.rule.backup.replica.brake import stricter
+from i2core.rule.backup.replica.recording import Open
 from i2core.rule.backup.replica.replica import Replica
 from i2core.rule.backup.session.durability import flush_window
 from i2core.rule.backup.session.receive import OpenSession
@@ -44,6 +47,7 @@ class SessionOpening:
         state_dir: Path,
         secret: bytes,
         say: Say,
+        keeps_histories: bool = True,
     ) -> None:
         self._role = role
         self._drivers = drivers
@@ -56,6 +60,8 @@ class SessionOpening:
         self._floor = None if role.brake is None else limits_of(role.brake)
         self._shared: dict[str, Any] = {}
         """Of all sinks of this process."""
+        self._keeps_histories = keeps_histories
+        self.histories = Histories(role, drivers, state_dir=state_dir, shared=self._shared)
 
     @asynccontextmanager
     async def open(self, hello: Hello, who: str) -> AsyncIterator[OpenSession]:
@@ -66,8 +72,10 @@ class SessionOpening:
             LinkError: the peer may try again later.
         """
         with self.admission.session(who, hello, await self._rules_of(hello, who)):
-            claim = _claim(hello, who)
+            claim = self._claim(hello, who)
             self._refuse_outside(claim)
+            if claim.cdp:
+                self.histories.check()
             replica = self._replicas.of(claim.key)
             # An outdated node is refused before it can end the session of the replica's owner; a stranger is refused
             # before anything about it is stored.
@@ -80,8 +88,9 @@ class SessionOpening:
             with self._replicas.session(claim.key, hello.channel, hello.epoch, replica):
                 async with self._opened(hello, claim, replica, identities) as session:
                     await self._ownership.take(claim, replica, session.sink, session.writer)
-                    entered = True
-                    yield session
+                    async with replica.recording.used(session.open_history):
+                        entered = True
+                        yield session
             if not entered:
                 raise LinkError("a later session has taken its place")
 
@@ -92,6 +101,14 @@ class SessionOpening:
             known = await in_thread(self._replicas.known)
             rules.update(each.rule for each in known if each.peer == who)
         return rules
+
+    def _claim(self, hello: Hello, who: str) -> Claim:
+        """The claim that the greeting makes."""
+        targets = tuple(as_path(target) for target in hello.targets)
+        wanted = hello.cdp if self._keeps_histories else None
+        cdp = () if wanted is None else (wanted.detailed_days, wanted.daily, wanted.monthly)
+        aside = as_path(hello.orphans.to or "")
+        return Claim(who, hello.rule, hello.epoch, targets, aside, flags=hello.inode_flags, cdp=cdp)
 
     def _refuse_outside(self, claim: Claim) -> None:
         """Checks that each path named by a peer lies within the directories in which the peer may write, and apart from
@@ -135,20 +152,31 @@ class SessionOpening:
         async with (
             open_codecs(self._drivers, codecs_of(hello, self._role.keys, self._drivers), hello.rule) as codecs,
             spec.open(config, context) as sink,
+            replica.flushed_with(sink),
         ):
             window = flush_window(Channel(hello.channel), self._role.flush)
-            writer = ReplicaWriter(sink, Unflushed(window.size))
-            yield OpenSession(hello, codecs, sink, writer, replica, window)
+            writer = ReplicaWriter(sink, Unflushed(window.size), replica.recording)
+            yield OpenSession(hello, codecs, sink, writer, replica, window, self.open_history(replica))
+
+    def open_history(self, replica: Replica) -> Open:
+        """How the history of the replica is opened."""
+        return partial(self.histories.open, replica, self._node_secret())
 
     def _context(
         self, hello: Hello, claim: Claim, replica: Replica, identities: dict[bytes, str], memory: Path
     ) -> SinkContext:
         say = of_peer(self._say, claim.peer)
+        live = hello.channel == Channel.REPLICATION.value
+
+        def applied(seq: int) -> None:
+            # An interrupted mirror is compared again: its position within a batch is not needed, except by a history.
+            if replica.recording.reported(seq) or live:
+                replica.progress.mark(seq)
+
         return SinkContext(
             roots=claim.targets,
             allowed=self._role.allow_roots,
-            # An interrupted mirror is compared again: its position within a batch is not needed.
-            applied=replica.progress.mark if hello.channel == Channel.REPLICATION.value else _ignored,
+            applied=applied,
             say=lambda line: say(hello.rule, code_in(line), line),
             known=identities,
             shared=self._shared,
@@ -162,13 +190,3 @@ class SessionOpening:
         if not self._secret:
             self._secret = node_secret(self._state_dir)
         return self._secret
-
-
-def _claim(hello: Hello, who: str) -> Claim:
-    """The claim that the greeting makes."""
-    targets = tuple(as_path(target) for target in hello.targets)
-    return Claim(who, hello.rule, hello.epoch, targets, as_path(hello.orphans.to or ""))
-
-
-def _ignored(_seq: int) -> None:
-    pass

@@ -35,6 +35,10 @@ class Claim:
     """Where its orphans would be moved; empty: nowhere."""
     roots: tuple[str, ...] = ()
     """`Sink.identities` of the targets, once they are open: two paths may lead to one directory."""
+    flags: bool = False
+    """The rule carries inode flags."""
+    cdp: tuple[int, ...] = ()
+    """The history that the rule wants, see `Position.cdp`; empty: none."""
 
     @property
     def key(self) -> Key:

@@ -64,7 +64,15 @@ class Ownership:
             # The new owner is saved before the old one is removed. A crash in between leaves two owners, and the old
             # one is refused. In the other order a crash would leave no owner, and the identities of the directories
             # would be lost.
-            await replica.begin(claim.epoch, claim.targets, sink.identities, aside=aside, exchanged=sink.exchanged)
+            await replica.begin(
+                claim.epoch,
+                claim.targets,
+                sink.identities,
+                aside=aside,
+                exchanged=sink.exchanged,
+                flags=claim.flags,
+                cdp=claim.cdp,
+            )
             for owner in owners:
                 await self._disown(owner)
 

@@ -18,6 +18,7 @@ from i2core.posix.path_text import as_path
 from i2core.rule.backup.replica.state_files import PASSING_HERE, read_file, rule_key, unkept
 from i2core.rule.sealed_text import sealed, unsealed
 
+_NUMBERS = attrs.validators.deep_iterable(attrs.validators.instance_of(int), attrs.validators.instance_of(list))
 _TEXTS = attrs.validators.deep_iterable(attrs.validators.instance_of(str), attrs.validators.instance_of(list))
 
 
@@ -39,6 +40,14 @@ class Position:
     """The content of the replica is unknown: the work node must compare everything."""
     heir: list[str] = attrs.field(factory=list, validator=_TEXTS)
     """Peer and rule that an administrator permits to take the targets; empty: nobody."""
+    flags: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
+    """The rule carries inode flags."""
+    cdp: list[int] = attrs.field(factory=list, validator=_NUMBERS)
+    """The largest values of `CdpPolicy` that the work node has ever sent; empty: it never wanted a history."""
+    history: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    """`Durable` of the replica's history, true together with `durable_seq`; empty: it has not begun."""
+    journal: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    """`Journal.identity` of the history."""
 
     def identities(self) -> dict[bytes, str]:
         """The known identity of each target, by path."""

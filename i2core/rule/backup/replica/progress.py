@@ -113,6 +113,15 @@ class Progress:
             self._file.keep(self.applied_seq)
             self.known = True
 
+    def go_back(self, seq: int) -> None:
+        """The replica was taken back: it has exactly the records up to `seq`.
+
+        Raises:
+        StopRule: this cannot be saved.
+        """
+        self._file.keep(seq)
+        self.applied_seq, self.known = seq, True
+
     def mark_unknown(self) -> None:
         """A mirror's record failed. If the link breaks before the failure is reported, the next mirror must not trust
         size and time.

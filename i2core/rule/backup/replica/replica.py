@@ -6,17 +6,21 @@ directories that were written. If others have replaced them, everything is compa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from itertools import zip_longest
 from pathlib import Path
 
 import attrs
 import trio
 
-from i2core.api import Code, I2Error, Record, StopRule, in_thread
+from i2core.api import Code, I2Error, Record, Sink, StopRule, in_thread
+from i2core.history.record.durable import Durable
 from i2core.posix.path_text import as_text
 from i2core.rule.backup.replica.hold import MassDeleteHold
 from i2core.rule.backup.replica.position import Damaged, Position, PositionFile
 from i2core.rule.backup.replica.progress import Progress, ProgressFile
+from i2core.rule.backup.replica.recording import Recording
 
 
 @attrs.define
@@ -57,6 +61,9 @@ class Replica:
         self.apply_lock = trio.Lock()
         """Held while a frame is handled: only one of a rule's sessions changes the replica at a time."""
         self.flush_lock = trio.Lock()
+        self.sinks: list[Sink] = []
+        """Of all sessions that are open."""
+        self.recording = Recording(self)
         self._saving = trio.Lock()
         """Held while the position is saved: a new owner and the last flush of the previous one must not overwrite each
         other."""
@@ -107,9 +114,12 @@ class Replica:
         *,
         aside: str = "",
         exchanged: bool = False,
+        flags: bool = False,
+        cdp: Sequence[int] = (),
     ) -> None:
         """A session begins. When this returns, owner and directories of the replica are on disk, so a crash does not
-        readmit an older owner. `exchanged`: the directories were replaced by others, so the old position is void.
+        readmit an older owner. `exchanged`: the directories were replaced by others, so the old position is void, and
+        the history of the replica has ended. `cdp`: the history that the rule wants, see `Position.cdp`.
 
         Raises:
         StopRule: the position cannot be saved.
@@ -122,9 +132,11 @@ class Replica:
                 roots=list(roots),
                 aside=aside,
                 heir=[],
+                flags=flags,
+                cdp=[max(pair) for pair in zip_longest(cdp, self.position.cdp, fillvalue=0)],
             )
             if exchanged or not self.begun:
-                position = attrs.evolve(position, durable_seq=0, anew=True)
+                position = attrs.evolve(position, durable_seq=0, anew=True, history="", journal="")
             if exchanged:
                 self.progress.forget()
             if position != self.position:
@@ -146,6 +158,17 @@ class Replica:
             position = attrs.evolve(self.position, heir=list(heir))
             await in_thread(self._store.save, position)
             self.position = position
+
+    @asynccontextmanager
+    async def flushed_with(self, sink: Sink) -> AsyncIterator[None]:
+        """Within the block, what makes the replica durable as a whole flushes this sink as well."""
+        self.sinks.append(sink)
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True):
+                async with self.flush_lock:
+                    self.sinks.remove(sink)
 
     def close_files(self) -> None:
         """No session is left: closes the files."""
@@ -173,10 +196,13 @@ class Replica:
         self.counters.records += len(records)
         self.counters.bytes += size
 
-    async def mark_durable(self, seq: int, exchanges: int | None = None) -> None:
+    async def mark_durable(
+        self, seq: int, exchanges: int | None = None, durable: Durable | None = None, journal: str | None = None
+    ) -> None:
         """Everything up to `seq` is durable now; the other session of the rule may have flushed more already.
         `exchanges`: the count when the flush began. The last flush of a session may end after the next session has
-        found other directories; then it is ignored, since it did not flush those.
+        found other directories; then it is ignored, since it did not flush those. `durable`: the same position in the
+        history of the replica, if it has one; `journal`: whose history begins with it.
 
         Raises:
         StopRule: the position cannot be saved.
@@ -186,6 +212,25 @@ class Replica:
             if exchanges not in (None, self.exchanges):
                 return
             position = attrs.evolve(self.position, durable_seq=max(seq, self.position.durable_seq))
+            if durable is not None:
+                position.history = durable.encode()
+            if journal is not None:
+                position.journal = journal
             await in_thread(self._store.save, position)
-            self.position.durable_seq = position.durable_seq
+            self.position = attrs.evolve(
+                self.position, durable_seq=position.durable_seq, history=position.history, journal=position.journal
+            )
         self.unsynced = False
+
+    async def end_history(self) -> None:
+        """The history cannot go on, and nobody knows what the replica holds: it is mirrored again.
+
+        Raises:
+        StopRule: this cannot be saved.
+        """
+        async with self._saving:
+            position = attrs.evolve(self.position, durable_seq=0, anew=True, history="", journal="")
+            self.progress.forget()
+            await in_thread(self._store.save, position)
+            self.position = position
+            self.progress.applied_seq = 0

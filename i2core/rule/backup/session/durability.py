@@ -63,13 +63,35 @@ class DurabilityWindow:
         async with self._replica.flush_lock:
             if self._unflushed.any:
                 self._unflushed.clear()
-                # Taken before the sync: records applied while it runs may not be on disk when it ends.
-                goal, exchanges = self._unflushed.last_seq, self._replica.exchanges
                 with self._signal.at_work():
-                    await self._sink.flush()
-                    await self._replica.mark_durable(goal, exchanges)
+                    await self._make_durable()
         if report:
             await self._acks.report()
+
+    async def close(self) -> None:
+        """The session ends: what it has applied becomes durable, unless the history of the replica is broken. Then what
+        is not durable is undone when it is opened again.
+
+        Raises:
+            StopRule: as `flush`.
+        """
+        history = self._replica.recording.current
+        if history is None or history.recorder.broken is None:
+            await self.flush(report=False)
+
+    async def _make_durable(self) -> None:
+        history, exchanges = self._replica.recording.current, self._replica.exchanges
+        # Positions are taken before the sync: records applied while it runs may not be on disk when it ends.
+        if history is None:
+            goal = self._unflushed.last_seq
+            await self._sink.flush()
+            await self._replica.mark_durable(goal, exchanges)
+            return
+        async with history.recorder.at_rest() as durable:
+            goal = self._replica.progress.applied_seq
+        await self._replica.recording.flush_sinks()
+        await self._replica.mark_durable(goal, exchanges, durable)
+        history.durable = durable
 
     async def watch_roots(self) -> None:
         """Has an idle session flush from time to time, which checks that the roots are where they were.

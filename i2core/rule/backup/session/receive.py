@@ -19,6 +19,7 @@ import trio
 from i2core.api import Buffer, Channel, Codec, I2Error, LinkError, ProtocolError, Sink, in_thread
 from i2core.config.model import FlushWindow
 from i2core.posix.path_text import as_path
+from i2core.rule.backup.replica.recording import Open
 from i2core.rule.backup.replica.replica import Replica
 from i2core.rule.backup.session.acks import Acknowledger
 from i2core.rule.backup.session.applying import RecordApplier
@@ -50,6 +51,7 @@ class OpenSession:
     writer: ReplicaWriter
     replica: Replica
     flush: FlushWindow
+    open_history: Open
 
 
 class Receiver:
@@ -61,6 +63,7 @@ class Receiver:
         self._frames = frames
         self._codecs = session.codecs
         self._replica = replica
+        self._open_history = session.open_history
         self._channel = Channel(hello.channel)
         mirrors = self._channel is Channel.MIRROR
         self._signal = ProgressSignal([as_path(target) for target in hello.targets])
@@ -108,7 +111,7 @@ class Receiver:
         finally:
             self._questions.close()
             with trio.CancelScope(shield=True):
-                await self._window.flush(report=False)
+                await self._window.close()
 
     async def _handle(self, frame: Frame) -> None:
         if self._channel is Channel.REPLICATION:
@@ -116,6 +119,7 @@ class Receiver:
             # part.
             self._replica.progress.mark_known()
             await self._replica.mark_compared()
+            await self._replica.recording.begin(self._open_history)
         if frame.type is FrameType.FLUSH:
             await self._window.flush(report=True)
             return

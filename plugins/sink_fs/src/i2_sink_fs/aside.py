@@ -1,4 +1,4 @@
-"""Moves an object out of the replica into a directory of set-aside objects."""
+"""Moves or copies an object out of the replica into a directory of set-aside objects."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from i2_sink_fs.allowed import make_directories, open_allowed
 from i2_sink_fs.directories import Directories
 from i2_sink_fs.kept import Kept
+from i2_sink_fs.present.copying import copy_durably
+from i2_sink_fs.present.objects import Spot, opened
 from i2core.api import Code, Place, StopRule, UsageError
 from i2core.posix.errnos import FULL, GONE
 from i2core.posix.opening import DIRECTORY, READABLE
@@ -17,8 +19,11 @@ from i2core.posix.opening import DIRECTORY, READABLE
 _NAME_BYTES = 255
 
 
-def set_aside(directories: Directories, allowed: Sequence[bytes], place: Place, destination: bytes, kept: Kept) -> None:
-    """As `Sink.set_aside`. Directories that it makes on the way get the mode and owner of those in the replica.
+def set_aside(
+    directories: Directories, allowed: Sequence[bytes], place: Place, destination: bytes, kept: Kept, *, stays: bool
+) -> None:
+    """As `Sink.set_aside`; `stays`: as `Sink.copy_aside`. Directories that it makes on the way get the mode and owner
+    of those in the replica.
 
     Raises:
         UsageError: the destination is not beneath an allowed directory, or is on another file system.
@@ -37,8 +42,11 @@ def set_aside(directories: Directories, allowed: Sequence[bytes], place: Place, 
             fd = make_directories(base, relative)
             fd = _make_like(fd, directories, place.root, place.path.rpartition(b"/")[0])
             try:
-                with kept.volumes.changing(source), kept.flags.lifted(source.fd, name):
-                    _move(source.fd, name, fd)
+                if stays:
+                    _copy(Spot(source.fd, name), fd, kept)
+                else:
+                    with kept.volumes.changing(source), kept.flags.lifted(source.fd, name):
+                        _move(source.fd, name, fd)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -86,11 +94,27 @@ def _make_like(fd: int, directories: Directories, root: int, path: bytes) -> int
 
 
 def _move(source_fd: int, name: bytes, target_fd: int) -> None:
+    os.rename(name, _free(name, target_fd), src_dir_fd=source_fd, dst_dir_fd=target_fd)
+
+
+def _copy(spot: Spot, target_fd: int, kept: Kept) -> None:
+    fd = opened(spot)
+    if fd is None:
+        return
+    try:
+        kept.volumes.hold(target_fd, os.fstat(target_fd).st_dev)
+        copy_durably(fd, Spot(target_fd, _free(spot.name, target_fd)), target_fd, kept)
+    finally:
+        os.close(fd)
+
+
+def _free(name: bytes, directory: int) -> bytes:
+    """The name, or a numbered one if it is taken."""
     for number in itertools.count():
         tail = b".%d" % number if number else b""
         free = name[: _NAME_BYTES - len(tail)] + tail
         try:
-            os.stat(free, dir_fd=target_fd, follow_symlinks=False)
+            os.stat(free, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
-            os.rename(name, free, src_dir_fd=source_fd, dst_dir_fd=target_fd)
-            return
+            return free
+    raise AssertionError

@@ -247,10 +247,16 @@ class FsSink(Sink):
         return file
 
     async def set_aside(self, place: Place, destination: bytes) -> None:
-        def move(open_: Directories) -> None:
-            aside.set_aside(open_, self._context.allowed, place, destination, self._kept)
+        await self._set_aside(place, destination, stays=False)
 
-        await self._read(place, move)
+    async def copy_aside(self, place: Place, destination: bytes) -> None:
+        await self._set_aside(place, destination, stays=True)
+
+    async def _set_aside(self, place: Place, destination: bytes, *, stays: bool) -> None:
+        def carry(open_: Directories) -> None:
+            aside.set_aside(open_, self._context.allowed, place, destination, self._kept, stays=stays)
+
+        await self._read(place, carry)
 
     async def _read(self, place: Place | None, work: Callable[[Directories], T]) -> T:
         def run() -> T:

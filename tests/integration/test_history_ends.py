@@ -1,0 +1,186 @@
+"""What becomes of a history when its replica, its position or its directory is not what it was, or its disk is full."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from i2_store_cdp.plugin import i2_journals
+from i2_store_cdp.store import Store
+
+from i2core.api import Code, Lost, Place, StopRule
+from i2core.api.journal import Draft, JournalFull, Placed
+from i2core.config.model import Brake, CdpRetention, OrphanAction, Orphans, Rule
+from i2core.history.record.history import History
+from i2core.rule.life.status import RuleStatus
+from tests.pictures import differing, past_picture, picture
+
+from .pair import Nodes, open_nodes, until
+
+
+def _rule(nodes: Nodes, **changes: object) -> Rule:
+    rule: Rule = nodes.rule(cdp=CdpRetention(), brake=Brake(share=1.0), **changes)
+    return rule
+
+
+@asynccontextmanager
+async def _running(nodes: Nodes, **changes: object) -> AsyncIterator[RuleStatus]:
+    async with nodes.running(_rule(nodes, **changes)) as status:
+        await _settled(nodes, status)
+        yield status
+
+
+async def _settled(nodes: Nodes, status: RuleStatus) -> None:
+    """All of the source is on the replica, and durable."""
+    nodes.capture.tell(Lost(Place(0, b""), "look at all"))
+    await until(lambda: not nodes.capture.unread())
+    since = time.monotonic_ns()
+    await until(lambda: status.settled_ns > since)
+    assert not differing(picture(nodes.target), picture(nodes.source))
+
+
+async def _change(nodes: Nodes, status: RuleStatus, text: str) -> int:
+    """Another content of a file; the moment that has it."""
+    (nodes.source / "file").write_text(text)
+    await _settled(nodes, status)
+    async with nodes.service.history("data1") as history:
+        seq: int = history.seq
+    return seq
+
+
+async def _content(history: History, seq: int) -> bytes:
+    found = await trio.to_thread.run_sync(past_picture, history.tree(0, seq))
+    content: bytes = found["file"][2]
+    return content
+
+
+def _kept_aside(nodes: Nodes) -> list[Path]:
+    return sorted(path for path in (nodes.home / "state" / "cdp").iterdir() if path.suffix)
+
+
+async def test_a_history_goes_on_over_sessions_and_restarts(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        (nodes.source / "file").write_text("first")
+        async with _running(nodes) as status:
+            second = await _change(nodes, status, "second")
+        nodes.boot()
+        async with nodes.service.history("data1") as history:  # no session is open
+            assert await _content(history, second) == b"second"
+            assert await _content(history, 0) == b"first"
+            async with _running(nodes) as status:
+                third = await _change(nodes, status, "third and longer")
+            assert await _content(history, third) == b"third and longer"
+            assert await _content(history, second) == b"second"
+        assert not _kept_aside(nodes)
+        assert Code.HISTORY_ENDED not in nodes.codes()
+
+
+async def test_another_directory_has_another_history(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        (nodes.source / "file").write_text("first")
+        async with _running(nodes) as status:
+            await _change(nodes, status, "second")
+        shutil.rmtree(nodes.target)
+        async with _running(nodes) as status:
+            seq = await _change(nodes, status, "third")
+            async with nodes.service.history("data1") as history:
+                assert await _content(history, seq) == b"third"
+                assert await _content(history, 0) == b"second"
+        assert nodes.codes().count(Code.HISTORY_ENDED) == 1
+        (aside,) = _kept_aside(nodes)
+        assert (aside / "journal").is_dir()
+
+
+async def test_a_damaged_position_ends_the_history(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        (nodes.source / "file").write_text("first")
+        async with _running(nodes) as status:
+            await _change(nodes, status, "second")
+        for path in (nodes.home / "state" / "positions").glob("*.json"):
+            path.write_bytes(b"damaged")
+        nodes.boot()
+        async with _running(nodes) as status:
+            seq = await _change(nodes, status, "third")
+            async with nodes.service.history("data1") as history:
+                assert await _content(history, seq) == b"third"
+        assert Code.POSITION_DAMAGED in nodes.codes()
+        assert Code.HISTORY_ENDED in nodes.codes()
+        assert len(_kept_aside(nodes)) == 1
+
+
+async def test_nothing_is_written_while_the_history_is_away(tmp_path: Path) -> None:
+    """Its disk is not mounted."""
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        (nodes.source / "file").write_text("first")
+        async with _running(nodes) as status:
+            second = await _change(nodes, status, "second")
+        cdp = nodes.home / "state" / "cdp"
+        cdp.rename(nodes.home / "away")
+        nodes.boot()
+        (nodes.source / "file").write_text("third")
+        with pytest.raises(StopRule) as stopped:
+            async with _running(nodes):
+                pass
+        assert stopped.value.code is Code.CDP_DESCRIPTION_READ
+        assert (nodes.target / "file").read_text() == "second"
+        assert not cdp.exists()
+        (nodes.home / "away").rename(cdp)
+        async with _running(nodes), nodes.service.history("data1") as history:
+            assert await _content(history, second) == b"second"
+            assert await _content(history, history.seq) == b"third"
+
+
+async def test_a_full_disk_of_the_history_stops_the_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(store: Store, group: Sequence[Draft]) -> list[Placed]:
+        raise JournalFull("no room", obj="the disk")
+
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        (nodes.source / "file").write_text("first")
+        async with _running(nodes) as status:
+            second = await _change(nodes, status, "second")
+        with monkeypatch.context() as patch, pytest.raises(StopRule) as stopped:
+            patch.setattr(Store, "append", full)
+            async with _running(nodes) as status:
+                await _change(nodes, status, "third")
+        assert stopped.value.code is Code.CDP_DATA_WRITE
+        assert (nodes.target / "file").read_text() == "second"
+        async with _running(nodes) as status:
+            third = await _change(nodes, status, "third")
+            async with nodes.service.history("data1") as history:
+                assert [await _content(history, seq) for seq in (second, third)] == [b"second", b"third"]
+
+
+async def test_what_is_archived_is_in_the_history_as_well(tmp_path: Path) -> None:
+    archive = tmp_path / "backup" / "archive"
+    orphans = Orphans(action=OrphanAction.MOVE, to=os.fsencode(archive), archive=True)
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        archive.mkdir()
+        (nodes.source / "file").write_text("first")
+        (nodes.source / "directory").mkdir()
+        (nodes.source / "directory" / "inner").write_text("inner")
+        async with _running(nodes, orphans=orphans) as status:
+            before = await _change(nodes, status, "second")
+            shutil.rmtree(nodes.source / "directory")
+            await _settled(nodes, status)
+            (archived,) = archive.rglob("inner")
+            assert archived.read_text() == "inner"
+            async with nodes.service.history("data1") as history:
+                found = await trio.to_thread.run_sync(past_picture, history.tree(0, before))
+                assert found["directory/inner"][2] == b"inner"
+                assert not list(nodes.target.glob("directory*"))
+
+
+async def test_a_sink_that_cannot_keep_is_refused(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        nodes.registry.specs = [attrs.evolve(spec, replica=None) for spec in nodes.registry.specs]
+        with pytest.raises(StopRule) as refused:
+            async with _running(nodes):
+                pass
+        assert refused.value.code is Code.CDP_CONFIG
