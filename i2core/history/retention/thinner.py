@@ -89,6 +89,7 @@ class Thinner:
         self._joint = Joint(held)
         self._turn = trio.Lock()
         self._swept = -1
+        self._clock_was_wrong = False
 
     @classmethod
     async def begin(cls, held: Held, days: Days, terms: Callable[[], Terms]) -> Self:
@@ -126,7 +127,12 @@ class Thinner:
     # ------------------------------------------------------------------------------------------- passes
 
     async def run(self, report: Report) -> None:
-        """Passes without end. On a full disk a pass does what it can."""
+        """Passes without end. On a full disk a pass does what it can.
+
+        Raises:
+            LinkError: the recorder is broken; the history must be opened again.
+            StopRule, OSError: as `run_once`.
+        """
         while True:
             try:
                 await self.run_once(report)
@@ -144,8 +150,7 @@ class Thinner:
         """
         async with self._turn:
             now_ns = self._held.clock.now_ns()
-            if self._held.clock.steady.is_wrong:
-                report(Code.TIME_STAMP, _clock_text(self._held.clock.steady.behind_ns))
+            self._look_at_clock(report)
             await self._decide(now_ns)
             await self._give_up()
             await self._sweep()
@@ -277,8 +282,8 @@ class Thinner:
         """A segment whose first record is a day old, or below the floor, takes no more records: else the last ones of a
         quiet history would never be given up."""
         last = self._held.journal.segments[-1]
-        if last.next_seq == last.first_seq:
-            return
+        if last.next_seq == last.first_seq or last.first_seq > self._held.durable.seq:
+            return  # the log beyond the durable position may be written anew just now
         begun_ns = await self._asked(lambda applied: applied.planned_ns(last.first_seq))
         if last.first_seq <= self.state.floor or self._held.clock.now_ns() - (begun_ns or 0) >= DAY_NS:
             await self._with_reserve(self._held.journal.roll)
@@ -333,6 +338,13 @@ class Thinner:
             with trio.CancelScope(shield=True):
                 await turn(self._held, steps.close)
         self._swept = self.state.generation
+
+    def _look_at_clock(self, report: Report) -> None:
+        """Says once that the system clock is wrong, and again after it was right."""
+        steady = self._held.clock.steady
+        if steady.is_wrong and not self._clock_was_wrong:
+            report(Code.TIME_STAMP, _clock_text(steady.behind_ns))
+        self._clock_was_wrong = steady.is_wrong
 
     async def _look(self, now_ns: int, report: Report) -> None:
         """Takes a sample for the forecast."""

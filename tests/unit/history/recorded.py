@@ -16,7 +16,8 @@ import trio
 from i2core.api import Applied, Batch, Code, Failure, Kind, Place, Record, Sink, StopRule
 from i2core.api.journal import Draft, JournalContext, JournalFull, Placed, Position
 from i2core.api.present import Identity
-from i2core.history.index.index import Index
+from i2core.history.index.now import Now
+from i2core.history.index.partition import Partition
 from i2core.history.plan.step import Change, Step
 from i2core.history.read.past import Past
 from i2core.history.record.clock import Reading
@@ -150,6 +151,7 @@ class Recorded(Readable):
 
     disk: PoweredDisk
     history: History
+    make_journal: type[PoweredJournal] = PoweredJournal
 
     def __init__(self, rng: random.Random, directory: str, *, tail_rows: int = 40) -> None:
         self.rng = rng
@@ -183,17 +185,28 @@ class Recorded(Readable):
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Within the block it is seen what of the index is durable."""
-        sync = Index.sync
+        """Within the block it is seen what of the index is durable: each file when it is synced."""
+        commit, seal = Now.commit, Partition.seal
 
-        def synced(index: Index) -> None:
-            sync(index)
-            if not self.power.is_off:
-                shutil.rmtree(self._synced, ignore_errors=True)
-                shutil.copytree(self.directory, self._synced)
+        def committed(now: Now, *, durable: bool = False) -> None:
+            commit(now, durable=durable)
+            if durable:
+                self._keep("now.db")
 
-        with mock.patch.object(Index, "sync", synced):
+        def sealed(part: Partition) -> None:
+            seal(part)
+            self._keep(os.path.basename(part.path))
+
+        with mock.patch.object(Now, "commit", committed), mock.patch.object(Partition, "seal", sealed):
             yield
+
+    def _keep(self, file: str) -> None:
+        if self.power.is_off:
+            return
+        os.makedirs(self._synced, exist_ok=True)
+        for end in ("", "-wal", "-shm"):
+            if os.path.exists(path := os.path.join(self.directory, file + end)):
+                shutil.copyfile(path, os.path.join(self._synced, file + end))
 
     def _lose_caches(self) -> None:
         """Of each file of the index, what was synced stays for certain, and what was written since perhaps."""
@@ -220,7 +233,7 @@ class Recorded(Readable):
         """The history is open."""
         kept = None if self.durable is None else self.durable.tip
         context = JournalContext(directory=b"/journal", segment_bytes=2000, kept=kept)
-        journal = PoweredJournal(context, self.shelf)
+        journal = self.make_journal(context, self.shelf)
         journal.power, journal.rng = self.power, self.rng
         setting = HistoryContext(
             directory=self.directory,

@@ -30,6 +30,8 @@ class Lived(NamedTuple):
 class Life:
     """One life: the history is opened again and again."""
 
+    make_reader = Moment
+
     def __init__(self, seed: int, directory: str) -> None:
         self.seed, self.rng = seed, random.Random(seed)  # noqa: S311
         self.world = Recorded(self.rng, directory, tail_rows=self.rng.choice((1, 40, 10**6)))
@@ -82,7 +84,7 @@ class Life:
 
     async def _work(self, where: object) -> None:
         world = self.world
-        reader = Moment(world, self.rng.randrange(world.seq + 1)) if self.rng.random() < 0.3 else None
+        reader = self.make_reader(world, self._moment()) if self.rng.random() < 0.3 else None
         if reader is not None and self.rng.random() < 0.7:
             reader.open()
         await world.apply([record for _ in range(self.rng.randrange(1, 5)) for record in self._some()])
@@ -92,12 +94,16 @@ class Life:
             self.moments += 1
         self._read(1, where)
 
+    def _moment(self) -> int:
+        """One that can be read."""
+        return self.rng.randrange(self.world.seq + 1)
+
     def _some(self) -> list[Record]:
         return self.records.some()
 
     def _read(self, moments: int, *where: object) -> None:
         for _ in range(moments):
-            seq = self.rng.randrange(self.world.seq + 1)
+            seq = self._moment()
             self.world.check(seq, (*where, "moment", seq, "of", self.world.seq))
             self.moments += 1
 
