@@ -31,6 +31,8 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
         "replicate": ("i2core.cli.replicate:replicate", "Mirror a directory, then keep the copy current. No config."),
         "node": ("i2core.cli.node:node", "Run the daemon; show identity, peers, host capabilities."),
         "rule": ("i2core.cli.rule:rule", "Show and control the rules of the daemon on this host."),
+        "recover": ("i2core.cli.recover:recover", "Bring data back, as they were at a moment."),
+        "cdp": ("i2core.cli.cdp:cdp", "Look into the past of a received rule."),
         "task": ("i2core.cli.task:task", "Show and cancel long operations, such as recoveries."),
         "codes": ("i2core.cli.codes:codes", "Explain the codes, and what to do about them."),
         "selftest": ("i2core.cli.selftest:selftest", "Run simulated failures, and check every guarantee."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -18,6 +18,8 @@ from i2core.node.control.socket_path import SOCKET, short_path
 
 TIMEOUT_S = 30.0
 """Long enough for a rule that is stopped and flushes its records first."""
+_LONG_S = 600.0
+_TASK_S = 1.0
 
 
 class ControlClient:
@@ -58,6 +60,42 @@ class ControlClient:
         found: dict[str, Any] = self._call("GET", f"/v1/events?{query}", timeout_s=TIMEOUT_S + wait_s)
         return found
 
+    def history(self, name: str) -> dict[str, Any]:
+        """Which moments of a received rule can be had, and the room that they take."""
+        found: dict[str, Any] = self._call("GET", self._past(name))
+        return found
+
+    def history_log(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """A page of its log. `asked`: as the API has it; None: not asked for."""
+        found: dict[str, Any] = self._call("GET", self._past(name, "log", asked))
+        return found
+
+    def history_changes(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What differs between two moments."""
+        found: dict[str, Any] = self._call("GET", self._past(name, "changes", asked), timeout_s=_LONG_S)
+        return found
+
+    def verify_history(self, name: str) -> int:
+        """Begins to prove its journal; the number of the task."""
+        return int(self._call("POST", self._past(name, "verify"))["task"])
+
+    def begin_recovery(self, name: str, asked: Mapping[str, Any]) -> int:
+        """Begins a recovery, or the plan of one; the number of the task. `asked`: as the API has it."""
+        path = f"/v1/rules/{quote(name, safe='')}/recoveries"
+        return int(self._call("POST", path, body=json.dumps(asked), timeout_s=_LONG_S)["task"])
+
+    def recoveries(self, name: str) -> list[dict[str, Any]]:
+        """The recoveries of a received rule that were tried, the latest first."""
+        found: list[dict[str, Any]] = self._call("GET", f"/v1/rules/{quote(name, safe='')}/recoveries")
+        return found
+
+    @staticmethod
+    def _past(name: str, word: str = "", asked: Mapping[str, Any] | None = None) -> str:
+        given = {key: value for key, value in (asked or {}).items() if value is not None}
+        query = urlencode(given, errors="surrogateescape")
+        path = f"/v1/rules/{quote(name, safe='')}/history{'/' if word else ''}{word}"
+        return f"{path}?{query}" if query else path
+
     def tasks(self) -> list[dict[str, Any]]:
         """All long operations that are remembered, oldest first."""
         found: list[dict[str, Any]] = self._call("GET", "/v1/tasks")
@@ -70,6 +108,27 @@ class ControlClient:
         )
         return found
 
+    def await_task(self, number: int, report: Callable[[dict[str, Any]], None] = lambda task: None) -> dict[str, Any]:
+        """The result of a task, when it has ended; it is reported every now and then meanwhile.
+
+        Raises:
+            I2Error: it has failed, or was cancelled or interrupted.
+        """
+        task = self.task(number)
+        while task["state"] == "running":
+            report(task)
+            task = self.task(number, wait_s=_TASK_S)
+        if task["state"] == "failed":
+            raise error_of(task["error"])
+        if task["state"] != "done":
+            raise I2Error(
+                bilingual("the task was ended before it was done", "任务在完成之前被结束"),
+                code=Code.TASK_INTERRUPTED,
+                obj=str(number),
+            )
+        result: dict[str, Any] = task["result"]
+        return result
+
     def cancel_task(self, number: int) -> bool:
         """Asks it to end; False when it had ended."""
         return bool(self._call("POST", f"/v1/tasks/{number}/cancel")["done"])
@@ -79,12 +138,12 @@ class ControlClient:
         found: dict[str, list[str]] = self._call("POST", "/v1/peers/reread")
         return found
 
-    def _call(self, method: str, path: str, *, timeout_s: float = TIMEOUT_S) -> Any:
+    def _call(self, method: str, path: str, *, body: str | None = None, timeout_s: float = TIMEOUT_S) -> Any:
         try:
             with closing(_UnixConnection(self._path, timeout_s)) as connection:
-                connection.request(method, path)
+                connection.request(method, path, body)
                 response = connection.getresponse()
-                body = response.read()
+                answer = response.read()
         except PermissionError as error:
             raise _forbidden(self._where) from error
         except (OSError, HTTPException) as error:
@@ -98,9 +157,9 @@ class ControlClient:
                 ),
             ) from error
         if response.status == HTTPStatus.OK:
-            return json.loads(body)
+            return json.loads(answer)
         try:
-            fault = json.loads(body)
+            fault = json.loads(answer)
         except ValueError:
             raise I2Error(
                 bilingual(
@@ -109,10 +168,15 @@ class ControlClient:
                 ),
                 obj=self._where,
             ) from None
-        kind, code = UsageError if fault["exit_code"] == UsageError.exit_code else I2Error, Code(fault["code"])
-        # The printer of an error adds the code's text; a cause without Chinese text has it in front already.
-        cause = bilingual(fault["message"], fault["message_zh"].removeprefix(f"{code.text.zh}："))
-        raise kind(cause, code=code, obj=fault["object"], next_step=bilingual(fault["next"], fault["next_zh"]))
+        raise error_of(fault)
+
+
+def error_of(fault: Mapping[str, Any]) -> I2Error:
+    """The error that a daemon has told."""
+    kind, code = UsageError if fault["exit_code"] == UsageError.exit_code else I2Error, Code(fault["code"])
+    # The printer of an error adds the code's text; a cause without Chinese text has it in front already.
+    cause = bilingual(fault["message"], fault["message_zh"].removeprefix(f"{code.text.zh}："))
+    return kind(cause, code=code, obj=fault["object"], next_step=bilingual(fault["next"], fault["next_zh"]))
 
 
 class _UnixConnection(HTTPConnection):

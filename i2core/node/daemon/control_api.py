@@ -15,6 +15,7 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     POST /v1/rules/NAME/forget
     POST /v1/rules/NAME/hand-over?to=PEER/RULE
                                         that rule may take the targets of NAME, which is RULE or PEER/RULE
+    GET  /v1/rules/NAME/history/…       the past of a received rule: see `history_api`
     GET  /v1/tasks                      all long operations that are remembered: `Task.as_json`
     GET  /v1/tasks/NUMBER?wait=SECONDS  one of them; waits so long for its end, 60 at most
     POST /v1/tasks/NUMBER/cancel        {"number", "done"}: done is False when it had ended
@@ -26,13 +27,11 @@ Errors answer 404 (no such rule), 409 (cannot be done here) or 500 with the docu
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import trio
 from starlette.applications import Starlette
@@ -40,12 +39,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from i2core.api import Code, I2Error, UsageError
-from i2core.config.words import bilingual
+from i2core.api import Code, I2Error
 from i2core.node.control.http import HttpServer
 from i2core.node.control.socket_path import SOCKET, short_path
+from i2core.node.daemon.answers import Document, number, rule_name
 from i2core.node.daemon.faults import as_i2error, error_json
+from i2core.node.daemon.history_api import history_routes
 from i2core.node.daemon.metrics import CONTENT_TYPE, exposition
+from i2core.node.daemon.recovery_api import recovery_routes
 from i2core.node.daemon.running import RunningNode
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -55,25 +56,6 @@ BACKLOG = 64
 RESTART_S = 1.0
 MOST_WAIT_S = 60
 """A request waits no longer than this, so that no proxy in between closes an idle connection."""
-
-
-class Document(JSONResponse):
-    """File names that are not UTF-8 are sent as escapes of lone surrogates, which UTF-8 itself cannot represent."""
-
-    def render(self, content: Any) -> bytes:
-        """The document in ASCII."""
-        return json.dumps(content).encode()
-
-
-def _number(asked: Mapping[str, str], key: str, default: int | None, least: int, most: int) -> int | None:
-    text = asked.get(key)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and least <= int(text) <= most):
-        raise UsageError(
-            bilingual(f"must be a whole number from {least} to {most}", f"必须是 {least} 到 {most} 的整数"), obj=key
-        )
-    return int(text)
 
 
 def control_app(node: RunningNode) -> Starlette:
@@ -93,6 +75,8 @@ def control_app(node: RunningNode) -> Starlette:
             Route("/v1/rules", api.rules),
             Route("/v1/events", api.events),
             Route("/metrics", api.metrics),
+            *history_routes(node),
+            *recovery_routes(node),
             Route("/v1/tasks", api.tasks),
             Route("/v1/tasks/{number:int}", api.task),
             Route("/v1/tasks/{number:int}/cancel", api.cancel, methods=["POST"]),
@@ -117,9 +101,9 @@ class _Endpoints:
     async def events(self, request: Request) -> Response:
         asked = request.query_params
         page = await self._node.logbook.events(
-            _number(asked, "after", None, 0, 2**63),
-            wait_s=_number(asked, "wait", 0, 0, MOST_WAIT_S) or 0,
-            limit=_number(asked, "limit", PAGE, 1, 2 * PAGE) or PAGE,
+            number(asked, "after", None, 0, 2**63),
+            wait_s=number(asked, "wait", 0, 0, MOST_WAIT_S) or 0,
+            limit=number(asked, "limit", PAGE, 1, 2 * PAGE) or PAGE,
             rule=asked.get("rule"),
         )
         return Document(page.as_json())
@@ -131,7 +115,7 @@ class _Endpoints:
         return Document([task.as_json() for task in self._node.tasks.all()])
 
     async def task(self, request: Request) -> Response:
-        wait_s = _number(request.query_params, "wait", 0, 0, MOST_WAIT_S) or 0
+        wait_s = number(request.query_params, "wait", 0, 0, MOST_WAIT_S) or 0
         task = await self._node.tasks.wait(request.path_params["number"], wait_s)
         return Document(task.as_json())
 
@@ -143,31 +127,25 @@ class _Endpoints:
         return JSONResponse(await self._node.reread_peers())
 
     async def start(self, request: Request) -> Response:
-        compare = _number(request.query_params, "compare", 0, 0, 1) == 1
-        return _done(request, await self._node.start(_rule_name(request), compare=compare))
+        compare = number(request.query_params, "compare", 0, 0, 1) == 1
+        return _done(request, await self._node.start(rule_name(request), compare=compare))
 
     async def stop(self, request: Request) -> Response:
-        return _done(request, await self._node.stop(_rule_name(request)))
+        return _done(request, await self._node.stop(rule_name(request)))
 
     async def release(self, request: Request) -> Response:
-        return _done(request, self._node.release(_rule_name(request)))
+        return _done(request, self._node.release(rule_name(request)))
 
     async def forget(self, request: Request) -> Response:
-        return _done(request, self._node.forget(_rule_name(request)))
+        return _done(request, self._node.forget(rule_name(request)))
 
     async def hand_over(self, request: Request) -> Response:
         to = request.query_params.get("to", "")
-        return _done(request, await self._node.hand_over(_rule_name(request), to))
-
-
-def _rule_name(request: Request) -> str:
-    """``RULE``, or ``PEER/RULE`` for a received rule."""
-    name: str = request.path_params["name"]
-    return name
+        return _done(request, await self._node.hand_over(rule_name(request), to))
 
 
 def _done(request: Request, done: bool) -> Response:
-    return JSONResponse({"name": _rule_name(request), "done": done})
+    return JSONResponse({"name": rule_name(request), "done": done})
 
 
 async def _answer_error(_request: Request, error: Exception) -> Response:

@@ -1,0 +1,49 @@
+"""What all answers of the control API are made with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from i2core.api import UsageError
+from i2core.config.words import bilingual
+
+
+class Document(JSONResponse):
+    """File names that are not UTF-8 are sent as escapes of lone surrogates, which UTF-8 itself cannot represent."""
+
+    def render(self, content: Any) -> bytes:
+        """The document in ASCII."""
+        return json.dumps(content).encode()
+
+
+def number(asked: Mapping[str, str], key: str, default: int | None, least: int, most: int) -> int | None:
+    """A whole number that is asked for.
+
+    Raises:
+        UsageError: it is none, or out of range.
+    """
+    text = asked.get(key)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and least <= int(text) <= most):
+        raise UsageError(
+            bilingual(f"must be a whole number from {least} to {most}", f"必须是 {least} 到 {most} 的整数"), obj=key
+        )
+    return int(text)
+
+
+def rule_name(request: Request) -> str:
+    """``RULE``, or ``PEER/RULE`` for a received rule."""
+    name: str = request.path_params["name"]
+    return name
+
+
+def asked_of(request: Request) -> dict[str, str]:
+    """What a question asks for. Bytes of a path that are not UTF-8 are kept as surrogates."""
+    return dict(parse_qsl(request.url.query, errors="surrogateescape"))

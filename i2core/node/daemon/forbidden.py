@@ -1,0 +1,44 @@
+"""Where nothing may be recovered or mounted: what belongs to this node, and what its rules read or write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from i2core.config.words import bilingual
+from i2core.node.daemon.running import RunningNode
+from i2core.posix.path_text import as_path
+from i2core.recovery.destination import Forbidden
+
+
+def forbidden_places(node: RunningNode) -> list[Forbidden]:
+    """All such places."""
+    return [*_own(node), *_sources(node), *_targets(node)]
+
+
+def _own(node: RunningNode) -> Iterator[Forbidden]:
+    config = node.config
+    yield Forbidden(os.fsencode(config.state_dir), bilingual("this node's state directory", "本节点的状态目录"))
+    if config.backup is not None and config.backup.cdp_dir is not None:
+        yield Forbidden(config.backup.cdp_dir, bilingual("the directory of all histories", "历史数据目录"))
+    if config.work is not None and config.work.cache_dir is not None:
+        cache = os.fsencode(config.work.cache_dir)
+        yield Forbidden(cache, bilingual("this node's cache directory", "本节点的缓存目录"))
+
+
+def _sources(node: RunningNode) -> Iterator[Forbidden]:
+    for rule in node.config.rules:
+        runner = node.runners.get(rule.name)
+        if runner is not None and runner.running:
+            why = bilingual(f"a source of rule {rule.name}, which is running", f"正在运行的规则 {rule.name} 的源目录")
+            yield from (Forbidden(pair.source, why) for pair in rule.pairs)
+
+
+def _targets(node: RunningNode) -> Iterator[Forbidden]:
+    if node.backup is None:
+        return
+    for position in node.backup.positions():
+        why = bilingual(
+            f"the replica of rule {position.rule} of {position.peer}", f"{position.peer} 的规则 {position.rule} 的副本"
+        )
+        yield from (Forbidden(as_path(target), why) for target in position.targets)

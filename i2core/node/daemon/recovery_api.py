@@ -1,0 +1,184 @@
+"""The part of the control API that brings the past of received rules back.
+
+    POST /v1/rules/NAME/recoveries      begins a recovery, and answers {"task"}; its body is a JSON object:
+             "to": DIR                  the destination, an absolute directory of this node
+             "at": MOMENT               or "at_seq": NUMBER; default: now. "nearest": "before" | "after"
+             "paths": [PATH, …]         only these
+             "extra": "keep" | "aside" | "delete"
+             "dry_run": true            nothing is written: the result tells what would be done
+             "strict": true             contents are compared also where size and time are equal
+             "prove": false             nothing is compared afterwards
+    GET  /v1/rules/NAME/recoveries      those that were tried, the latest first
+
+NAME is RULE or PEER/RULE. Progress and result are those of the task (`/v1/tasks`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import attrs
+import cattrs
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from i2core.api import UsageError, in_thread
+from i2core.config.words import bilingual
+from i2core.history.ask.span import Span, span_of
+from i2core.history.model.rows import Moment
+from i2core.history.moments.zones import zone
+from i2core.node.daemon.answers import Document, rule_name
+from i2core.node.daemon.forbidden import forbidden_places
+from i2core.node.daemon.history_api import moment_of
+from i2core.node.daemon.running import RunningNode
+from i2core.recovery.engine import Recovery
+from i2core.recovery.order import Extra, Order
+from i2core.recovery.parts import Root, parts_of
+from i2core.recovery.plan import Item, Plan
+from i2core.recovery.tried import place_of, read_tried
+from i2core.rule.backup.replica.past import ReplicaPast
+from i2core.tasks import background
+
+BODY_BYTES = 1 << 20
+LISTED = 1000
+"""Names of a plan that its result has."""
+_REPORT_S = 0.5
+Show = Callable[[Mapping[str, Any]], None]
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """The body of the question."""
+
+    to: str
+    at: str | None = None
+    at_seq: int | None = None
+    nearest: str | None = None
+    paths: list[str] = attrs.field(factory=list)
+    extra: Extra = Extra.KEEP
+    dry_run: bool = False
+    strict: bool = False
+    prove: bool = True
+
+
+def recovery_routes(node: RunningNode) -> list[Route]:
+    """What the API answers about recoveries."""
+    asked = _Recoveries(node)
+    path = "/v1/rules/{name:path}/recoveries"
+    return [Route(path, asked.begin, methods=["POST"]), Route(path, asked.tried)]
+
+
+class _Recoveries:
+    """One method for each path."""
+
+    def __init__(self, node: RunningNode) -> None:
+        self._node = node
+
+    async def begin(self, request: Request) -> Response:
+        name, asked = rule_name(request), _asked(await request.body())
+        async with self._node.past(name) as past:  # what cannot be had is told at once
+            span = await in_thread(span_of, past.history, zone(past.zone))
+            moment = await in_thread(_moment, asked, past, span)
+        work = partial(self._recover, name, asked, moment)
+        told = attrs.asdict(asked, filter=lambda _, value: value not in (None, [], False))
+        told |= {"extra": asked.extra.value, "moment": span.shown(moment.time_ns), "seq": moment.seq}
+        task = await self._node.tasks.begin(self._node.nursery, "recovery", name, told, work)
+        return Document({"task": task.ident})
+
+    async def tried(self, request: Request) -> Response:
+        async with self._node.past(rule_name(request)) as past:
+            place = place_of(self._node.config.state_dir, past.peer, past.rule)
+        return Document([attrs.asdict(tried) for tried in await in_thread(read_tried, place)])
+
+    async def _recover(self, name: str, asked: Asked, moment: Moment, show: Show) -> dict[str, Any]:
+        node = self._node
+        async with node.past(name) as past:
+            with ExitStack() as trees:
+                span = await in_thread(span_of, past.history, zone(past.zone))
+                order = await in_thread(self._order, asked, past, span, moment, trees)
+                recovery = Recovery(
+                    order,
+                    registry=node.registry,
+                    state_dir=node.config.state_dir,
+                    place=place_of(node.config.state_dir, past.peer, past.rule),
+                    say=node.logbook.say,
+                )
+                async with background() as nursery:
+                    nursery.start_soon(_report, recovery, show)
+                    if asked.dry_run:
+                        return await _planned(recovery, span, moment)
+                    outcome = await recovery.run()
+                show(recovery.progress().as_json())
+        return outcome.as_json() | _of(span, moment)
+
+    def _order(self, asked: Asked, past: ReplicaPast, span: Span, moment: Moment, trees: ExitStack) -> Order:
+        roots = []
+        for number, target in enumerate(past.targets):
+            tree = past.history.tree(number, moment.seq, target)
+            trees.callback(tree.close)
+            roots.append(Root(tree=tree, path=target))
+        return Order(
+            rule=past.rule,
+            moment=span.shown(moment.time_ns),
+            parts=parts_of(roots, [os.fsencode(path) for path in asked.paths]),
+            to=os.fsencode(asked.to),
+            extra=asked.extra,
+            strict=asked.strict,
+            prove=asked.prove,
+            forbidden=forbidden_places(self._node),
+        )
+
+
+def _asked(body: bytes) -> Asked:
+    try:
+        if len(body) > BODY_BYTES:
+            raise ValueError("too long")  # noqa: TRY301
+        return _converter.structure(json.loads(body), Asked)
+    except (ValueError, TypeError, cattrs.BaseValidationError) as error:
+        raise UsageError(bilingual("the question cannot be understood", "无法理解该请求")) from error
+
+
+_converter = cattrs.Converter(forbid_extra_keys=True)
+
+
+def _moment(asked: Asked, past: ReplicaPast, span: Span) -> Moment:
+    named = {"at": asked.at or "now"} if asked.at_seq is None else {"at_seq": str(asked.at_seq)}
+    if asked.nearest is not None:
+        named["nearest"] = asked.nearest
+    return moment_of(named, past, span, "at")
+
+
+async def _report(recovery: Recovery, show: Show) -> None:
+    while True:
+        show(recovery.progress().as_json())
+        await trio.sleep(_REPORT_S)
+
+
+async def _planned(recovery: Recovery, span: Span, moment: Moment) -> dict[str, Any]:
+    plan = await recovery.plan()
+    try:
+        items = await in_thread(plan.page, 0, LISTED)
+    finally:
+        await in_thread(plan.close)
+    return _plan_json(plan, items) | _of(span, moment)
+
+
+def _plan_json(plan: Plan, items: list[Item]) -> dict[str, Any]:
+    return {
+        "files": plan.files,
+        "bytes": plan.bytes,
+        "equal": plan.equal,
+        "totals": {what.value: attrs.asdict(total) for what, total in plan.totals.items() if total.count},
+        "items": [{**item._asdict(), "path": os.fsdecode(item.path), "what": item.what.value} for item in items],
+    }
+
+
+def _of(span: Span, moment: Moment) -> dict[str, Any]:
+    return {"moment": span.shown(moment.time_ns), "seq": moment.seq}
