@@ -126,6 +126,11 @@ _WORDS: dict[str, tuple[str, str]] = {
     "cdp_names": ("names", "名称"),
     "cdp_and_more": ("and more; name a path to see less at once", "还有更多；请指定路径缩小范围"),
     "cdp_proved": ("{rule}: the journal is what was written", "{rule}：日志与写入时一致"),
+    "task_mount": ("mount", "挂载"),
+    "mounted": (
+        "{moment} is mounted on {dir}; umount {dir}, or i2 task cancel {number}, ends it",
+        "{moment} 已挂载到 {dir}；用 umount {dir} 或 i2 task cancel {number} 结束",
+    ),
     "task_verify": ("verification", "验证"),
     "phase_waiting": ("waiting", "等待"),
     "phase_planning": ("comparing", "比较中"),

@@ -84,6 +84,12 @@ class ControlClient:
         path = f"/v1/rules/{quote(name, safe='')}/recoveries"
         return int(self._call("POST", path, body=json.dumps(asked), timeout_s=_LONG_S)["task"])
 
+    def mount(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Mounts a moment of a received rule: {"task", "moment", "seq"}. `asked`: as the API has it."""
+        path = f"/v1/rules/{quote(name, safe='')}/mounts"
+        found: dict[str, Any] = self._call("POST", path, body=json.dumps(asked), timeout_s=_LONG_S)
+        return found
+
     def recoveries(self, name: str) -> list[dict[str, Any]]:
         """The recoveries of a received rule that were tried, the latest first."""
         found: list[dict[str, Any]] = self._call("GET", f"/v1/rules/{quote(name, safe='')}/recoveries")

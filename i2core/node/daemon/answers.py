@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
+import cattrs
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from i2core.api import UsageError
 from i2core.config.words import bilingual
+
+BODY_BYTES = 1 << 20
+T = TypeVar("T")
+_converter = cattrs.Converter(forbid_extra_keys=True)
 
 
 class Document(JSONResponse):
@@ -47,3 +52,17 @@ def rule_name(request: Request) -> str:
 def asked_of(request: Request) -> dict[str, str]:
     """What a question asks for. Bytes of a path that are not UTF-8 are kept as surrogates."""
     return dict(parse_qsl(request.url.query, errors="surrogateescape"))
+
+
+def body_of(body: bytes, kind: type[T]) -> T:
+    """The JSON body of a question.
+
+    Raises:
+        UsageError: it is none, or has other keys or values.
+    """
+    try:
+        if len(body) > BODY_BYTES:
+            raise ValueError("too long")  # noqa: TRY301
+        return _converter.structure(json.loads(body), kind)
+    except (ValueError, TypeError, RecursionError, cattrs.BaseValidationError) as error:
+        raise UsageError(bilingual("the question cannot be understood", "无法理解该请求")) from error

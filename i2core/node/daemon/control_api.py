@@ -15,7 +15,8 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     POST /v1/rules/NAME/forget
     POST /v1/rules/NAME/hand-over?to=PEER/RULE
                                         that rule may take the targets of NAME, which is RULE or PEER/RULE
-    GET  /v1/rules/NAME/history/…       the past of a received rule: see `history_api`
+    …    /v1/rules/NAME/history, recoveries, mounts
+                                        the past of a received rule: see `history_api`, `recovery_api`, `mount_api`
     GET  /v1/tasks                      all long operations that are remembered: `Task.as_json`
     GET  /v1/tasks/NUMBER?wait=SECONDS  one of them; waits so long for its end, 60 at most
     POST /v1/tasks/NUMBER/cancel        {"number", "done"}: done is False when it had ended
@@ -46,6 +47,7 @@ from i2core.node.daemon.answers import Document, number, rule_name
 from i2core.node.daemon.faults import as_i2error, error_json
 from i2core.node.daemon.history_api import history_routes
 from i2core.node.daemon.metrics import CONTENT_TYPE, exposition
+from i2core.node.daemon.mount_api import mount_routes
 from i2core.node.daemon.recovery_api import recovery_routes
 from i2core.node.daemon.running import RunningNode
 
@@ -77,6 +79,7 @@ def control_app(node: RunningNode) -> Starlette:
             Route("/metrics", api.metrics),
             *history_routes(node),
             *recovery_routes(node),
+            *mount_routes(node),
             Route("/v1/tasks", api.tasks),
             Route("/v1/tasks/{number:int}", api.task),
             Route("/v1/tasks/{number:int}/cancel", api.cancel, methods=["POST"]),

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import attrs
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -38,8 +39,8 @@ from i2core.history.moments.choice import Nearest
 from i2core.history.moments.text import parse_moment
 from i2core.history.moments.zones import zone
 from i2core.node.daemon.answers import Document, asked_of, number, rule_name
+from i2core.node.daemon.past import ReceivedPast
 from i2core.node.daemon.running import RunningNode
-from i2core.rule.backup.replica.past import ReplicaPast
 
 MOST = 1000
 """Records on one page."""
@@ -55,6 +56,27 @@ def history_routes(node: RunningNode) -> list[Route]:
         Route(f"{path}/verify", asked.verify, methods=["POST"]),
         Route(path, asked.span),
     ]
+
+
+@attrs.frozen(kw_only=True)
+class At:
+    """A moment, as the body of a question names it; none: now."""
+
+    at: str | None = None
+    at_seq: int | None = None
+    nearest: str | None = None
+
+
+def moment_at(asked: At, past: ReceivedPast, span: Span) -> Moment:
+    """The moment; blocks.
+
+    Raises:
+        UsageError: it cannot be had.
+    """
+    named = {"at": asked.at or "now"} if asked.at_seq is None else {"at_seq": str(asked.at_seq)}
+    if asked.nearest is not None:
+        named["nearest"] = asked.nearest
+    return moment_of(named, past, span, "at")
 
 
 class _Questions:
@@ -86,7 +108,8 @@ class _Questions:
         asked = asked_of(request)
         async with self._node.past(rule_name(request)) as past:
             span = await in_thread(span_of, past.history, zone(past.zone))
-            first, second = (await in_thread(moment_of, asked, past, span, key) for key in ("from", "to"))
+            first = await in_thread(moment_of, asked, past, span, "from")
+            second = await in_thread(moment_of, asked, past, span, "to")
             if first.seq > second.seq:
                 first, second = second, first
             beneath = place_of(os.fsencode(asked["path"]), past.targets) if "path" in asked else None
@@ -119,7 +142,7 @@ class _Questions:
         return Document({"task": task.ident})
 
 
-def moment_of(asked: Mapping[str, str], past: ReplicaPast, span: Span, key: str) -> Moment:
+def moment_of(asked: Mapping[str, str], past: ReceivedPast, span: Span, key: str) -> Moment:
     """The moment that a question names by `key` (a time) or `key`_seq; blocks.
 
     Raises:
@@ -146,7 +169,7 @@ def _time(text: str, span: Span) -> int:
     return parse_moment(text, work_zone=span.zone, now_ns=time.time_ns())
 
 
-def _query(asked: Mapping[str, str], past: ReplicaPast, span: Span) -> LogQuery:
+def _query(asked: Mapping[str, str], past: ReceivedPast, span: Span) -> LogQuery:
     place = place_of(os.fsencode(asked["path"]), past.targets) if "path" in asked else None
     ops = [word for word in asked.get("op", "").split(",") if word]
     if any(word not in OPS for word in ops):
@@ -164,11 +187,11 @@ def _query(asked: Mapping[str, str], past: ReplicaPast, span: Span) -> LogQuery:
     return query
 
 
-def _object(past: ReplicaPast, place: Place) -> int:
+def _object(past: ReceivedPast, place: Place) -> int:
     """The number of the object that is there now; one without a number has not changed since the history began."""
     history = past.history
     with history.reading:
-        found = history.past().number(place.root, place.path.split(b"/") if place.path else (), history.seq)
+        found: int = history.past().number(place.root, place.path.split(b"/") if place.path else (), history.seq)
     if not found:
         raise UsageError(
             bilingual(

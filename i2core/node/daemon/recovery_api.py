@@ -15,7 +15,6 @@ NAME is RULE or PEER/RULE. Progress and result are those of the task (`/v1/tasks
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -23,30 +22,27 @@ from functools import partial
 from typing import Any
 
 import attrs
-import cattrs
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from i2core.api import UsageError, in_thread
-from i2core.config.words import bilingual
+from i2core.api import in_thread
 from i2core.history.ask.span import Span, span_of
 from i2core.history.model.rows import Moment
 from i2core.history.moments.zones import zone
-from i2core.node.daemon.answers import Document, rule_name
+from i2core.node.daemon.answers import Document, body_of, rule_name
 from i2core.node.daemon.forbidden import forbidden_places
-from i2core.node.daemon.history_api import moment_of
+from i2core.node.daemon.history_api import At, moment_at
+from i2core.node.daemon.past import ReceivedPast
 from i2core.node.daemon.running import RunningNode
 from i2core.recovery.engine import Recovery
 from i2core.recovery.order import Extra, Order
 from i2core.recovery.parts import Root, parts_of
 from i2core.recovery.plan import Item, Plan
 from i2core.recovery.tried import place_of, read_tried
-from i2core.rule.backup.replica.past import ReplicaPast
 from i2core.tasks import background
 
-BODY_BYTES = 1 << 20
 LISTED = 1000
 """Names of a plan that its result has."""
 _REPORT_S = 0.5
@@ -54,13 +50,10 @@ Show = Callable[[Mapping[str, Any]], None]
 
 
 @attrs.frozen(kw_only=True)
-class Asked:
+class Asked(At):
     """The body of the question."""
 
     to: str
-    at: str | None = None
-    at_seq: int | None = None
-    nearest: str | None = None
     paths: list[str] = attrs.field(factory=list)
     extra: Extra = Extra.KEEP
     dry_run: bool = False
@@ -82,10 +75,10 @@ class _Recoveries:
         self._node = node
 
     async def begin(self, request: Request) -> Response:
-        name, asked = rule_name(request), _asked(await request.body())
+        name, asked = rule_name(request), body_of(await request.body(), Asked)
         async with self._node.past(name) as past:  # what cannot be had is told at once
             span = await in_thread(span_of, past.history, zone(past.zone))
-            moment = await in_thread(_moment, asked, past, span)
+            moment = await in_thread(moment_at, asked, past, span)
         work = partial(self._recover, name, asked, moment)
         told = attrs.asdict(asked, filter=lambda _, value: value not in (None, [], False))
         told |= {"extra": asked.extra.value, "moment": span.shown(moment.time_ns), "seq": moment.seq}
@@ -105,7 +98,6 @@ class _Recoveries:
                 order = await in_thread(self._order, asked, past, span, moment, trees)
                 recovery = Recovery(
                     order,
-                    registry=node.registry,
                     state_dir=node.config.state_dir,
                     place=place_of(node.config.state_dir, past.peer, past.rule),
                     say=node.logbook.say,
@@ -118,7 +110,7 @@ class _Recoveries:
                 show(recovery.progress().as_json())
         return outcome.as_json() | _of(span, moment)
 
-    def _order(self, asked: Asked, past: ReplicaPast, span: Span, moment: Moment, trees: ExitStack) -> Order:
+    def _order(self, asked: Asked, past: ReceivedPast, span: Span, moment: Moment, trees: ExitStack) -> Order:
         roots = []
         for number, target in enumerate(past.targets):
             tree = past.history.tree(number, moment.seq, target)
@@ -134,25 +126,6 @@ class _Recoveries:
             prove=asked.prove,
             forbidden=forbidden_places(self._node),
         )
-
-
-def _asked(body: bytes) -> Asked:
-    try:
-        if len(body) > BODY_BYTES:
-            raise ValueError("too long")  # noqa: TRY301
-        return _converter.structure(json.loads(body), Asked)
-    except (ValueError, TypeError, cattrs.BaseValidationError) as error:
-        raise UsageError(bilingual("the question cannot be understood", "无法理解该请求")) from error
-
-
-_converter = cattrs.Converter(forbid_extra_keys=True)
-
-
-def _moment(asked: Asked, past: ReplicaPast, span: Span) -> Moment:
-    named = {"at": asked.at or "now"} if asked.at_seq is None else {"at_seq": str(asked.at_seq)}
-    if asked.nearest is not None:
-        named["nearest"] = asked.nearest
-    return moment_of(named, past, span, "at")
 
 
 async def _report(recovery: Recovery, show: Show) -> None:

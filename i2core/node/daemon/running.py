@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +16,18 @@ from i2core import __version__
 from i2core.api import Channel, Code, UsageError
 from i2core.config.model import NodeConfig
 from i2core.config.words import bilingual
+from i2core.history.moments.zones import local_zone_name
 from i2core.limits.throttle import RateLimit
 from i2core.node.control.errors import unknown_rule
 from i2core.node.daemon.objectives import Objectives
+from i2core.node.daemon.past import ReceivedPast
 from i2core.node.daemon.rule_runner import RuleRunner
 from i2core.node.daemon.tasks import Tasks
 from i2core.node.logs.logbook import Logbook
 from i2core.node.pairing.identity import Identity
 from i2core.node.pairing.peer_book import PeerBook, PeerRole
 from i2core.node.pairing.trust import Trust
+from i2core.posix.path_text import as_path
 from i2core.registry import Registry
 from i2core.rule.life.report import report_fields
 from i2core.rule.life.status import Received
@@ -170,6 +175,30 @@ class RunningNode:
             )
         peer, rule = _peer_and_rule(name)
         return await self.backup.hand_over(rule, peer, heir, heir_rule)
+
+    @asynccontextmanager
+    async def past(self, name: str) -> AsyncIterator[ReceivedPast]:
+        """The history of a received ``RULE`` or ``PEER/RULE``, open for as long as the block runs.
+
+        Raises:
+            UsageError: no such rule is received here, or it has no history; or several peers have one of that name and
+                `name` has no peer.
+            StopRule: it cannot be opened.
+        """
+        if self.backup is None:
+            raise unknown_rule(name)
+        peer, rule = _peer_and_rule(name)
+        position = self.backup.position(rule, peer)
+        if position is None:
+            raise unknown_rule(name)
+        async with self.backup.history(rule, position.peer) as history:
+            yield ReceivedPast(
+                peer=position.peer,
+                rule=rule,
+                targets=tuple(as_path(target) for target in position.targets),
+                zone=local_zone_name(),
+                history=history,
+            )
 
     def _backup_of(self, name: str) -> str:
         return next((rule.backup for rule in self.config.rules if rule.name == name), "the backup node")

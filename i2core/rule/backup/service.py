@@ -198,6 +198,20 @@ class BackupService:
         busy = self._replicas.busy()
         return [_status(replica, (replica.peer, replica.rule) in busy) for replica in self._replicas.received()]
 
+    def positions(self) -> list[Position]:
+        """The positions of all rules that were ever received; read from disk."""
+        return self._replicas.known()
+
+    def position(self, rule: str, peer: str | None = None) -> Position | None:
+        """The position of a received rule of `peer` (None: of the only peer that has such a rule); None: no such rule
+        was ever received.
+
+        Raises:
+            UsageError: several peers have a rule of that name and `peer` is None.
+        """
+        known = self._known(rule, peer)
+        return known[0] if known else None
+
     def forget(self, rule: str, peer: str | None = None) -> bool:
         """Forgets the owner of a rule's targets, so that another rule may take them; the data stay. False when no rule
         of that name was ever received from `peer` (None: from anyone).
