@@ -153,7 +153,7 @@ def diff(
 
 
 def _what(one: Mapping[str, Any]) -> str:
-    if one["what"] != "changed":
+    if one["what"] in ("created", "removed"):
         return ""
     parts = [words(f"cdp_{key}") for key in ("content", "attributes", "names") if one[key]]
     moved = one["names"] and one["before"] != one["path"]

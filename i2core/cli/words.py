@@ -121,6 +121,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "cdp_created": ("created", "新增"),
     "cdp_removed": ("removed", "删除"),
     "cdp_changed": ("changed", "变化"),
+    "cdp_replaced": ("replaced", "替换"),
     "cdp_content": ("content", "内容"),
     "cdp_attributes": ("attributes", "属性"),
     "cdp_names": ("names", "名称"),

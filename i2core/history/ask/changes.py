@@ -58,18 +58,28 @@ def _path(one: Differs) -> tuple[int, bytes]:
     return place.root, place.path
 
 
-def differs_json(one: Differs) -> dict[str, Any]:
-    """One of them for programs."""
+def changes_json(found: list[Differs]) -> list[dict[str, Any]]:
+    """They, for programs, in the same order. An object that has taken the place of another one is told once, as
+    ``replaced``: a file that a program saves anew, for example."""
+    gone = {(one.before.root, one.before.path) for one in found if one.before is not None and one.after is None}
+    come = {(one.after.root, one.after.path) for one in found if one.before is None and one.after is not None}
+    replaced = gone & come
+    told = [_json(one, replaced) for one in found if one.after is not None or _path(one) not in replaced]
+    return sorted(told, key=lambda one: (one["root"], os.fsencode(one["path"])))
+
+
+def _json(one: Differs, replaced: set[tuple[int, bytes]]) -> dict[str, Any]:
     place = one.after or one.before
     assert place is not None
-    what = "created" if one.before is None else "removed" if one.after is None else "changed"
+    is_new = _path(one) in replaced and one.before is None
+    what = "replaced" if is_new else "created" if one.before is None else "removed" if one.after is None else "changed"
     return {
         "what": what,
         "root": place.root,
         "path": os.fsdecode(place.path),
-        "before": None if one.before is None else os.fsdecode(one.before.path),
-        "names": one.names,
+        "before": os.fsdecode(place.path) if is_new else None if one.before is None else os.fsdecode(one.before.path),
+        "names": one.names and not is_new,
         "attributes": one.attributes,
-        "content": one.content,
+        "content": one.content or is_new,
         "object": one.oid,
     }

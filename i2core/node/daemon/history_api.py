@@ -29,7 +29,7 @@ from starlette.routing import Route
 
 from i2core.api import Place, UsageError, in_thread
 from i2core.config.words import bilingual
-from i2core.history.ask.changes import Changes, changes, differs_json
+from i2core.history.ask.changes import Changes, changes, changes_json
 from i2core.history.ask.log_page import OPS, PAGE, LogPage, LogQuery, log_page, record_json
 from i2core.history.ask.span import Span, span_of
 from i2core.history.ask.where import place_of, shown
@@ -119,7 +119,7 @@ class _Questions:
             {
                 "from": {"seq": first.seq, "time": span.shown(first.time_ns)},
                 "to": {"seq": second.seq, "time": span.shown(second.time_ns)},
-                "found": [differs_json(one) for one in found.found],
+                "found": changes_json(found.found),
                 "more": found.more,
             }
         )

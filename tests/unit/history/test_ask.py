@@ -13,7 +13,7 @@ import pytest
 
 from i2core.api import Kind, Place, Record, UsageError, in_thread
 from i2core.history.ask import log_page as module
-from i2core.history.ask.changes import changes, differs_json
+from i2core.history.ask.changes import changes, changes_json
 from i2core.history.ask.log_page import OPS, LogQuery, log_page, record_json
 from i2core.history.ask.span import Span, span_of
 from i2core.history.ask.where import is_in, place_of, shown
@@ -141,7 +141,7 @@ async def test_what_differs(tmp_path: Path, first: int, second: int, found: set[
     async with _history(tmp_path) as history:
         told = await in_thread(changes, history, first, second)
         assert not told.more
-        differing = {(one["what"], one["path"]) for one in map(differs_json, told.found)}
+        differing = {(one["what"], one["path"]) for one in changes_json(told.found)}
         # Whether a directory differs in which names came and went depends on its times, which nobody has set here.
         assert {one for one in differing if one[1]} <= found
         assert {one for one in found if one[1] not in ("", "d") or one[0] != "changed"} <= differing
@@ -150,9 +150,19 @@ async def test_what_differs(tmp_path: Path, first: int, second: int, found: set[
 async def test_what_differs_beneath_a_path(tmp_path: Path) -> None:
     async with _history(tmp_path) as history:
         told = await in_thread(partial(changes, history, 4, 6, beneath=Place(0, b"d/f")))
-        assert [differs_json(one)["before"] for one in told.found] == ["d/f"]
+        assert [one["before"] for one in changes_json(told.found)] == ["d/f"]
         told = await in_thread(partial(changes, history, 0, 6, most=1))
         assert (len(told.found), told.more) == (1, True)
+
+
+async def test_a_file_that_was_saved_anew_is_told_once(tmp_path: Path) -> None:
+    world = Recorded(random.Random(1), str(tmp_path))  # noqa: S311 (a seed, not a secret)
+    async with world.opened():
+        for data in (b"one", b"two"):
+            await world.apply([Record(Kind.CREATE, 0, b"f", meta=FILE, data=data)])
+        found = changes_json((await in_thread(changes, world.history, 1, 2)).found)
+    (told,) = [one for one in found if one["path"]]
+    assert (told["what"], told["path"], told["before"], told["content"]) == ("replaced", "f", "f", True)
 
 
 TARGETS = (b"/r/data", b"/r/data/inner", b"/r/logs")
