@@ -28,7 +28,10 @@ CLIENT = frozenset({"h11", "http.client", "httpx", "i2core.node.control"})
         ("replicate --help", PLUGINS | TLS | CLIENT | {"attrs", "i2core.api", "pluggy", "trio"}),
         ("rule status --state-dir missing", PLUGINS | TLS | {"i2core.config.model", "i2core.wire"}),
         ("rule start name --state-dir missing", PLUGINS | TLS | {"i2core.config.model", "i2core.wire"}),
-        ("replicate source replica --once", TLS | CLIENT | {"i2core.config.load", "i2core.history", "pyzstd"}),
+        (
+            "replicate source replica --once",
+            TLS | CLIENT | {"i2core.config.load", "i2core.history.record.history", "i2core.history.index", "pyzstd"},
+        ),
     ],
 )
 def test_a_command_imports_nothing_that_it_does_not_use(words: str, unused: frozenset[str], tmp_path: Path) -> None:

@@ -7,6 +7,10 @@ from typing import NamedTuple, Self
 from i2core.api.journal import Position, Tip
 
 
+class CannotGoOn(Exception):
+    """Replica, position and journal are not of one history, or not any more: it ends here, and another one begins."""
+
+
 class Durable(NamedTuple):
     """All up to here is on the disk: records, and what the history knows of them. A start after a crash takes the
     replica back to it. Kept with the replica's other position, in one step."""

@@ -19,16 +19,12 @@ from i2core.history.model.grain import Grain
 from i2core.history.read.past import OldBytes
 from i2core.history.read.places import ObjectLost
 from i2core.history.record.clock import Clocks, HistoryClock
-from i2core.history.record.durable import Durable
+from i2core.history.record.durable import CannotGoOn, Durable
 from i2core.history.recovery.undo import Undo
 from i2core.history.retention.joint import agree
 from i2core.posix.patience import patiently
 
 _PAGE_BYTES = 8 * 1024 * 1024
-
-
-class CannotGoOn(Exception):
-    """Replica, position and journal are not of one history, or not any more: it ends here, and another one begins."""
 
 
 class IndexLost(Exception):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -16,7 +17,6 @@ from i2core.api.threads import own_threads
 from i2core.config.model import BackupRole
 from i2core.config.words import bilingual
 from i2core.drivers.select import Drivers
-from i2core.history.record.history import History
 from i2core.rule.backup.entry.greeting import read_greeting, refuse
 from i2core.rule.backup.entry.opening import SessionOpening
 from i2core.rule.backup.entry.ownership import Ownership
@@ -28,6 +28,9 @@ from i2core.rule.life.report import Say, of_peer
 from i2core.rule.life.status import Received
 from i2core.wire.frame import FrameStream, FrameType
 from i2core.wire.messages import Hello, Welcome, dump
+
+if TYPE_CHECKING:
+    from i2core.history.record.history import History
 
 _POSITIONS = "positions"
 

@@ -16,9 +16,8 @@ from i2core.api.journal import Position, Tip
 from i2core.api.journal.frames import HASH_BYTES
 from i2core.history.model.rows import DataWas
 from i2core.history.record.clock import HistoryClock, Reading
-from i2core.history.record.durable import Durable
+from i2core.history.record.durable import CannotGoOn, Durable
 from i2core.history.record.old_bytes import JournalBytes
-from i2core.history.record.opening import CannotGoOn
 from i2core.history.record.turns import Turns
 from i2core.testing.memory_replica import DIRECTORY, EMPTY_FILE
 

@@ -19,9 +19,8 @@ from i2core.config.model import BackupRole
 from i2core.config.options import structure_options
 from i2core.drivers.select import Drivers
 from i2core.history.record.clock import Reading
-from i2core.history.record.durable import Durable
+from i2core.history.record.durable import CannotGoOn, Durable
 from i2core.history.record.history import History, HistoryContext, open_history
-from i2core.history.record.opening import CannotGoOn
 from i2core.posix.path_text import as_path
 from i2core.rule.backup.replica.replica import Replica
 from i2core.rule.backup.replica.state_files import rule_key

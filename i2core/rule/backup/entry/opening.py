@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from i2core.api import DATA_CHANNELS, Channel, DriverKind, LinkError, SinkContext, in_thread
 from i2core.config.model import BackupRole
@@ -18,7 +18,6 @@ from i2core.drivers.select import Drivers, open_codecs
 from i2core.posix.path_text import as_path
 from i2core.rule.backup.entry.admission import Admission
 from i2core.rule.backup.entry.codecs import codecs_of
-from i2core.rule.backup.entry.histories import Histories
 from i2core.rule.backup.entry.owners import Claim
 from i2core.rule.backup.entry.ownership import Ownership
 from i2core.rule.backup.entry.replicas import Replicas
@@ -32,6 +31,9 @@ from i2core.rule.backup.session.unflushed import Unflushed
 from i2core.rule.backup.session.writer import ReplicaWriter
 from i2core.rule.life.report import Say, code_in, of_peer
 from i2core.wire.messages import Hello, limits_of
+
+if TYPE_CHECKING:
+    from i2core.rule.backup.entry.histories import Histories
 
 
 class SessionOpening:
@@ -61,7 +63,13 @@ class SessionOpening:
         self._shared: dict[str, Any] = {}
         """Of all sinks of this process."""
         self._keeps_histories = keeps_histories
-        self.histories = Histories(role, drivers, state_dir=state_dir, shared=self._shared)
+
+    @cached_property
+    def histories(self) -> Histories:
+        """The histories of this role. Imported now: a node whose rules want none loads nothing of it."""
+        from i2core.rule.backup.entry.histories import Histories
+
+        return Histories(self._role, self._drivers, state_dir=self._state_dir, shared=self._shared)
 
     @asynccontextmanager
     async def open(self, hello: Hello, who: str) -> AsyncIterator[OpenSession]:
@@ -160,7 +168,7 @@ class SessionOpening:
 
     def open_history(self, replica: Replica) -> Open:
         """How the history of the replica is opened."""
-        return partial(self.histories.open, replica, self._node_secret())
+        return lambda durable: self.histories.open(replica, self._node_secret(), durable)
 
     def _context(
         self, hello: Hello, claim: Claim, replica: Replica, identities: dict[bytes, str], memory: Path

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from i2core.api import Code, I2Error, Line
-from i2core.history.record.durable import Durable
-from i2core.history.record.history import History
-from i2core.history.record.opening import CannotGoOn
+from i2core.history.record.durable import CannotGoOn, Durable
 
 if TYPE_CHECKING:
+    from i2core.history.record.history import History
     from i2core.rule.backup.replica.replica import Replica
 
-Open = Callable[[Durable | None], AbstractAsyncContextManager[History]]
+Open = Callable[[Durable | None], "AbstractAsyncContextManager[History]"]
 """Opens the history of the replica, or (None) begins one."""
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from i2core.api import Applied, Batch, Kind, Place, Record, Sink
-from i2core.history.record.history import History
 from i2core.rule.backup.replica.recording import Recording
 from i2core.rule.backup.session.unflushed import Unflushed
 from i2core.wire.message_size import parts
+
+if TYPE_CHECKING:
+    from i2core.history.record.history import History
 
 PLACES_BYTES = 1 << 20
 """Most bytes of paths passed to the sink at once, each counted with `PATH_COST`."""
