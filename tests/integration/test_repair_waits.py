@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from i2core.api import Lost, Place
+from i2core.rule.catalog.rows import Depth
 from i2core.rule.live.large_files import LargeFileQueue
 from i2core.rule.live.replication import LiveReplication
 from i2core.testing.trees import compare_trees
@@ -37,7 +38,7 @@ async def test_an_unverified_directory_becomes_a_large_file(tmp_path: Path, monk
         (name / "inside").write_text("content")
         async with nodes.running():
             await until(lambda: bool(lives))
-            lives[0].doubt([lives[0]._source.catalog.doubts.at(Place(0, b"name"), deep=True)])
+            lives[0].doubt([lives[0]._source.catalog.doubts.at(Place(0, b"name"), Depth.SUBTREE)])
             shutil.rmtree(name)
             name.write_bytes(b"large" * 1_600_000)
             nodes.capture.tell(Lost(Place(0, b""), "on purpose"))

@@ -7,10 +7,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from i2core.api import Kind, LinkError, Place
-from i2core.rule.catalog.rows import Doubt
+from i2core.config.model import OrphanAction
+from i2core.rule.catalog.doubts import UNNUMBERED
+from i2core.rule.catalog.rows import Depth, Doubt
 from i2core.rule.repair.making_room import make_room_among
 from i2core.rule.repair.plan import Extent, RepairPlan, Unresolved, plan, with_directories
 from i2core.rule.repair.repair import repair
@@ -18,6 +21,7 @@ from i2core.rule.survey.lister import Scope
 from i2core.testing.filter import NameFilter
 from i2core.wire.frame import FrameType
 from i2core.wire.listing import Verdict
+from i2core.wire.questions import OrphanList
 
 from .bringing import TOP, ScriptedReplica, SourceSide
 
@@ -38,8 +42,8 @@ def at(name: bytes) -> Place:
     return Place(0, name)
 
 
-def doubt(side: SourceSide, path: bytes, *, deep: bool = False) -> Doubt:
-    return side.catalog.doubts.at(at(path), deep=deep)
+def doubt(side: SourceSide, path: bytes, *, deep: bool = False, replaced: bool = False) -> Doubt:
+    return side.catalog.doubts.at(at(path), Depth.REPLACED if replaced else Depth(deep))
 
 
 def only(place: Place, *names: bytes) -> Scope:
@@ -123,17 +127,26 @@ class TestMakingRoom:
     async def test_names_that_only_the_replica_has_are_removed_where_all_is_unverified(self, side: SourceSide) -> None:
         replica = ScriptedReplica()
         replica.extra = {b"d": [b"x"], b"d/e": [b"y", b"z"]}
-        planned = plan(side.source, [doubt(side, b"d/f"), doubt(side, b"d/e", deep=True)], Extent.UNVERIFIED)
+        planned = plan(side.source, [doubt(side, b"d/f"), doubt(side, b"d/e", replaced=True)], Extent.UNVERIFIED)
         await make_room_among(side.source, replica, planned)
         assert replica.kinds() == [(Kind.REMOVE, b"d/e/y"), (Kind.REMOVE, b"d/e/z")]
         assert replica.orphans == []
+
+    async def test_orphans_are_handled_as_the_rule_says(self, side: SourceSide) -> None:
+        replica = ScriptedReplica()
+        replica.extra = {b"d/e": [b"y", b"z"]}
+        removed = Doubt(doubt(side, b"d/e/y").parent, b"y", 0)
+        planned = plan(side.source, [doubt(side, b"d/e", deep=True), removed], Extent.UNVERIFIED)
+        await make_room_among(side.source, replica, planned._replace(gone=[]))
+        assert replica.kinds() == [(Kind.REMOVE, b"d/e/y")]
+        assert replica.orphans == [OrphanList(0, b"d/e", [b"z"])]
 
     async def test_what_the_catalog_knows_is_left_to_the_pass_over_the_catalog(self, side: SourceSide) -> None:
         (side.path / "d" / "e" / "g").rename(side.path / "moved")
         replica = ScriptedReplica()
         replica.extra = {b"d/e": [b"g", b"y"]}
         await make_room_among(
-            side.source, replica, plan(side.source, [doubt(side, b"d/e", deep=True)], Extent.UNVERIFIED)
+            side.source, replica, plan(side.source, [doubt(side, b"d/e", replaced=True)], Extent.UNVERIFIED)
         )
         assert replica.kinds() == [(Kind.REMOVE, b"d/e/y")]
 
@@ -144,7 +157,7 @@ class TestMakingRoom:
         replica = ScriptedReplica()
         replica.extra = {b"d": [b"kept", b"y"]}
         await make_room_among(
-            side.source, replica, plan(side.source, [doubt(side, b"d", deep=True)], Extent.UNVERIFIED)
+            side.source, replica, plan(side.source, [doubt(side, b"d", replaced=True)], Extent.UNVERIFIED)
         )
         assert replica.kinds() == [(Kind.REMOVE, b"d/y")]
         side.close()
@@ -198,12 +211,50 @@ async def test_a_directory_that_is_removed_is_compared_again(side: SourceSide) -
     assert planned_for in unresolved.doubts
 
 
-async def test_beneath_a_deep_doubt_what_only_the_replica_has_is_removed(side: SourceSide) -> None:
-    """The lost records would have removed it."""
+async def test_in_a_replaced_directory_what_only_the_replica_has_is_removed(side: SourceSide) -> None:
+    """Another directory that had this name was removed, with all that was in it."""
     replica = ScriptedReplica()
     replica.extra = {b"": [b"not there"], b"d": [b"x"], b"d/e": [b"y"]}
-    await repaired(side, plan(side.source, [doubt(side, b"d", deep=True)]), replica)
+    await repaired(side, plan(side.source, [doubt(side, b"d", replaced=True)]), replica)
     assert replica.kinds() == [(Kind.REMOVE, b"d/x"), (Kind.REMOVE, b"d/e/y")]
+    assert replica.orphans == []
+
+
+class TestNamesThatOnlyTheReplicaHas:
+    """In a directory that is unverified with everything beneath."""
+
+    async def test_are_orphans_unless_a_record_was_about_them(self, side: SourceSide) -> None:
+        """Records about `x` and `y` were lost; too many others were unverified, so only the catalog still knows `y`."""
+        parent = doubt(side, b"d/f").parent
+        x, y = Doubt(parent, b"x", 0), Doubt(parent, b"y", 0)
+        side.catalog.doubts.keep(UNNUMBERED, [x, y])
+        (side.path / "d" / "x").touch()
+        planned = plan(side.source, [doubt(side, b"d", deep=True), x])
+        (side.path / "d" / "x").unlink()  # so the plan does not remove it
+        replica = ScriptedReplica()
+        replica.extra = {b"d": [b"x", b"y", b"somebody's"], b"d/e": [b"x"]}
+        await repaired(side, planned, replica)
+        assert sorted(replica.kinds()) == [(Kind.REMOVE, b"d/x"), (Kind.REMOVE, b"d/y")]
+        assert replica.orphans == [OrphanList(0, b"d", [b"somebody's"]), OrphanList(0, b"d/e", [b"x"])]
+
+    async def test_are_removed_if_the_rule_deletes_orphans(self, side: SourceSide) -> None:
+        """By records, which are known to be durable or not."""
+        replica = ScriptedReplica()
+        replica.extra = {b"d": [b"x"]}
+        source = attrs.evolve(side.source, orphans=OrphanAction.DELETE)
+        await repair(source, replica, plan(source, [doubt(side, b"d", deep=True)]), {})
+        assert replica.kinds() == [(Kind.REMOVE, b"d/x")]
+
+    async def test_are_orphans_where_a_directory_moved_to(self, side: SourceSide) -> None:
+        """Only its old name may still have what was in it."""
+        moved = doubt(side, b"d/e", replaced=True)
+        row = side.catalog.objects.get(at(b"d/e"))
+        assert row is not None
+        side.catalog.objects.move(row, at(b"new"))
+        (side.path / "d" / "e").rename(side.path / "new")
+        (side.path / "d" / "e").mkdir()
+        side.sent(b"d/e")
+        assert plan(side.source, [moved, doubt(side, b"new", deep=True)]).removing == {at(b"d/e")}
 
 
 async def test_a_name_that_is_created_during_a_compare_is_compared_again(side: SourceSide) -> None:

@@ -15,6 +15,7 @@ from i2core.posix.tree import LocalDirectory
 from i2core.rule.mirror.mirror import MirrorPolicy
 from i2core.rule.mirror.orphans import OrphanFinder
 from i2core.rule.mirror.steps import BringPolicy, Pages, Step, StepMaker
+from i2core.rule.repair.plan import RepairPlan, Unresolved
 from i2core.rule.repair.repair import NarrowPolicy, RepairPolicy
 from i2core.rule.source.draft import Large
 from i2core.rule.survey.findings import Why
@@ -37,8 +38,13 @@ def maker_of(side: SourceSide, policy: BringPolicy | None = None) -> StepMaker:
     return StepMaker(side.source, policy, side.findings, OrphanFinder(side.source, ScriptedReplica()))
 
 
+def planned(*scopes: Scope) -> RepairPlan:
+    """A plan of a rule that deletes orphans."""
+    return RepairPlan(list(scopes), [], [], Unresolved(), removing=frozenset([TOP]))
+
+
 def repairing(side: SourceSide, *, non_recursive: bool = False) -> RepairPolicy:
-    policy = RepairPolicy(side.catalog, side.findings, [])
+    policy = RepairPolicy(side.catalog, side.findings, planned())
     policy.non_recursive = {TOP} if non_recursive else set()
     return policy
 
@@ -379,7 +385,7 @@ class TestDirectoriesThatTheReplicaLacks:
         side.sent(b"", b"d")
         names = Scope(TOP, deep=False, names=frozenset([b"d"])), Scope(at(b"d"), deep=False, names=frozenset([b"f"]))
         chunks = side.chunks(*names)
-        policy = NarrowPolicy(side.catalog, side.findings, [])
+        policy = NarrowPolicy(side.catalog, side.findings, planned())
         policy.non_recursive = {scope.place for scope in names}
         answers = [
             answer._replace(here=here)
@@ -395,7 +401,7 @@ class TestDirectoriesThatTheReplicaLacks:
         side.sent(b"", b"d", b"d/e")
         scope = Scope(at(b"d"))
         chunks = side.chunks(scope)
-        policy = RepairPolicy(side.catalog, side.findings, [scope])
+        policy = RepairPolicy(side.catalog, side.findings, planned(scope))
         answers = [answer._replace(here=Verdict.WHOLE) for answer in lacking(chunks)]
         assert all_of(maker_of(side, policy), chunks, answers) == []
         assert policy.next_round([]) == [Scope(TOP, deep=False, names=frozenset([b"d"])), scope]

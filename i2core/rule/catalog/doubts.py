@@ -7,7 +7,7 @@ move before the place is compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from i2core.api import Place
 from i2core.rule.catalog.database import Database
@@ -39,31 +39,35 @@ class DoubtTable:
         self._inodes = inodes
         self._digests = digests
 
-    def at(self, place: Place, *, deep: bool = False) -> Doubt:
-        """The doubt about a place; about the nearest directory above it that the replica is known to have, if its own
-        is not known."""
+    def at(self, place: Place, depth: Depth = Depth.NAME) -> Doubt:
+        """The doubt about a place; about the name of the nearest directory above it that the replica is known to have,
+        if its own is not known."""
         directory_id = self._objects.directory_id
         known = self._objects.last_known(place)
-        place, deep = known, deep and known == place
+        place, depth = known, depth if known == place else Depth.NAME
         parent = directory_id(place.above) if place.path else 0
         name = place.path.rpartition(b"/")[2] if place.path else b"%d" % place.root
         assert parent is not None
         row = self._objects.child(parent, name)
-        return Doubt(parent, name, 0, Depth(deep)) if row is None else self.about(row, deep=deep)
+        return Doubt(parent, name, 0, depth) if row is None else self.about(row, depth)
 
     @staticmethod
-    def about(row: Row, *, deep: bool = False) -> Doubt:
+    def about(row: Row, depth: Depth = Depth.NAME) -> Doubt:
         """As `at`, for a caller that has the present row of the place: nothing is looked up."""
-        return Doubt(row.parent, row.name, row.id, Depth(deep), row.inode)
+        return Doubt(row.parent, row.name, row.id, depth, row.inode)
+
+    def named(self, doubt: Doubt) -> Place | None:
+        """The place of the name that the doubt is about now; None: its directory is gone."""
+        if not doubt.parent:
+            return Place(int(doubt.name), b"")
+        directory = self._objects.row(doubt.parent)
+        return None if directory is None else self._objects.place(directory).child(doubt.name)
 
     def places_of(self, doubt: Doubt) -> list[Place]:
         """The places to compare for a doubt now: the name, unless its directory is gone, and the present place of the
         object."""
-        places, objects = [], self._objects
-        if not doubt.parent:
-            places.append(Place(int(doubt.name), b""))
-        elif (directory := objects.row(doubt.parent)) is not None:
-            places.append(objects.place(directory).child(doubt.name))
+        named, objects = self.named(doubt), self._objects
+        places = [] if named is None else [named]
         if doubt.node and (row := objects.row(doubt.node)) is not None and row.parent >= 0:
             places.append(objects.place(row))
         return list(dict.fromkeys(places))
@@ -92,6 +96,13 @@ class DoubtTable:
         for seq, parent, name, node, deep, inode in self._db.execute(sql):
             found.setdefault(seq, []).append(Doubt(parent, name, node, Depth(deep), inode))
         return found
+
+    def unnumbered_in(self, directory: Place, names: Sequence[bytes]) -> set[bytes]:
+        """Those of the names in a directory that have an `UNNUMBERED` doubt: a record about them failed."""
+        parent = self._objects.directory_id(directory)
+        sql = "SELECT name FROM doubt WHERE last_seq = ? AND parent = ? AND name = ?"
+        found = (self._db.execute(sql, (UNNUMBERED, parent, name)).fetchone() for name in names)
+        return {name for (name,) in filter(None, found)}
 
     def owe_removals(self, doubts: Iterable[Doubt]) -> None:
         """Called before all is forgotten. An object that was removed here may still be on the replica, and must not be

@@ -141,14 +141,17 @@ def kept_row(row: Row) -> list[object]:
 
 
 class Depth(enum.IntEnum):
-    """How far a doubt reaches, and what the names are that only the replica has there. The numbers are in catalogs."""
+    """How far a doubt reaches, and what the names are that only the replica has there. A greater one includes a lesser
+    one. The numbers are in catalogs."""
 
     NAME = 0
     """The name alone."""
     SUBTREE = 1
-    """Everything beneath as well. Records that were lost may have removed what only the replica has there."""
-    UNMIRRORED = 2
-    """Everything beneath as well, and no mirror has compared it: what only the replica has there are orphans."""
+    """Everything beneath as well. Each removal there has a doubt of its own; other names that only the replica has are
+    orphans."""
+    REPLACED = 2
+    """Everything beneath as well, and a directory that was sent for this name was removed or moved away. The replica
+    may still have it: what only the replica has there was in it."""
 
 
 class Doubt(NamedTuple):

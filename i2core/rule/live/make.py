@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 
 from i2core.api import Kind, Place, Record
-from i2core.rule.catalog.rows import Row
+from i2core.rule.catalog.rows import Depth, Row
 from i2core.rule.live.directories import Directories
 from i2core.rule.live.found import Found
 from i2core.rule.live.in_transit import InTransit
@@ -46,7 +46,7 @@ class Maker:
         catalog, is_dir = self._source.catalog, stat.S_ISDIR(entry.mode)
         self._source.status.sent_files += not is_dir
         row = catalog.objects.put(place, drafted.entry, alone=True)
-        self._output.emit(place, *drafted.records, deep=is_dir, row=row)
+        self._output.emit(place, *drafted.records, depth=Depth.SUBTREE if is_dir else Depth.NAME, row=row)
         catalog.digests.drop(row.key)
         if drafted.digests:
             catalog.digests.put(row.key, 0, drafted.digests)
@@ -65,7 +65,8 @@ class Maker:
         """The source no longer has what was sent for `place`."""
         objects = self._source.catalog.objects
         files = objects.count_files(row)
-        self._output.emit(place, Record(Kind.REMOVE, place.root, place.path, size=files), deep=stat.S_ISDIR(row.mode))
+        depth = Depth.REPLACED if stat.S_ISDIR(row.mode) else Depth.NAME
+        self._output.emit(place, Record(Kind.REMOVE, place.root, place.path, size=files), depth=depth)
         self._directories.touch(place)
         self._in_transit.drop(row)
         objects.remove(row)

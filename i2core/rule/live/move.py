@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable
 
 from i2core.api import Kind, Place, Record
-from i2core.rule.catalog.rows import Row
+from i2core.rule.catalog.rows import Depth, Row
 from i2core.rule.live.directories import Directories
 from i2core.rule.live.found import Found
 from i2core.rule.live.in_transit import InTransit
@@ -107,15 +107,18 @@ class Mover:
         if old.path.startswith(new.path + b"/") or new.path.startswith(old.path + b"/"):
             return False  # too late to be one rename: a name in between belonged to another object then
         is_dir = stat.S_ISDIR(row.mode)
-        self._output.doubt(old, deep=is_dir)
+        self._output.doubt(old, Depth.REPLACED if is_dir else Depth.NAME)
         self._directories.touch(old)
         self._directories.touch(new)
         there = objects.get(new)
         if there is not None and there.id != row.id:
             self._names.leave(there)
+            if stat.S_ISDIR(there.mode):
+                self._output.doubt(new, Depth.REPLACED)
         self._in_transit.drop(row)
         objects.move(row, new)
-        self._output.emit(new, Record(Kind.RENAME, old.root, old.path, other=new.path), deep=is_dir)
+        depth = Depth.SUBTREE if is_dir else Depth.NAME
+        self._output.emit(new, Record(Kind.RENAME, old.root, old.path, other=new.path), depth=depth)
         if is_dir:
             # `write d/f; rename d e`: the path of the write is resolved late (`e/f`) or early (`d/f`, which is gone).
             # So the directory is compared as a whole, whatever was reported before the rename.

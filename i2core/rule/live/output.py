@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from i2core.api import Place, Record
-from i2core.rule.catalog.rows import Row
+from i2core.rule.catalog.rows import Depth, Row
 from i2core.rule.outgoing.ledger import Doubts, add_doubt
 from i2core.rule.source.draft import Large, content_bytes
 from i2core.rule.source.source import Source
@@ -56,7 +56,7 @@ class Output:
         self._since_ns = since_ns
         self.made.since_ns = min(self.made.since_ns, since_ns)
 
-    def emit(self, place: Place, *records: Record, deep: bool = False, row: Row | None = None) -> None:
+    def emit(self, place: Place, *records: Record, depth: Depth = Depth.NAME, row: Row | None = None) -> None:
         """Adds records. The caller updates the catalog first: only then the catalog has the object of the records, and
         a doubt can refer to it. In the other order, a new file would be unverified as "nothing is here", and its repair
         would compare a name that may belong to another object by then. `row`: the new row of the catalog, if the caller
@@ -65,14 +65,14 @@ class Output:
         self.made.records += fresh
         self.made.fill.add(fresh)
         if row is None:
-            self.doubt(place, deep=deep)
+            self.doubt(place, depth)
         else:
-            add_doubt(self.made.doubts, place, self._source.catalog.doubts.about(row, deep=deep))
+            add_doubt(self.made.doubts, place, self._source.catalog.doubts.about(row, depth))
         self.made.content_bytes += content_bytes(list(records))
 
-    def doubt(self, place: Place, *, deep: bool) -> None:
+    def doubt(self, place: Place, depth: Depth) -> None:
         """If the result of this job stays unknown, the object that the catalog has at `place` now is unverified."""
-        add_doubt(self.made.doubts, place, self._source.catalog.doubts.at(place, deep=deep))
+        add_doubt(self.made.doubts, place, self._source.catalog.doubts.at(place, depth))
 
     def send_in_slices(self, large: Large, *, walked: bool) -> None:
         """Adds a large file, which is sent between the jobs. `walked`: a compare found it, not a report of a change."""

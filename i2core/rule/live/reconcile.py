@@ -28,7 +28,7 @@ from functools import partial
 from i2core.api import Code, Entry, Kind, Place, Record
 from i2core.api.tree import RootGone
 from i2core.posix.errnos import GONE, PASSING
-from i2core.rule.catalog.rows import Row
+from i2core.rule.catalog.rows import Depth, Row
 from i2core.rule.live.directories import Directories
 from i2core.rule.live.dirty import BY_INODE, Mark
 from i2core.rule.live.found import Found
@@ -230,7 +230,10 @@ class Reconciler:
             self._updater.update(found, row, content=content, ranges=ranges)
             if tree and stat.S_ISDIR(found.entry.mode):
                 self.walks.soon(found.place)
-        elif not self._mover.from_elsewhere(found):
+            return
+        if row is not None and stat.S_ISDIR(row.mode) and not stat.S_ISDIR(found.entry.mode):
+            self._output.doubt(found.place, Depth.REPLACED)  # what is sent next removes a directory
+        if not self._mover.from_elsewhere(found):
             self._maker.make(found)
 
     def _has_parent(self, place: Place) -> bool:

@@ -135,8 +135,8 @@ class Repairer:
         unverified, unresolved = self._backlog.unverified, planned.unresolved
         for place, why in unresolved.unread.items():
             doubt = await trio.to_thread.run_sync(unverified.doubt_at, place)
-            if doubt.deep and is_within(place, planned.unmirrored):
-                doubt = doubt._replace(deep=Depth.UNMIRRORED)
+            if doubt.deep and is_within(place, planned.removing):
+                doubt = doubt._replace(deep=Depth.REPLACED)
             unverified.failed_again(doubt, Failure(last_seq, place, Code.SHORT, f"it cannot be read now: {why}"))
         for place, doubt in unresolved.absent:
             lacking = "its directory was missing on the replica"

@@ -139,10 +139,13 @@ class Unverified(Part):
             self._try_again(doubt, failure)
 
     def doubt_at(self, place: Place) -> Doubt:
-        """The doubt that a failure at `place` causes; for a directory it covers everything beneath."""
-        doubt = self._source.catalog.doubts.at(place, deep=True)
-        row = self._source.catalog.objects.row(doubt.node) if doubt.node else None
-        return doubt if row is None or stat.S_ISDIR(row.mode) else doubt._replace(deep=Depth.NAME)
+        """The doubt that a failure at `place` causes; for a directory it covers everything beneath. Where the catalog
+        has nothing, a removal failed."""
+        catalog = self._source.catalog
+        row = catalog.objects.get(place)
+        if row is None:
+            return catalog.doubts.at(place, Depth.REPLACED)
+        return catalog.doubts.about(row, Depth.SUBTREE if stat.S_ISDIR(row.mode) else Depth.NAME)
 
     def _begin(self) -> None:
         if not self.doubtful:

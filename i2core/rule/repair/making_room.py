@@ -15,15 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import trio
+
 from i2core.api import Kind, Place, Record
 from i2core.api.changes import join
 from i2core.api.tree import OpenDirectory
 from i2core.rule.mirror.bring import Link
 from i2core.rule.mirror.making_room import Room, make_room
+from i2core.rule.repair.leftovers import Leftovers
 from i2core.rule.repair.plan import RepairPlan
 from i2core.rule.repair.repair import remove_gone, send
 from i2core.rule.source.source import Source
-from i2core.rule.survey.lister import is_within
 from i2core.wire.questions import OrphanList
 
 
@@ -40,21 +42,21 @@ async def make_room_among(source: Source, session: Link, plan: RepairPlan) -> No
 
 
 class _RepairRoom(Room):
-    """Removes what the repair would remove later: orphans as the rule says, and the rest in any case."""
+    """Removes what the repair would remove later, and handles the same names as orphans, as the rule says."""
 
     def __init__(self, source: Source, session: Link, plan: RepairPlan) -> None:
         super().__init__(source, session)
-        self._unmirrored = plan.unmirrored
+        self._leftovers = Leftovers(source.catalog, plan)
 
     async def dispose(self, orphans: OrphanList) -> None:
-        if is_within(Place(orphans.root, orphans.path), self._unmirrored):
-            await super().dispose(orphans)
-            return
-        for part in await self._finder.separate(orphans):
+        root, path, names = orphans
+        removed = set(await trio.to_thread.run_sync(self._leftovers.removed, Place(root, path), names))
+        for part in await self._finder.separate(OrphanList(root, path, [name for name in names if name in removed])):
             await send(
                 self._session,
                 (Record(Kind.REMOVE, part.root, join(part.path, name)) for name in part.names),
             )
+        await super().dispose(OrphanList(root, path, [name for name in names if name not in removed]))
 
     def confirmed(self, directory: OpenDirectory, place: Place, names: Sequence[bytes]) -> list[bytes]:
         """Without names that the catalog knows: the pass over the catalog has removed them, or their objects have moved

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import attrs
 
 from i2core.api import Place
+from i2core.config.model import OrphanAction
 from i2core.rule.catalog.rows import Depth, Doubt
 from i2core.rule.source.draft import Large
 from i2core.rule.source.source import Source
@@ -65,8 +66,9 @@ class RepairPlan(NamedTuple):
     compared: list[tuple[Place, Doubt]]
     unresolved: Unresolved
     extent: Extent = Extent.DIRECTORIES
-    unmirrored: frozenset[Place] = frozenset()
-    """Directories in which, and beneath which, names that only the replica has are orphans (`Depth.UNMIRRORED`)."""
+    removing: frozenset[Place] = frozenset()
+    """Directories in which, and beneath which, names that only the replica has are removed, and are no orphans: those
+    that are `Depth.REPLACED`, and all of a rule that deletes orphans."""
 
     def covers(self, place: Place) -> bool:
         """True when the object at `place` is compared."""
@@ -90,7 +92,9 @@ def _planned(source: Source, doubts: Iterable[Doubt], extent: Extent) -> RepairP
     gone: list[Place] = []
     compared: list[tuple[Place, Doubt]] = []
     unresolved = Unresolved()
-    standing, unmirrored = set[int](), set[Place]()
+    standing, removing = set[int](), set[Place]()
+    if source.orphans is OrphanAction.DELETE:
+        removing.update(Place(root, b"") for root in range(len(source.trees)))
     for doubt, places in _places(source, doubts):
         for place in places:
             moved = _moved(source, place.above if place.path else place, standing)
@@ -101,15 +105,15 @@ def _planned(source: Source, doubts: Iterable[Doubt], extent: Extent) -> RepairP
                 unresolved.moved.append(moved)
                 continue
             compared.append((place, doubt))
-            if doubt.deep is Depth.UNMIRRORED:
-                unmirrored.add(place)
+            if doubt.deep is Depth.REPLACED and place == source.catalog.doubts.named(doubt):
+                removing.add(place)
             above = _look(source, place, bool(doubt.deep), scopes, gone)
             names.setdefault(above, set()).update(_within(above, place))
             if place in scopes:  # a directory: it is compared itself together with its entries
                 names.setdefault(place, set())
     unresolved.doubts = list(dict.fromkeys(unresolved.doubts))
     chosen = list(_within_extent(extent, scopes, names))
-    return RepairPlan(chosen, gone, compared, unresolved, extent, frozenset(unmirrored))
+    return RepairPlan(chosen, gone, compared, unresolved, extent, frozenset(removing))
 
 
 def _within_extent(extent: Extent, scopes: dict[Place, bool], names: dict[Place, set[bytes]]) -> Iterator[Scope]:

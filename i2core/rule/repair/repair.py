@@ -4,7 +4,7 @@ replica, and the differences are sent. `plan.plan` decides where.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import trio
 
@@ -14,6 +14,7 @@ from i2core.rule.catalog.rows import Doubt, Row
 from i2core.rule.mirror.bring import Link, bring
 from i2core.rule.mirror.shared import is_shared
 from i2core.rule.mirror.steps import BringPolicy, Step
+from i2core.rule.repair.leftovers import Leftovers
 from i2core.rule.repair.plan import Extent, RepairPlan, Unresolved, is_beneath, with_directories
 from i2core.rule.source.draft import Large
 from i2core.rule.source.source import Source
@@ -24,9 +25,8 @@ from i2core.wire.questions import OrphanList
 
 
 class RepairPolicy(BringPolicy):
-    """Names that only the replica has are removed beneath a deep scope, since the lost records would have removed them.
-    Where no mirror has compared them (`unmirrored`) they are orphans, and are handled as the rule says. Elsewhere they
-    are left alone: a directory is compared because of only a few names in it.
+    """Beneath a deep scope, names that only the replica has are removed, or handled as orphans, as `Leftovers` says.
+    Elsewhere they are left alone: a directory is compared because of only a few names in it.
 
     The replica may lack a directory of `scopes`, although the catalog has it. Example: somebody has replaced `d` by a
     symlink on the replica, a record fails, and its place `d/e/x` is compared. Nothing can be made in `d/e`. So the
@@ -35,18 +35,12 @@ class RepairPolicy(BringPolicy):
 
     certain = False
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        findings: Findings,
-        scopes: Iterable[Scope],
-        unmirrored: frozenset[Place] = frozenset(),
-    ) -> None:
+    def __init__(self, catalog: Catalog, findings: Findings, plan: RepairPlan) -> None:
         super().__init__()
-        self._unmirrored = unmirrored
+        self._leftovers = Leftovers(catalog, plan)
         self._catalog = catalog
         self._findings = findings
-        self._expected = {scope.place: scope for scope in scopes}
+        self._expected = {scope.place: scope for scope in plan.scopes}
         """In the first round: directories that the replica should have."""
         self._lacking: set[Place] = set()
         self.large: list[Large] = []
@@ -78,21 +72,24 @@ class RepairPolicy(BringPolicy):
         for name in names:
             if name in known:
                 self._catalog.objects.remove(known[name])
-        if is_within(place, self._unmirrored):
-            orphans = [name for name in names if name not in known]
-            if orphans:
-                yield OrphanList(place.root, place.path, orphans)
-            names = [name for name in names if name in known]
-        if names:
-            yield [Record(Kind.REMOVE, place.root, place.child(name).path) for name in names]
+        yield from self._dispose(place, names, known)
 
     def vanished(self, at: Place) -> Iterator[Step]:
         if at.above in self.non_recursive:
             self._findings.add(at, Why.APPEARED)
-        elif is_within(at.above, self._unmirrored):
-            yield OrphanList(*at.above, [at.path.rpartition(b"/")[2]])
         else:
-            yield [Record(Kind.REMOVE, at.root, at.path)]
+            yield from self._dispose(at.above, [at.path.rpartition(b"/")[2]], ())
+
+    def _dispose(self, directory: Place, names: Sequence[bytes], sent: Container[bytes]) -> Iterator[Step]:
+        """Steps for names that only the replica has. `sent`: those that the catalog knows."""
+        unknown = [name for name in names if name not in sent]
+        removed = set(self._leftovers.removed(directory, unknown))
+        orphans = [name for name in unknown if name not in removed]
+        if orphans:
+            yield OrphanList(*directory, orphans)
+        gone = [name for name in names if name in sent or name in removed]
+        if gone:
+            yield [Record(Kind.REMOVE, directory.root, directory.child(name).path) for name in gone]
 
 
 class NarrowPolicy(RepairPolicy):
@@ -120,7 +117,7 @@ async def repair(source: Source, session: Link, plan: RepairPlan, found: dict[Do
     if narrow:
         await send(session, _unstage(source, plan))
     findings = Findings(source)
-    policy = (NarrowPolicy if narrow else RepairPolicy)(source.catalog, findings, plan.scopes, plan.unmirrored)
+    policy = (NarrowPolicy if narrow else RepairPolicy)(source.catalog, findings, plan)
     unresolved = plan.unresolved
     try:
         await bring(source, session, plan.scopes, policy, findings, strict=True)

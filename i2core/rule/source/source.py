@@ -12,7 +12,7 @@ from i2core.api import Code, Kind, Place, Record, StopRule
 from i2core.api.inode_flags import CARRIED, LETTERED, letters_of
 from i2core.api.records import MAKING
 from i2core.api.tree import AttributesUnreadable, Opened, Tree
-from i2core.config.model import OnError
+from i2core.config.model import OnError, OrphanAction
 from i2core.config.words import bilingual
 from i2core.drivers.chain import FilterChain
 from i2core.posix.errnos import PASSING
@@ -40,6 +40,8 @@ class Source:
     """Notes that these very directories are mirrored from now on; blocks."""
     status: RuleStatus
     on_error: OnError
+    orphans: OrphanAction = OrphanAction.KEEP
+    """What becomes of names that only the replica has."""
     say: Say
     passing: Passing = attrs.field(factory=Passing)
     """Places that cannot be read now."""

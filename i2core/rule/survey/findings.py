@@ -18,7 +18,7 @@ import enum
 from i2core.api import Code, Place
 from i2core.posix.errnos import GONE, PASSING
 from i2core.rule.catalog.doubts import UNNUMBERED
-from i2core.rule.catalog.rows import Doubt
+from i2core.rule.catalog.rows import Depth, Doubt
 from i2core.rule.source.source import Source
 
 UNREADABLE_MOST = 10_000
@@ -61,7 +61,7 @@ class Findings:
             place = Place(place.root, b"")
         found[place] = cause
         if why in _WRITTEN:
-            doubt = self._source.catalog.doubts.at(place, deep=why in _DEEP)
+            doubt = self._source.catalog.doubts.at(place, _depth(why))
             self._source.catalog.doubts.keep(UNNUMBERED, [doubt])
             self._written[doubt] = why
 
@@ -103,5 +103,9 @@ class Findings:
         for why in reasons:
             if why is Why.SUBTREE_NEW:
                 continue  # its rows existed when it was written
-            doubts += [catalog.doubts.at(place, deep=why in _DEEP) for place in self._found[why]]
+            doubts += [catalog.doubts.at(place, _depth(why)) for place in self._found[why]]
         return list(dict.fromkeys(doubts))
+
+
+def _depth(why: Why) -> Depth:
+    return Depth.SUBTREE if why in _DEEP else Depth.NAME

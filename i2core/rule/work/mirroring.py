@@ -9,7 +9,7 @@ import trio
 from i2core.api import Channel, Code, Place, StopRule
 from i2core.config.model import OrphanAction
 from i2core.config.words import bilingual
-from i2core.rule.catalog.rows import Depth, Doubt
+from i2core.rule.catalog.rows import Doubt
 from i2core.rule.life.life import Life
 from i2core.rule.life.states import Event
 from i2core.rule.live.replication import LiveReplication
@@ -130,12 +130,8 @@ class Mirroring:
     def _left_unverified(self, findings: Findings) -> list[Doubt]:
         """What is unverified after a mirror: objects that it could not compare because they were moving, and names that
         were removed on the source before the mirror began, perhaps not on the replica. Names from which objects moved
-        away matter only if orphans are deleted; otherwise the replica keeps such names anyway. And what only the
-        replica has in a directory that could not be read is an orphan, which the repair must not remove then."""
-        doubts, unread = self._source.catalog.doubts, findings.doubts(Why.UNREADABLE)
-        reasons = [Why.APPEARED]
+        away matter only if orphans are deleted; otherwise the replica keeps such names anyway."""
+        doubts, reasons = self._source.catalog.doubts, [Why.APPEARED, Why.UNREADABLE]
         if self._work.rule.orphans.action is OrphanAction.DELETE:
             reasons.append(Why.MOVED_AWAY)
-        else:
-            unread = [doubt._replace(deep=Depth.UNMIRRORED) if doubt.deep else doubt for doubt in unread]
-        return [*findings.doubts(*reasons), *unread, *(doubts.at(place) for place in doubts.take_owed())]
+        return [*findings.doubts(*reasons), *(doubts.at(place) for place in doubts.take_owed())]

@@ -89,6 +89,7 @@ async def open_source(
                 keep_roots=partial(known_roots.keep, trees),
                 status=status,
                 on_error=rule.mirror.on_error,
+                orphans=rule.orphans.action,
                 say=say,
             ),
             opened,
