@@ -108,6 +108,23 @@ def test_a_temporary_lack_is_not_damage(tmp_path: Path, monkeypatch: pytest.Monk
         file.load()
 
 
+@pytest.mark.parametrize("lack", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_temporary_lack_lets_the_peer_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lack: int) -> None:
+    """What a sink has kept is removed when the targets are others."""
+    file = PositionFile(tmp_path, "web1", "data1")
+    file.room_for_memory().touch()
+
+    def refuse(*args: object) -> list[str]:
+        raise OSError(lack, os.strerror(lack))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refuse)
+        with pytest.raises(LinkError, match="cannot keep"):
+            file.forget_memory()
+    file.forget_memory()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_failure_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     file = PositionFile(tmp_path, "web1", "data1")

@@ -107,6 +107,9 @@ class Opening:
                 raise
         except FileNotFoundError as error:
             raise IndexLost(f"{error.filename} is missing") from error
+        except UnicodeDecodeError as error:
+            # SQLite quotes text of a damaged file in its message; Python fails if that is not UTF-8.
+            raise IndexLost(f"its schema is no text: {error}") from error
         except sqlite3.OperationalError as error:
             raise StopRule(
                 f"cannot open the index of the history: {error}", code=Code.CDP_INDEX_READ, obj=self._directory

@@ -94,6 +94,19 @@ def test_a_damaged_file_is_forgotten(tmp_path: Path, damage: bytes) -> None:
     assert (len(said), path.exists()) == ((1, False) if damage else (0, True))
 
 
+def test_a_schema_that_is_no_text_is_forgotten(known: KnownDirectories, tmp_path: Path) -> None:
+    """SQLite quotes it in its message, and Python cannot decode that."""
+    known.close()
+    path = tmp_path / "known"
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE", b"CREATE TABL\x8d"))
+    said: list[str] = []
+    again = KnownDirectories(path, said.append)
+    again.begin(ROOT, ONE)
+    assert again.get(ROOT, b"") == ONE
+    again.close()
+    assert len(said) == 1
+
+
 def test_damage_that_is_found_later_is_survived(
     known: KnownDirectories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

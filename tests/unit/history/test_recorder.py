@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -208,6 +209,21 @@ async def test_an_index_that_is_lost_is_made_again(tmp_path: Path) -> None:
         for seq in range(3):
             world.check(seq, seq)
     assert "3550" not in world.said[0]
+    assert "made again" in world.said[0]
+
+
+async def test_an_index_whose_schema_is_no_text_is_made_again(tmp_path: Path) -> None:
+    """SQLite quotes it in its message, and Python cannot decode that."""
+    world = _world(tmp_path)
+    async with world.opened():
+        await world.apply([_create(b"a")])
+        await world.flush()
+    now = Path(world.directory) / "now.db"
+    damaged = re.sub(b"(?i)create table", b"create tabl\x8d", now.read_bytes())
+    assert damaged != now.read_bytes()
+    now.write_bytes(damaged)
+    async with world.opened():
+        world.check(1, 1)
     assert "made again" in world.said[0]
 
 

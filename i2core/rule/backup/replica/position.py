@@ -114,11 +114,18 @@ class PositionFile:
 
         Raises:
             StopRule: it cannot be removed.
+            LinkError: it cannot be removed now.
         """
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(self._memory.parent):
-                if name.startswith(self._memory.name):
-                    self._unlink(self._memory.parent / name)
+        directory = self._memory.parent
+        try:
+            names = os.listdir(directory)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unkept(error, directory) from error
+        for name in names:
+            if name.startswith(self._memory.name):
+                self._unlink(directory / name)
 
     @staticmethod
     def _unlink(path: Path) -> None:

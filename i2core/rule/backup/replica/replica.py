@@ -83,6 +83,7 @@ class Replica:
 
         Raises:
             StopRule: it cannot be removed.
+            LinkError: it cannot be removed now.
         """
         if self.position.targets != [as_text(each) for each in targets]:
             self._store.forget_memory()

@@ -44,6 +44,8 @@ WITH RECURSIVE sub(id) AS (
     SELECT directory.id FROM directory JOIN sub ON directory.parent = sub.id
 ) DELETE FROM directory WHERE id IN sub
 """
+_DAMAGE = (sqlite3.Error, UnicodeDecodeError)
+"""Errors of a damaged file. SQLite quotes the file's text in its message; Python fails if that is not UTF-8."""
 _TOP = 0
 """The parent of the roots, which have their absolute paths as names."""
 
@@ -80,7 +82,7 @@ class KnownDirectories:
         self._database: sqlite3.Connection
         try:
             self._open(path)
-        except (sqlite3.Error, OSError) as error:
+        except (*_DAMAGE, OSError) as error:
             self._give_up(error)
 
     def begin(self, root: bytes, identity: Identity) -> None:
@@ -166,7 +168,7 @@ class KnownDirectories:
         with self._guard:
             try:
                 return work()
-            except sqlite3.Error as error:
+            except _DAMAGE as error:
                 self._give_up(error)
                 return work()
 
