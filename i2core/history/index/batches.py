@@ -77,11 +77,12 @@ class Batches:
         row = self._db.execute(sql, (time_ns,)).fetchone()
         return (row[0], row[1]) if row else (0, 0)
 
-    def give_up(self, seq: int) -> None:
-        """Forgets batches all of whose records are up to `seq`. The newest of them stays, for the running counts,
-        without its log."""
-        sql = "delete from batch where last_seq<=?1 and first_seq<(select max(first_seq) from batch where last_seq<=?1)"
-        self._db.execute(sql, (seq,))
+    def give_up(self, after: int, seq: int) -> None:
+        """Gives up the log of batches all of whose records are up to `seq`. Those that begin after `after` are
+        forgotten; the newest of them stays, for the running counts."""
+        newest = "(select max(first_seq) from batch where last_seq<=?2)"
+        sql = f"delete from batch where first_seq>?1 and last_seq<=?2 and first_seq<{newest}"
+        self._db.execute(sql, (after, seq))
         self._db.execute("update batch set size=0 where last_seq<=?", (seq,))
 
     def cut(self, seq: int) -> None:

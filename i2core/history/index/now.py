@@ -33,8 +33,10 @@ class Pending(NamedTuple):
     old: Sequence[str]
     """Files of partitions that go."""
     new: Sequence[PartFile]
+    log_after: int
     log_to: int
-    """The log up to this record goes as well: its frames are merged."""
+    """The log after the one record and up to the other goes as well: its frames are merged. The batch that begins at
+    the first one stays, without its log: old bytes of it may lie in the segment before."""
 
 
 class Now:
@@ -89,8 +91,8 @@ class Now:
         kept = str(self.state("pending"))
         if not kept:
             return None
-        generation, old, new, log_to = json.loads(kept)
-        return Pending(generation, old, [PartFile(*each) for each in new], log_to)
+        generation, old, new, *log = json.loads(kept)
+        return Pending(generation, old, [PartFile(*each) for each in new], *log)
 
     @pending.setter
     def pending(self, change: Pending | None) -> None:

@@ -23,12 +23,13 @@ def generation(index: Index) -> int:
     return int(index.now.state("generation", 0))
 
 
-def prepare(index: Index, old: Sequence[Partition], new: Sequence[PartFile], *, log_to: int) -> int:
-    """Keeps durably what is to be done; the files of `new` must be durable and closed. `log_to`: see `Pending`.
+def prepare(index: Index, old: Sequence[Partition], new: Sequence[PartFile], *, log: tuple[int, int]) -> int:
+    """Keeps durably what is to be done; the files of `new` must be durable and closed. `log`: `Pending.log_after` and
+    `Pending.log_to`.
 
     Returns: the generation that the journal's note is to have.
     """
-    pending = Pending(generation(index) + 1, [os.path.basename(part.path) for part in old], new, log_to)
+    pending = Pending(generation(index) + 1, [os.path.basename(part.path) for part in old], new, *log)
     index.flush()  # what is committed with it, `Now.reach` above all, is true
     index.now.pending = pending
     index.now.commit(durable=True)
@@ -49,7 +50,7 @@ def settle(index: Index, reached: int) -> None:
             now.drop_part(file)
         for part in pending.new:
             now.set_part(part)
-        index.batches.give_up(pending.log_to)
+        index.batches.give_up(pending.log_after, pending.log_to)
         now.set_state("generation", pending.generation)
     now.commit(durable=True)
     index.reload_parts()

@@ -55,8 +55,8 @@ class _Parts:
     old: Sequence[Partition]
     cut: int
     """The last record about which rows have old bytes in the run."""
-    log_to: int
-    """The last record of the run."""
+    log: tuple[int, int]
+    """Which part of the log goes (`Pending`)."""
     lower: Partition
     """Rows up to the cut, thinned out."""
     upper: Partition
@@ -229,12 +229,12 @@ def _prepare_drop(index: Index, run: Sequence[Segment], kept: Kept) -> int:
             return 0
         index.sync()  # the next start needs no frame of the run
         old = [part for part in index.parts if part.last <= cut and part is not index.growing]
-        return prepare(index, old, (), log_to=run[-1].next_seq - 1)
+        return prepare(index, old, (), log=(-1, run[-1].next_seq - 1))
 
 
 def _prepare_merge(index: Index, parts: _Parts, new: Sequence[PartFile]) -> int:
     with _written():
-        return prepare(index, parts.old, new, log_to=parts.log_to)
+        return prepare(index, parts.old, new, log=parts.log)
 
 
 def _settle(index: Index, reached: int) -> None:
@@ -259,7 +259,8 @@ def _close(index: Index, run: Sequence[Segment], *, oldest: bool) -> _Parts:
         lower = index.new_part(min([first, *(part.first for part in old)]))
         upper = index.new_part(cut + 1)
         lower.last, upper.last = cut, max([cut, *(part.last for part in old)])
-        return _Parts(old, cut, run[-1].next_seq - 1, lower, upper)
+        log = -1 if oldest else run[0].first_seq, run[-1].next_seq - 1
+        return _Parts(old, cut, log, lower, upper)
 
 
 @contextmanager

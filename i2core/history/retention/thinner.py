@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from i2core.api import Code
-from i2core.api.journal import JournalFull, Mark, MarkKind, Segment
+from i2core.api.journal import Journal, JournalFull, Mark, MarkKind, Segment
 from i2core.config.model import CdpRetention, HistoryTerms, WhenHistoryFull
 from i2core.config.words import Bilingual, bilingual
 from i2core.history.retention.applied import Applied
@@ -104,7 +104,7 @@ class Thinner:
             return cls(held, State.decode(note), days, terms)
         first_ns = await turn(held, lambda: Applied(held.log()).planned_ns(1))
         state = State.begin(first_ns or held.clock.now_ns())
-        await held.journal.annotate(state.encode())
+        await _with_reserve(held.journal, partial(held.journal.annotate, state.encode()))
         return cls(held, state, days, terms)
 
     # ------------------------------------------------------------------------------------------- what others ask
@@ -191,7 +191,7 @@ class Thinner:
             planned_ns = await self._asked(lambda applied: applied.planned_ns(floor)) or 0
             floor_ns = max(self.state.floor_ns, min(planned_ns, now_ns) if floor > self.state.floor else 0)
             await self._note(Change(floor_ns=floor_ns, remove=tuple(gone)), floor)
-            await self._held.journal.roll()
+            await _with_reserve(self._held.journal, self._held.journal.roll)
             await self._give_up()
             await self._sweep()
 
@@ -246,17 +246,10 @@ class Thinner:
         up before all of it is noted."""
         journal = self._held.journal
         if change.add or change.remove:
-            await self._with_reserve(partial(journal.mark, change.add, change.remove))
+            await _with_reserve(journal, partial(journal.mark, change.add, change.remove))
         state = attrs.evolve(self.state, floor_ns=change.floor_ns, floor=max(floor, self.state.floor))
-        await self._with_reserve(partial(journal.annotate, state.encode()))
+        await _with_reserve(journal, partial(journal.annotate, state.encode()))
         self.state = state
-
-    async def _with_reserve(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except JournalFull:
-            await self._held.journal.use_reserve()
-            await work()
 
     async def _floor_of(self, change: Change) -> int:
         return self.state.floor if change.floor_ns <= self.state.floor_ns else await self._seq_at(change.floor_ns)
@@ -286,7 +279,7 @@ class Thinner:
             return  # the log beyond the durable position may be written anew just now
         begun_ns = await self._asked(lambda applied: applied.planned_ns(last.first_seq))
         if last.first_seq <= self.state.floor or self._held.clock.now_ns() - (begun_ns or 0) >= DAY_NS:
-            await self._with_reserve(self._held.journal.roll)
+            await _with_reserve(self._held.journal, self._held.journal.roll)
 
     def _needed(self) -> Kept:
         """What may not be given up: the kept moments, and those that somebody reads."""
@@ -353,6 +346,15 @@ class Thinner:
         left_s = self.forecast.to_say()
         if left_s is not None:
             report(Code.CDP_FILLS_UP, _full_text(left_s))
+
+
+async def _with_reserve(journal: Journal, work: Callable[[], Awaitable[None]]) -> None:
+    """Changes the journal; on a full disk with the room of the reserve."""
+    try:
+        await work()
+    except JournalFull:
+        await journal.use_reserve()
+        await work()
 
 
 def _slice(steps: Iterator[None]) -> bool:

@@ -31,4 +31,4 @@ def merge(index: Index, parts: Sequence[Partition], kept: Kept) -> Iterator[None
             index.discard(new)
     new.close()
     files = [PartFile(os.path.basename(new.path), new.first, last, new.count)] if new.count else []
-    settle(index, prepare(index, parts, files, log_to=0))
+    settle(index, prepare(index, parts, files, log=(0, 0)))

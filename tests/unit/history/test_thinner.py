@@ -110,6 +110,22 @@ def test_old_bytes_ahead_of_their_record_stay(tmp_path: Path) -> None:
         assert len(made.of_world.journal.segments) < 5
 
 
+def test_old_bytes_ahead_of_their_record_stay_when_what_follows_is_merged(tmp_path: Path) -> None:
+    """The segment with them is not dropped, although all of its own records are older than the oldest moment."""
+    with world(tmp_path) as made:
+        made.terms = Terms(policy=CdpRetention(detailed_days=1, daily=3, monthly=0))
+        made.apply([Record(Kind.WRITE, 0, b"a", data=bytes(range(1, 251)))])
+        made.flush()
+        for _ in range(6):
+            made.pass_time(DAY_NS)
+            made.apply([Record(Kind.WRITE, 0, b"a", data=made.rng.randbytes(250))])
+            made.flush()
+            for _ in range(2):
+                made.retained(once)
+                for seq in [*made.kept().marks, *range(made.kept().floor, made.seq + 1)]:
+                    made.check(seq, made.kept())
+
+
 def test_a_moment_that_is_read_stays_until_its_reader_ends(tmp_path: Path) -> None:
     with world(tmp_path) as made:
         first = write(made, 1)
