@@ -20,6 +20,7 @@ from i2_sink_fs.progress import Progress
 from i2core.api import Change, Code, I2Error, LinkError, Op, Place, StopRule, UsageError
 from i2core.config.model import DriverChoice, OrphanAction, Orphans, PeerEntry, Rule
 from i2core.rule.backup.replica.replica import Replica
+from i2core.rule.life.status import Received
 from i2core.testing.trees import compare_trees
 
 from .pair import Nodes, open_nodes, until
@@ -255,6 +256,8 @@ async def test_a_forgotten_rule_leaves_its_target_to_others(tmp_path: Path) -> N
 async def test_a_target_within_another_rules_target_is_refused(tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         await nodes.run()
+        # Its session ends a moment later; until then it counts as writing the target now.
+        await until(lambda: all(each.state is Received.WAITING for each in nodes.service.statuses()))
         nodes.target = nodes.target / "within"
         with pytest.raises(StopRule) as refused:
             await nodes.run(other(nodes), keep=False)
