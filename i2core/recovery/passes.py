@@ -57,9 +57,10 @@ class Result:
         return not self.records and not self.failed_count
 
     def remaining(self) -> list[str]:
-        """The paths that differ although nothing about them failed, in a pass after which nothing is to differ."""
-        failed = self._failed
-        return [path for path, is_shallow in self.changed.items() if path not in failed and not (failed and is_shallow)]
+        """The paths that differ although nothing about them failed, in a pass after which nothing is to differ. The
+        attributes of directories count only if nothing else does: whatever differs touches the one that it is in."""
+        differ = [path for path, is_shallow in self.changed.items() if not is_shallow and path not in self._failed]
+        return differ if differ or self._failed else list(self.changed)
 
     def note_extra(self, paths: Sequence[str]) -> None:
         """Notes extra names."""

@@ -112,6 +112,15 @@ async def test_owners_acls_and_devices(site: Site) -> None:
 
 
 @is_root
+async def test_the_destination_changes_its_owner(site: Site) -> None:
+    """Whoever owns the directory that a person has named: it is the right one."""
+    site.to.mkdir()
+    os.chown(site.to, 1234, 1234)
+    assert (await site.run()).proved
+    assert compare_trees(site.source, site.to) == []
+
+
+@is_root
 async def test_flags_if_the_rule_carries_them(site: Site) -> None:
     (site.source / "file").write_bytes(b"1")
     if subprocess.run(["chattr", "+A", site.source / "file"], capture_output=True, check=False).returncode:  # noqa: S603, S607

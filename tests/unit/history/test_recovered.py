@@ -8,20 +8,25 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from i2core.api.records import Kind, Record
 from i2core.history.model.grain import Grain
 from i2core.history.read.tree import PastTree
+from i2core.recovery.order import Extra
 from i2core.recovery.plan import What
 from i2core.testing.memory_replica import DIRECTORY, EMPTY_FILE
 from tests.integration.recovering import Site
 
+from .copies import Copy
 from .disk import Disk
+from .histories import Records
 from .lives import MEMORY
 from .world import World
 
+HAVE_ATTRIBUTES = (stat.S_IFREG, stat.S_IFDIR)
 is_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -101,3 +106,47 @@ async def test_what_somebody_took_away_from_the_replica(world: World, tmp_path: 
     assert (outcome.equal, outcome.proved, outcome.failed_count) == (False, False, 1)
     assert [Path(each.path).name for each in outcome.failed] == ["large"]
     assert (site.to / "d" / "file").read_bytes() == b"old content"
+
+
+@is_root
+@pytest.mark.parametrize("seed", range(4))
+async def test_random_moments(tmp_path: Path, seed: int) -> None:
+    """One after the other to the same directory. What no file system can hold is reported: attributes of users on
+    something that is neither a file nor a directory."""
+    with tempfile.TemporaryDirectory(prefix="i2-history-", dir=MEMORY) as directory:
+        rng = random.Random(seed)  # noqa: S311
+        world = World(rng, directory)
+        world.begin()
+        records = Records(rng, world.disk)
+        for _ in range(60):
+            world.apply(records.some())
+        site = Site(tmp_path)
+        for seq in rng.sample(range(world.seq + 1), 4):
+            right = {path: copy for path, copy in world.trees[seq].items() if path}
+            outcome = await site.run(trees=[PastTree(world.past(), seq, b"/replica")], extra=Extra.DELETE)
+            odd = {
+                path for path, copy in right.items() if copy.meta[4] and stat.S_IFMT(copy.mode) not in HAVE_ATTRIBUTES
+            }
+            failed = {tuple(os.fsencode(Path(each.path).relative_to(site.to)).split(b"/")) for each in outcome.failed}
+            assert failed <= odd, (seq, outcome)
+            assert outcome.proved is not bool(failed)
+            assert seen(site.to) == {path: shown(copy) for path, copy in right.items()}, seq
+
+
+def seen(top: Path) -> dict[tuple[bytes, ...], tuple[Any, ...]]:
+    """What is in a directory, as `shown`."""
+    found: dict[tuple[bytes, ...], tuple[Any, ...]] = {}
+    groups: dict[int, tuple[bytes, ...]] = {}
+    for path in sorted(top.rglob("*"), key=lambda path: os.fsencode(path.relative_to(top)).split(b"/")):
+        names, status = tuple(os.fsencode(path.relative_to(top)).split(b"/")), path.lstat()
+        data = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
+        target = os.fsencode(path.readlink()) if stat.S_ISLNK(status.st_mode) else b""
+        mode = stat.S_IFLNK if target else status.st_mode
+        found[names] = (mode, status.st_uid, data, target, groups.setdefault(status.st_ino, names))
+    return found
+
+
+def shown(copy: Copy) -> tuple[Any, ...]:
+    """What a directory shows of an object. The mode of a symlink is always the same."""
+    mode = stat.S_IFLNK if copy.target else copy.mode
+    return mode, copy.meta[1], copy.data, copy.target, copy.group

@@ -75,20 +75,29 @@ class Settler:
                 return
             if stat.S_IFMT(found.st_mode) != stat.S_IFMT(meta.mode):
                 raise Drift("an object of another type is here")
-            if not fresh and record.path and stat.S_ISDIR(found.st_mode):
-                self._directories.check(record.root, record.path, fd)
-            elif not fresh:
-                self._kept.torn.check(found)
-                self._left.check(Place(record.root, record.path), fd, found)
-                strange = is_foreign(found, record, meta, self._kept.owners(record.root, directory))
-                if strange and not self._directories.guarded(record.root, record.path.rpartition(b"/")[0]):
-                    raise Drift("the object here belongs to another user, who may have created it")
+            if not fresh and record.path:  # the root itself is checked each time that it is opened
+                self._check(directory, record, meta, fd, found)
             self.settle(proc_path(fd), found, meta, record, fresh=fresh)
             changed = (found.st_uid, found.st_mode) != (meta.uid, meta.mode)
             if changed and not fresh and stat.S_ISDIR(found.st_mode):
                 self._directories.forget(record.root, record.path)  # it may not be guarded any more
         finally:
             os.close(fd)
+
+    def _check(self, directory: Directory, record: Record, meta: Meta, fd: int, found: os.stat_result) -> None:
+        """Checks that an open object may get these attributes.
+
+        Raises:
+            Drift: it is not the object that the record is about.
+        """
+        if stat.S_ISDIR(found.st_mode):
+            self._directories.check(record.root, record.path, fd)
+            return
+        self._kept.torn.check(found)
+        self._left.check(Place(record.root, record.path), fd, found)
+        strange = is_foreign(found, record, meta, self._kept.owners(record.root, directory))
+        if strange and not self._directories.guarded(record.root, record.path.rpartition(b"/")[0]):
+            raise Drift("the object here belongs to another user, who may have created it")
 
     def forget_late(self) -> None:
         """Forgets the error of an earlier attempt: a record begins, or begins again. Example: if the owner of a staged
