@@ -17,8 +17,10 @@ from i2_store_cdp.store import Store
 
 from i2core.api import Code, Lost, Place, StopRule
 from i2core.api.journal import Draft, JournalFull, Placed
-from i2core.config.model import Brake, CdpRetention, OrphanAction, Orphans, Rule
+from i2core.config.model import Brake, CdpRetention, FlushWindow, OrphanAction, Orphans, Rule
 from i2core.history.record.history import History
+from i2core.history.record.turns import HistoryClosed
+from i2core.rule.backup.replica.position import PositionFile
 from i2core.rule.life.status import RuleStatus
 from tests.pictures import differing, past_picture, picture
 
@@ -184,3 +186,69 @@ async def test_a_sink_that_cannot_keep_is_refused(tmp_path: Path) -> None:
             async with _running(nodes):
                 pass
         assert refused.value.code is Code.CDP_CONFIG
+
+
+async def test_a_broken_history_is_opened_again_beside_a_reader(tmp_path: Path) -> None:
+    """The replica goes back to its durable state, and the work node sends the rest again."""
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        (nodes.source / "file").write_text("first")
+        async with _running(nodes) as status:
+            second = await _change(nodes, status, "second")
+            async with nodes.service.history("data1") as history:
+                tree = history.tree(0, second)
+                assert tree.lookup(b"file") is not None
+                history.recorder.broken = RuntimeError("an accident")
+                third = await _change(nodes, status, "third")
+                with pytest.raises(HistoryClosed):
+                    tree.lookup(b"file")
+            async with nodes.service.history("data1") as again:
+                assert again is not history
+                assert [await _content(again, seq) for seq in (second, third)] == [b"second", b"third"]
+        assert Code.HISTORY_ENDED not in nodes.codes()
+
+
+async def test_a_history_that_cannot_be_taken_back_ends(tmp_path: Path) -> None:
+    """Another program has removed what was kept."""
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        (nodes.source / "file").write_text("first")
+        async with _running(nodes) as status:
+            await _change(nodes, status, "second")
+            async with nodes.service.history("data1") as history:
+                durable = history.durable
+                (nodes.source / "file").unlink()
+                await _settled(nodes, status)
+        (position,) = (nodes.home / "state" / "positions").glob("*.json")
+        file = PositionFile(position.parent, "local", "data1")
+        file.save(attrs.evolve(file.load(), history=durable.encode()))
+        for kept in nodes.target.parent.glob(".i2-history-*/*"):
+            kept.unlink()
+        nodes.boot()
+        async with _running(nodes) as status:
+            seq = await _change(nodes, status, "third")
+            async with nodes.service.history("data1") as history:
+                assert await _content(history, seq) == b"third"
+        assert nodes.codes().count(Code.HISTORY_ENDED) == 2
+        assert len(_kept_aside(nodes)) == 1
+
+
+async def test_what_a_reader_has_taken_back_is_sent_again(tmp_path: Path) -> None:
+    """Who opens a broken history again ends the sessions that went on with it: what they had reported is undone."""
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        nodes.role = attrs.evolve(nodes.role, flush=FlushWindow(after_s=2.0, size=1 << 30))
+        nodes.boot()
+        (nodes.source / "file").write_text("first")
+        async with _running(nodes) as status:
+            await _change(nodes, status, "second")
+            (nodes.source / "file").write_text("third")
+            nodes.capture.tell(Lost(Place(0, b""), "look at all"))
+            async with nodes.service.history("data1") as history:
+                seq = history.seq
+                await until(lambda: history.seq > seq and status.applied_seq == status.seq)
+                assert history.durable.seq == seq
+                history.recorder.broken = RuntimeError("an accident")
+            async with nodes.service.history("data1") as again:
+                assert again is not history
+            await until(lambda: (nodes.target / "file").read_text() == "third" and status.seq == status.durable_seq)
+            async with nodes.service.history("data1") as again:
+                assert await _content(again, again.seq) == b"third"
+                assert await _content(again, seq) == b"second"

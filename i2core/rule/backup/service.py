@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import attrs
 import trio
 
 from i2core import __version__
-from i2core.api import Channel, I2Error, LinkError, StopRule, UsageError
+from i2core.api import DATA_CHANNELS, Channel, I2Error, LinkError, StopRule, UsageError
 from i2core.api.threads import own_threads
 from i2core.config.model import BackupRole
 from i2core.config.words import bilingual
@@ -181,15 +182,17 @@ class BackupService:
         """The history of a received rule, open for as long as the block runs, whether or not a session is.
 
         Raises:
-            UsageError: no such rule was ever received, it has no history, or several peers have a rule of that name and
+            UsageError: no such rule has a target here, it has no history, or several peers have a rule of that name and
                 `peer` is None.
             StopRule: it cannot be opened.
         """
-        known = self._known(rule, peer)
+        known = [position for position in self._known(rule, peer) if position.targets]
         if not known:
-            raise UsageError(bilingual("no such rule was received", "未接收过该规则"), obj=rule)
-        replica = self._replicas.keep(self._replicas.of((known[0].peer, rule)))
-        async with replica.recording.used(self._opening.open_history(replica)) as history:
+            raise UsageError(bilingual("no rule of that name has a target here", "此处没有该规则的目标"), obj=rule)
+        key = (known[0].peer, rule)
+        replica = self._replicas.keep(self._replicas.of(key))
+        end_sessions = partial(self._replicas.end_sessions, key, DATA_CHANNELS)
+        async with replica.recording.used(self._opening.open_history(replica), end_sessions) as history:
             if history is None:
                 raise UsageError(bilingual("the rule has no history", "该规则没有历史"), obj=rule)
             yield history

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,9 @@ class SessionOpening:
             with self._replicas.session(claim.key, hello.channel, hello.epoch, replica):
                 async with self._opened(hello, claim, replica, identities) as session:
                     await self._ownership.take(claim, replica, session.sink, session.writer)
-                    async with replica.recording.used(session.open_history):
+                    others = [each for each in DATA_CHANNELS if each.value != hello.channel]
+                    end_others = partial(self._replicas.end_sessions, claim.key, others)
+                    async with replica.recording.used(session.open_history, end_others):
                         entered = True
                         yield session
             if not entered:

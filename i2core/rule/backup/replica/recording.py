@@ -57,16 +57,17 @@ class Recording:
         return True
 
     @asynccontextmanager
-    async def used(self, open_: Open) -> AsyncIterator[History | None]:
+    async def used(self, open_: Open, end_others: Callable[[], None]) -> AsyncIterator[History | None]:
         """Within the block the history is open, if it has begun. Opening it takes the replica back to its durable
-        position, which `Replica.progress` tells then.
+        position, which `Replica.progress` tells then. `end_others` ends all other sessions of the replica: they have
+        reported records that may be undone, and nobody would send them again.
 
         Raises:
             StopRule: it cannot be opened.
         """
         if not self._is_usable():
             async with self._replica.apply_lock, self._replica.flush_lock, self._changing:
-                await self._enter(open_)
+                await self._enter(open_, end_others)
         self._users += 1
         try:
             yield self.current
@@ -84,11 +85,12 @@ class Recording:
         same = (history.flags, history.epoch) == (position.flags, position.epoch)
         return self.begun and same and history.recorder.broken is None
 
-    async def _enter(self, open_: Open) -> None:
+    async def _enter(self, open_: Open, end_others: Callable[[], None]) -> None:
         """Opens the history, unless another one has done so meanwhile. What is open and of no use any more is closed
         for whoever still reads in it."""
         if self._is_usable():
             return
+        end_others()
         await self._close()
         if not self.begun:
             return
