@@ -226,6 +226,7 @@ BUGS = {
         "            state = attrs.evolve(state, generation=reached)\n            await",
         "            await",
         0,
+        THINNED,
     ),
     "the index is taken back although the journal has changed": Bug(
         "index.switch", "reached >= pending.generation", "reached > pending.generation", 0, THINNED
@@ -240,17 +241,10 @@ BUGS = {
         "retention.carry", "moved += await self._write(packed)", "moved += some; await self._write(packed)", 1, THINNED
     ),
     "rows above the cut are forgotten": Bug("retention.joint", "put(self.upper, table, above)", "pass", 0, THINNED),
-    "start-up needs frames that are merged": Bug(
-        "retention.joint",
-        "index.sync()  # the next start needs no frame of the run\n        first",
-        "first",
-        4,
-        THINNED,
-    ),
     "marks protect nothing": Bug(
         "retention.thinner",
-        "self.state.kept(self._held.journal.marks, self.pins",
-        "self.state.kept((), self.pins",
+        "self.state.kept(self._held.journal.marks, self._held.pins",
+        "self.state.kept((), self._held.pins",
         0,
         THINNED,
     ),
