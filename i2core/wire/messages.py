@@ -45,7 +45,12 @@ _converter.register_unstructure_hook_factory(
 _converter.register_unstructure_hook_factory(
     lambda kind: kind is Hello,
     lambda kind: make_dict_unstructure_fn(
-        kind, _converter, inode_flags=override(omit_if_default=True), cdp=override(omit_if_default=True)
+        kind,
+        _converter,
+        inode_flags=override(omit_if_default=True),
+        cdp=override(omit_if_default=True),
+        zone=override(omit_if_default=True),
+        sources=override(omit_if_default=True),
     ),
 )
 
@@ -74,6 +79,11 @@ _seq = attrs.validators.and_(attrs.validators.ge(0), attrs.validators.lt(MOST_SE
 def _targets(_message: object, _field: object, paths: list[str]) -> None:
     if not 0 < len(paths) <= TARGETS or any(len(as_path(path)) > TARGET_BYTES for path in paths):
         raise ValueError("too many targets, no target, or a path that is too long")
+
+
+def _sources(message: Any, _field: object, paths: list[str]) -> None:
+    if paths and (len(paths) != len(message.targets) or any(len(as_path(path)) > TARGET_BYTES for path in paths)):
+        raise ValueError("not one source for each target, or a path that is too long")
 
 
 def _rule_name(_message: object, _field: object, text: str) -> None:
@@ -156,6 +166,11 @@ class Hello:
     """The rule carries inode flags and project ids. Omitted when false, for a peer that does not know the field."""
     cdp: CdpPolicy | None = None
     """The rule wants a history of its replica; None: it does not, and the field is omitted."""
+    zone: str = attrs.field(default="", validator=attrs.validators.max_len(NAME_CHARS))
+    """The work node's time zone, in which people read the moments of that history. Omitted without one."""
+    sources: list[str] = attrs.field(factory=list, validator=_sources)
+    """The directories on the work node, one for each target, by which people name what they want back. Omitted
+    without a history."""
 
 
 @attrs.frozen(kw_only=True)

@@ -88,6 +88,9 @@ def test_a_table_that_was_emptied_by_mistake(past: Past, tmp_path: Path) -> None
     emptied = min(record["seq"] for record in log if record["seq"] > before)
     assert past.ask("cdp", "log", "data1", "table.csv", "--file")["records"][0]["seq"] >= emptied
 
+    by_source = past.ask("cdp", "log", "data1", table)["records"]  # as it is called on the work node
+    assert by_source == log
+
     told = past.ask("cdp", "diff", "data1", log[-1]["time"], "now", "table.csv", code=3)
     assert [one["path"] for one in told["found"]] == ["table.csv"]
     assert past.ask("cdp", "diff", "data1", "now", "now")["found"] == []

@@ -10,9 +10,9 @@ from i2core.api.records import safe_path
 from i2core.config.words import bilingual
 
 
-def place_of(path: bytes, targets: Sequence[bytes]) -> Place:
-    """The place. `targets`: the directories of the replica, absolute, by root. A path is absolute, beneath one of them;
-    or relative to the only one.
+def place_of(path: bytes, targets: Sequence[bytes], sources: Sequence[bytes] = ()) -> Place:
+    """The place. `targets`: the directories of the replica, absolute, by root. `sources`: those on the work node, if
+    they are known. A path is absolute, beneath one of them; or relative to the only one.
 
     Raises:
         UsageError: it lies in none of them, or in one of several.
@@ -21,14 +21,13 @@ def place_of(path: bytes, targets: Sequence[bytes]) -> Place:
         if len(targets) > 1:
             raise _unclear(path, targets)
         return _checked(Place(0, _plain(path)), path)
-    path = os.path.normpath(path)
-    inside = [
-        root for root, target in enumerate(targets) if path == target or path.startswith(target.rstrip(b"/") + b"/")
-    ]
-    if not inside:
-        raise _unclear(path, targets)
-    root = max(inside, key=lambda number: len(targets[number]))
-    return _checked(Place(root, _plain(path[len(targets[root]) :])), path)
+    normal = os.path.normpath(path)
+    for tops in (targets, sources):
+        inside = [root for root, top in enumerate(tops) if (normal + b"/").startswith(top.rstrip(b"/") + b"/")]
+        if inside:
+            root = max(inside, key=lambda number: len(tops[number]))
+            return _checked(Place(root, _plain(normal[len(tops[root]) :])), path)
+    raise _unclear(path, targets)
 
 
 def is_in(place: Place, top: Place) -> bool:

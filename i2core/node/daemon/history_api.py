@@ -32,12 +32,11 @@ from i2core.config.words import bilingual
 from i2core.history.ask.changes import Changes, changes, changes_json
 from i2core.history.ask.log_page import OPS, PAGE, LogPage, LogQuery, log_page, record_json
 from i2core.history.ask.span import Span, span_of
-from i2core.history.ask.where import place_of, shown
+from i2core.history.ask.where import shown
 from i2core.history.journal.verify import Progress, fault_text, verify
 from i2core.history.model.rows import Moment
 from i2core.history.moments.choice import Nearest
 from i2core.history.moments.text import parse_moment
-from i2core.history.moments.zones import zone
 from i2core.node.daemon.answers import Document, asked_of, number, rule_name
 from i2core.node.daemon.past import ReceivedPast
 from i2core.node.daemon.running import RunningNode
@@ -87,14 +86,14 @@ class _Questions:
 
     async def span(self, request: Request) -> Response:
         async with self._node.past(rule_name(request)) as past:
-            found = await in_thread(span_of, past.history, zone(past.zone))
+            found = await in_thread(span_of, past.history, past.zone)
             space = await past.history.journal.space()
         return Document(found.as_json() | {"space": space._asdict(), "targets": list(map(os.fsdecode, past.targets))})
 
     async def log(self, request: Request) -> Response:
         asked = asked_of(request)
         async with self._node.past(rule_name(request)) as past:
-            span = await in_thread(span_of, past.history, zone(past.zone))
+            span = await in_thread(span_of, past.history, past.zone)
             query = await in_thread(_query, asked, past, span)
             page: LogPage = await in_thread(log_page, past.history, query)
         records = [
@@ -107,12 +106,12 @@ class _Questions:
     async def changes(self, request: Request) -> Response:
         asked = asked_of(request)
         async with self._node.past(rule_name(request)) as past:
-            span = await in_thread(span_of, past.history, zone(past.zone))
+            span = await in_thread(span_of, past.history, past.zone)
             first = await in_thread(moment_of, asked, past, span, "from")
             second = await in_thread(moment_of, asked, past, span, "to")
             if first.seq > second.seq:
                 first, second = second, first
-            beneath = place_of(os.fsencode(asked["path"]), past.targets) if "path" in asked else None
+            beneath = past.place(asked["path"]) if "path" in asked else None
             work = partial(changes, past.history, first.seq, second.seq, beneath=beneath)
             found: Changes = await in_thread(work)
         return Document(
@@ -170,7 +169,7 @@ def _time(text: str, span: Span) -> int:
 
 
 def _query(asked: Mapping[str, str], past: ReceivedPast, span: Span) -> LogQuery:
-    place = place_of(os.fsencode(asked["path"]), past.targets) if "path" in asked else None
+    place = past.place(asked["path"]) if "path" in asked else None
     ops = [word for word in asked.get("op", "").split(",") if word]
     if any(word not in OPS for word in ops):
         raise _unknown("op", OPS)

@@ -27,7 +27,6 @@ from i2core.api import in_thread
 from i2core.api.tree import Tree
 from i2core.history.ask.span import span_of
 from i2core.history.model.rows import Moment
-from i2core.history.moments.zones import zone
 from i2core.mount.mounted import mounted
 from i2core.node.control.client import error_of
 from i2core.node.daemon.answers import Document, body_of, rule_name
@@ -62,7 +61,7 @@ class _Mounts:
     async def begin(self, request: Request) -> Response:
         name, asked = rule_name(request), body_of(await request.body(), Asked)
         async with self._node.past(name) as past:
-            span = await in_thread(span_of, past.history, zone(past.zone))
+            span = await in_thread(span_of, past.history, past.zone)
             moment = await in_thread(moment_at, asked, past, span)
         work = partial(self._mount, name, asked, moment)
         told = {"dir": asked.dir, "moment": span.shown(moment.time_ns), "seq": moment.seq, "writable": asked.writable}

@@ -30,7 +30,6 @@ from starlette.routing import Route
 from i2core.api import in_thread
 from i2core.history.ask.span import Span, span_of
 from i2core.history.model.rows import Moment
-from i2core.history.moments.zones import zone
 from i2core.node.daemon.answers import Document, body_of, rule_name
 from i2core.node.daemon.forbidden import forbidden_places
 from i2core.node.daemon.history_api import At, moment_at
@@ -77,7 +76,7 @@ class _Recoveries:
     async def begin(self, request: Request) -> Response:
         name, asked = rule_name(request), body_of(await request.body(), Asked)
         async with self._node.past(name) as past:  # what cannot be had is told at once
-            span = await in_thread(span_of, past.history, zone(past.zone))
+            span = await in_thread(span_of, past.history, past.zone)
             moment = await in_thread(moment_at, asked, past, span)
         work = partial(self._recover, name, asked, moment)
         told = attrs.asdict(asked, filter=lambda _, value: value not in (None, [], False))
@@ -94,7 +93,7 @@ class _Recoveries:
         node = self._node
         async with node.past(name) as past:
             with ExitStack() as trees:
-                span = await in_thread(span_of, past.history, zone(past.zone))
+                span = await in_thread(span_of, past.history, past.zone)
                 order = await in_thread(self._order, asked, past, span, moment, trees)
                 recovery = Recovery(
                     order,
@@ -115,11 +114,12 @@ class _Recoveries:
         for number, target in enumerate(past.targets):
             tree = past.history.tree(number, moment.seq, target)
             trees.callback(tree.close)
-            roots.append(Root(tree=tree, path=target))
+            roots.append(Root(tree=tree, path=past.named(number)))
+        places = [past.place(path) for path in asked.paths]
         return Order(
             rule=past.rule,
             moment=span.shown(moment.time_ns),
-            parts=parts_of(roots, [os.fsencode(path) for path in asked.paths]),
+            parts=parts_of(roots, [os.path.join(past.named(place.root), place.path) for place in places]),
             to=os.fsencode(asked.to),
             extra=asked.extra,
             strict=asked.strict,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from i2core import __version__
 from i2core.api import Channel, Code, UsageError
 from i2core.config.model import NodeConfig
 from i2core.config.words import bilingual
-from i2core.history.moments.zones import local_zone_name
+from i2core.history.moments.zones import local_zone_name, zone
 from i2core.limits.throttle import RateLimit
 from i2core.node.control.errors import unknown_rule
 from i2core.node.daemon.objectives import Objectives
@@ -196,7 +197,8 @@ class RunningNode:
                 peer=position.peer,
                 rule=rule,
                 targets=tuple(as_path(target) for target in position.targets),
-                zone=local_zone_name(),
+                sources=tuple(as_path(source) for source in position.sources),
+                zone=_zone(position.zone),
                 history=history,
             )
 
@@ -214,6 +216,14 @@ class RunningNode:
                     next_step=bilingual(f"run the command on {status.peer}", f"请在 {status.peer} 上执行该命令"),
                 )
         raise unknown_rule(name)
+
+
+def _zone(name: str) -> datetime.tzinfo:
+    """The work node's zone; this node's own where that is not known here."""
+    try:
+        return zone(name or local_zone_name())
+    except UsageError:
+        return zone(local_zone_name())
 
 
 def _peer_and_rule(name: str) -> tuple[str | None, str]:

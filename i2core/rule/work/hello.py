@@ -7,6 +7,7 @@ from i2core.api import Channel, DriverKind
 from i2core.config.model import DriverChoice, Rule
 from i2core.config.options import named_to_peer
 from i2core.drivers.select import Drivers
+from i2core.history.moments.zones import local_zone_name
 from i2core.posix.path_text import as_text
 from i2core.rule.work.opening import directories
 from i2core.wire.messages import (
@@ -40,6 +41,8 @@ def hello(rule: Rule, channel: Channel, epoch: int, drivers: Drivers) -> Hello:
         brake=limits_of(rule.brake),
         inode_flags=rule.inode_flags,
         cdp=policy_of(rule.cdp) if rule.cdp is not None else None,
+        zone=local_zone_name() if rule.cdp is not None else "",
+        sources=[as_text(pair.source) for pair in directories(rule)] if rule.cdp is not None else [],
     )
 
 

@@ -183,6 +183,13 @@ def test_a_path_means_a_place(path: bytes, targets: tuple[bytes, ...], place: Pl
     assert place_of(path, targets) == place
 
 
+def test_a_path_of_the_work_node_means_a_place() -> None:
+    sources = (b"/home/data", b"/r", b"/var/log")
+    assert place_of(b"/home/data/a", TARGETS, sources) == Place(0, b"a")
+    assert place_of(b"/r/data/a", TARGETS, sources) == Place(0, b"a")
+    assert place_of(b"/r/other", TARGETS, sources) == Place(1, b"other")
+
+
 @pytest.mark.parametrize(
     ("path", "targets"),
     [(b"/r/dat", TARGETS), (b"a", TARGETS), (b"/", TARGETS), (b"../x", TARGETS[:1]), (b"a/../..", TARGETS[:1])],

@@ -118,7 +118,17 @@ class SessionOpening:
         wanted = hello.cdp if self._keeps_histories else None
         cdp = () if wanted is None else (wanted.detailed_days, wanted.daily, wanted.monthly)
         aside = as_path(hello.orphans.to or "")
-        return Claim(who, hello.rule, hello.epoch, targets, aside, flags=hello.inode_flags, cdp=cdp)
+        return Claim(
+            who,
+            hello.rule,
+            hello.epoch,
+            targets,
+            aside,
+            flags=hello.inode_flags,
+            cdp=cdp,
+            zone=hello.zone,
+            sources=tuple(hello.sources),
+        )
 
     def _refuse_outside(self, claim: Claim) -> None:
         """Checks that each path named by a peer lies within the directories in which the peer may write, and apart from

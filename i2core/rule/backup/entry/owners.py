@@ -39,6 +39,9 @@ class Claim:
     """The rule carries inode flags."""
     cdp: tuple[int, ...] = ()
     """The history that the rule wants, see `Position.cdp`; empty: none."""
+    zone: str = ""
+    sources: tuple[str, ...] = ()
+    """As in `Position`."""
 
     @property
     def key(self) -> Key:

@@ -72,6 +72,8 @@ class Ownership:
                 exchanged=sink.exchanged,
                 flags=claim.flags,
                 cdp=claim.cdp,
+                zone=claim.zone,
+                sources=claim.sources,
             )
             for owner in owners:
                 await self._disown(owner)

@@ -44,6 +44,10 @@ class Position:
     """The rule carries inode flags."""
     cdp: list[int] = attrs.field(factory=list, validator=_NUMBERS)
     """The largest values of `CdpPolicy` that the work node has ever sent; empty: it never wanted a history."""
+    zone: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    """The work node's time zone; empty: not known."""
+    sources: list[str] = attrs.field(factory=list, validator=_TEXTS)
+    """The directories on the work node, one for each target, encoded like these; empty: not known."""
     history: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     """`Durable` of the replica's history, true together with `durable_seq`; empty: it has not begun."""
     journal: str = attrs.field(default="", validator=attrs.validators.instance_of(str))

@@ -117,10 +117,13 @@ class Replica:
         exchanged: bool = False,
         flags: bool = False,
         cdp: Sequence[int] = (),
+        zone: str = "",
+        sources: Sequence[str] = (),
     ) -> None:
         """A session begins. When this returns, owner and directories of the replica are on disk, so a crash does not
         readmit an older owner. `exchanged`: the directories were replaced by others, so the old position is void, and
-        the history of the replica has ended. `cdp`: the history that the rule wants, see `Position.cdp`.
+        the history of the replica has ended. `cdp`: the history that the rule wants; `zone`, `sources`: how people name
+        what is in it (see `Position`).
 
         Raises:
         StopRule: the position cannot be saved.
@@ -134,6 +137,8 @@ class Replica:
                 aside=aside,
                 heir=[],
                 flags=flags,
+                zone=zone,
+                sources=list(sources),
                 cdp=[max(pair) for pair in zip_longest(cdp, self.position.cdp, fillvalue=0)],
             )
             if exchanged or not self.begun:
