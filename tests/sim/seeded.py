@@ -7,9 +7,9 @@ import itertools
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import attrs
 import i2_sink_fs.directories
@@ -47,11 +47,27 @@ from i2core.rule.live.unproven import Unproven
 from i2core.rule.mirror.orphans import OrphanFinder
 from i2core.rule.outgoing.ledger import Ledger
 from i2core.rule.outgoing.record_clock import RecordClock
+from i2core.rule.repair.leftovers import Leftovers
 from i2core.rule.source.passing import Passing
 from i2core.rule.work.known_roots import KnownRoots, Looked
-from i2core.testing.sim.plan import Plan, plan
 from i2core.wire.batch import WireBatch
 from i2core.wire.session import Session
+
+from .hunts import (
+    Hunt,
+    denies,
+    exchanges_source,
+    fails_unheard,
+    fills_work,
+    flips,
+    is_narrow,
+    keeps_orphans,
+    lacks_descriptors,
+    loses_power,
+    loses_replica,
+    loses_reports,
+    takes_over,
+)
 
 Bug = Callable[[pytest.MonkeyPatch], None]
 
@@ -384,83 +400,9 @@ def times_go_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RecordClock, "now", now)
 
 
-class Hunt(NamedTuple):
-    """Within how many histories a bug must be found, and at which seed to begin."""
-
-    most: int
-    first: int = 0
-    """The seed to begin at: one that showed it when this was written. Any other does as well, in more time."""
-    fit: Callable[[Plan], bool] = lambda _: True
-    """Tells which plans can show it: only these are played, and count."""
-    crash: bool = False
-    """It may show in a crash of a node. Else a crash does not count: the code has outgrown the bug."""
-    quick: bool = False
-    """It stands for a promise that each change is to be held to, and fitting plans show it within some tens of
-    histories whatever the engine does: part of `make test`. The others are part of `make test-all`."""
-
-    def seeds(self) -> Iterator[int]:
-        """The seeds of the histories to play."""
-        return itertools.islice((seed for seed in itertools.count(self.first) if self.fit(plan(seed))), self.most)
-
-
-def _takes_over(plan: Plan) -> bool:
-    """Two work nodes that the backup node cannot distinguish, so that only the epoch counts; and the backup node
-    restarts."""
-    befalls = {step.what for step in plan.steps}
-    restarts = {"kill backup", "power backup", "stop backup"}
-    return not plan.named and "takeover" in befalls and bool(befalls & restarts)
-
-
-def _live(plan: Plan, what: str, *others: str) -> bool:
-    """The accident happens during live replication, with no others than `others`: so no mirror follows that would find
-    all differences."""
-    befalls = {step.what for step in plan.steps}
-    return plan.from_rest and plan.capture == "sim" and what in befalls <= {"work", what, *others}
-
-
-def _loses_power(plan: Plan) -> bool:
-    return _live(plan, "power backup", "clock", "kill backup", "overflow")
-
-
-def _loses_reports(plan: Plan) -> bool:
-    return plan.strict and _live(plan, "overflow", "cut", "stall", "lose an end", "clock", "kill backup")
-
-
-def _fills_work(plan: Plan) -> bool:
-    return plan.healed_s > 0 and _live(
-        plan, "fill work", "cut", "stall", "lose an end", "clock", "kill backup", "stop work"
-    )
-
-
-def _flips(plan: Plan) -> bool:
-    return any(step.what == "flip catalog" for step in plan.steps)
-
-
-def _lacks_descriptors(plan: Plan) -> bool:
-    return _live(plan, "scarce backup", "cut", "stall", "lose an end", "clock")
-
-
-def _exchanges_source(plan: Plan) -> bool:
-    return _live(plan, "exchange source", "cut", "stall", "lose an end", "clock", "kill backup")
-
-
-def _loses_replica(plan: Plan) -> bool:
-    return plan.allows_above and any(step.what == "unmount replica" for step in plan.steps)
-
-
-def _denies(plan: Plan) -> bool:
-    return _live(plan, "deny records", "clock", "kill backup", "cut", "stall")
-
-
-def _is_narrow(plan: Plan) -> bool:
-    return plan.narrow and not plan.from_rest
-
-
-def _fails_unheard(plan: Plan) -> bool:
-    """A record fails, and the work node loses its power: perhaps before it hears of that, and what compares then goes
-    by size and time."""
-    befalls = [step.what for step in plan.steps if step.what != "work"]
-    return not plan.strict and befalls[:1] in (["fail"], ["fail unheard"]) and "power work" in befalls
+def orphans_taken_for_removals(patch: pytest.MonkeyPatch) -> None:
+    """A repair removes all that only the replica has in a directory."""
+    patch.setattr(Leftovers, "removed", lambda self, directory, names: list(names))
 
 
 BUGS: dict[Bug, Hunt] = {
@@ -471,9 +413,9 @@ BUGS: dict[Bug, Hunt] = {
     forgotten_record: Hunt(50),
     gap_accepted: Hunt(100),
     stale_epoch: Hunt(200),
-    epoch_not_kept: Hunt(400, 2219, _takes_over),
+    epoch_not_kept: Hunt(400, 2219, takes_over),
     doubts_forgotten: Hunt(1000, 743),
-    progress_believed: Hunt(300, 1702, fit=_loses_power, quick=True),
+    progress_believed: Hunt(300, 1702, fit=loses_power, quick=True),
     lost_ignored: Hunt(200),
     directory_times: Hunt(50),
     one_volume: Hunt(200),
@@ -481,20 +423,21 @@ BUGS: dict[Bug, Hunt] = {
     failures_untold: Hunt(400, 28),
     never_folded: Hunt(400),
     overwritten_in_place: Hunt(100),
-    source_by_name: Hunt(200, 228, _exchanges_source, quick=True),
-    replica_by_name: Hunt(200, 0, _loses_replica, quick=True),
+    source_by_name: Hunt(200, 228, exchanges_source, quick=True),
+    replica_by_name: Hunt(200, 0, loses_replica, quick=True),
     syncs_where_it_was: Hunt(1000, 94),
     refilled_and_believed: Hunt(400, 900),
-    damage_believed: Hunt(600, 27000, _flips, crash=True),
-    attributes_prove_content: Hunt(300, fit=_loses_reports, quick=True),
-    half_a_job: Hunt(300, fit=_fills_work, quick=True),
-    refused_for_good: Hunt(200, 1880, _denies, quick=True),
+    damage_believed: Hunt(600, 27000, flips, crash=True),
+    attributes_prove_content: Hunt(300, fit=loses_reports, quick=True),
+    half_a_job: Hunt(300, fit=fills_work, quick=True),
+    refused_for_good: Hunt(200, 1880, denies, quick=True),
     unread_for_good: Hunt(1000, 324),
     messages_not_cut: Hunt(200, quick=True),
     names_not_asked_for: Hunt(400, 46),
-    no_room_made: Hunt(100, 0, _is_narrow, quick=True),
+    no_room_made: Hunt(100, 0, is_narrow, quick=True),
     missing_taken_for_done: Hunt(400, 92),
-    torn_published: Hunt(400, 32315, _fails_unheard),
-    lacking_taken_for_done: Hunt(200, 2840, _lacks_descriptors, quick=True),
+    torn_published: Hunt(400, 32315, fails_unheard),
+    lacking_taken_for_done: Hunt(200, 2840, lacks_descriptors, quick=True),
     times_go_back: Hunt(1000, 500125),
+    orphans_taken_for_removals: Hunt(600, 740000477, keeps_orphans),
 }

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
 from i2core.testing.sim.history import play
 
-
-def _seeded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("seeded", Path(__file__).parent / "seeded.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-BUGS = _seeded().BUGS
+from .seeded import BUGS
 
 
 @pytest.mark.parametrize(

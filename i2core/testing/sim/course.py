@@ -114,6 +114,9 @@ class Course:
         for root, (source, target) in enumerate(zip(self._world.owner.roots, self._world.targets, strict=True)):
             lines = differences(source, self._world.kernel.find(target), extra_allowed=self._world.plan.keeps_orphans)
             found += [f"root {root}: {line}" for line in lines]
+        if not self._world.tampered and not self._world.replicas.troubled:
+            replicas = [self._world.kernel.find(target) for target in self._world.targets]
+            found += self._world.orphans.lost(self._world.owner.roots, replicas)
         if found:
             raise Violation(f"{when} the replica differs: " + "; ".join(found))
         if self._world.kernel.root.disk.changes != self._world.outside_changes:

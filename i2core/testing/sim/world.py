@@ -34,6 +34,7 @@ from i2core.testing.sim.kernel import Kernel
 from i2core.testing.sim.machine import running
 from i2core.testing.sim.net import SimNet
 from i2core.testing.sim.nodes import Node, WorkNode
+from i2core.testing.sim.orphans import PlantedOrphans
 from i2core.testing.sim.plan import Plan
 from i2core.testing.sim.roots import Replicas
 from i2core.testing.sim.seam import Seam
@@ -100,6 +101,10 @@ class World:
         self.applications = [self.application(self.works[0])]
         self._stranger = Application(self.kernel, self.targets, _ASIDE, self.chances["foreign"], keeps_times=True)
         self.meddle(plan.foreign)
+        self.orphans = PlantedOrphans()
+        if plan.keeps_orphans:
+            self.orphans.plant(self.kernel, self.targets, self.owner.roots)
+            self._keep_meddled()
         if plan.narrow:
             self._leave_little_room()
 
