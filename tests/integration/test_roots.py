@@ -16,6 +16,7 @@ from i2core.api import Change, Code, Op, Place, StopRule
 from i2core.config.model import Brake, OrphanAction, Orphans
 from i2core.rule.backup.service import forget_positions, has_positions
 from i2core.rule.backup.session import durability
+from i2core.rule.life.status import Received
 from i2core.rule.sealed_text import sealed, unsealed
 from i2core.testing.trees import compare_trees
 
@@ -128,6 +129,8 @@ async def test_refused_greetings_leave_nothing_behind(tmp_path: Path) -> None:
     """No open files, no files on disk, and no rule that is shown as received."""
     async with open_nodes(tmp_path) as nodes:
         await _mirrored(nodes)
+        # The session ends a moment later, and then what its sink keeps is one file.
+        await until(lambda: all(each.state is Received.WAITING for each in nodes.service.statuses()))
         kept, fds = sorted(os.listdir(tmp_path / "state" / "positions")), len(os.listdir("/proc/self/fd"))
         for number in range(5):
             with pytest.raises(StopRule):
