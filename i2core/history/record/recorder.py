@@ -22,7 +22,7 @@ import attrs
 import trio
 
 from i2core.api import Applied, Batch, Code, Failure, I2Error, Kind, Line, LinkError, Place, Record, Sink, StopRule
-from i2core.api.present import Identity, Present
+from i2core.api.present import STORE, Identity, Present
 from i2core.history.index.index import Index
 from i2core.history.journal.packing import Packed
 from i2core.history.model.rows import CatalogChange, Left, Object
@@ -260,21 +260,21 @@ class Recorder:
         self._writer.give_up(written, last_seq)
         *before, last = written.plan.steps[: carried.steps]
         with self._places() as places:
-            self._identify(before, carried, places)
+            self._identify(before, carried, places, last)
             return correct_catalog(self._index.catalog, places, last) if carried.in_doubt else []
 
     def _note(self, plan: Plan, carried: _Carried, last_seq: int) -> None:
         """New objects are known; the planner goes on from here."""
         steps = plan.steps[: carried.steps]
         with self._places() as places:
-            self._identify(steps[-1:] if carried.ended else steps, carried, places)
+            self._identify(steps[-1:] if carried.ended else steps, carried, places, steps[-1])
         self._planner.applied(last_seq)
         if carried.ended:
             self._planner.forget()
 
-    def _identify(self, steps: Sequence[Step], carried: _Carried, places: Places) -> None:
+    def _identify(self, steps: Sequence[Step], carried: _Carried, places: Places, last: Step) -> None:
         for step in steps:
-            identity = carried.made.get(step.seq) or self._look_up(step, places)
+            identity = carried.made.get(step.seq) or self._look_up(step, places, last)
             if identity is not None and step.oid:
                 self._index.catalog.identify(step.oid, identity)
                 self._extra.append(Object(step.oid, self._index.catalog.born(step.oid), identity))
@@ -287,17 +287,25 @@ class Recorder:
         finally:
             places.close()
 
-    def _look_up(self, step: Step, places: Places) -> Identity | None:
-        """Which object the record has made, where the sink broke off before it told; None: none, or it is gone."""
-        if not step.made and step.op != Kind.PUBLISH:
+    def _look_up(self, step: Step, places: Places, last: Step) -> Identity | None:
+        """Which object the record has made, where the sink broke off before it told; None: none, or it is gone.
+
+        Nobody knows whether `last` was carried out. So the object is sought where it is kept, then where it was before
+        that record, and only then where that record brings it: another object may have that name still."""
+        if not step.oid or not (step.made or step.op == Kind.PUBLISH):
             return None
-        known = self._index.catalog.identity(step.oid) if step.oid else None
-        if not step.oid or known is not None:
+        known = self._index.catalog.identity(step.oid)
+        if known is not None:
             return known
-        try:
-            return self._present.facts(places.find(step.oid)).identity
-        except ObjectLost:
-            return None
+        before = [(row.parent, row.name) for row in last.names if row.oid == step.oid]
+        for parent, name in [(STORE, b"%d" % step.oid), *before, *self._index.catalog.homes(step.oid)]:
+            try:
+                handle = self._present.child(places.find(parent), name)
+            except ObjectLost:
+                continue
+            if handle is not None:
+                return self._present.facts(places.keep(handle)).identity
+        return None
 
     async def _withdraw(self, written: Written) -> None:
         """Nothing of the plan is carried out: it never was."""

@@ -157,7 +157,14 @@ BUGS = {
         "record.recorder", "self._extra.append(Object(", "list().append(Object(", 6, RECORDED
     ),
     "recording: an object of a record in doubt is not looked up": Bug(
-        "record.recorder", "self._identify(before, carried, places)", "pass", 0, RECORDED
+        "record.recorder", "self._identify(before, carried, places, last)", "pass", 0, RECORDED
+    ),
+    "recording: an object is sought where a record in doubt brings it": Bug(
+        "record.recorder",
+        '[(STORE, b"%d" % step.oid), *before, *self._index.catalog.homes(step.oid)]',
+        "self._index.catalog.homes(step.oid)",
+        5139,
+        RECORDED,
     ),
     "recording: a failed record leaves its plan whole": Bug(
         "record.recorder",

@@ -80,6 +80,29 @@ async def test_a_cancelled_batch_is_recorded_as_far_as_it_was_applied(tmp_path: 
             world.check(seq, seq)
 
 
+async def test_an_object_whose_rename_broke_off_is_not_taken_for_the_one_that_has_the_name(tmp_path: Path) -> None:
+    """The sink broke off before it told which object is the new directory."""
+    world = _world(tmp_path)
+    async with world.opened():
+        await world.apply([_create(b"a")])
+        records = [Record(Kind.MKDIR, 0, b"d", meta=DIRECTORY), Record(Kind.RENAME, 0, b"d", b"a")]
+        real = world.disk.do
+
+        def fail(*step: object) -> None:
+            if world.history.recorder._reported == 2:
+                raise StopRule("the disk fails")
+            real(*step)
+
+        world.disk.do = fail  # type: ignore[method-assign]
+        with pytest.raises(StopRule):
+            await world.history.recorder.apply(world.sink, 2, records)
+        world.disk.do = real  # type: ignore[method-assign]
+        world.trees[3] = full_copy(world.disk.root)
+        await world.apply([_remove(b"a"), _create(b"d/inner")])
+        for seq in range(world.seq + 1):
+            world.check(seq, seq)
+
+
 async def test_records_that_fail_as_planned_need_no_other_frame(tmp_path: Path) -> None:
     """A thousand records about a directory that is missing are one frame, and no sync of the index each."""
     world = _world(tmp_path)
