@@ -190,6 +190,38 @@ _WORDS: dict[str, tuple[str, str]] = {
         "First mirror done: {files} files in {seconds:.1f} s. Now a workload changes them for {span:.0f} s.",
         "首次镜像完成：{files} 个文件，用时 {seconds:.1f} 秒。现在负载将持续修改 {span:.0f} 秒。",
     ),
+    "demo_mistake": (
+        "By mistake somebody empties {table}, {rows} rows. The replica follows, while the workload goes on.",
+        "有人误清空了 {table}（{rows} 行）。灾备数据随之变化，负载继续运行。",
+    ),
+    "demo_found": (
+        "The log of the history has it: {table} was emptied at {time}, change {seq}. The state before is {before}.",
+        "历史日志中可以查到：{table} 于 {time} 被清空，变化序号 {seq}。此前的状态是 {before}。",
+    ),
+    "demo_recovered": (
+        "Recovered that state to {place}: {files} files, {bytes}, in {seconds:.1f} s; proved equal. "
+        "{table} has {rows} rows there.",
+        "已将该状态恢复到 {place}：{files} 个文件，{bytes}，用时 {seconds:.1f} 秒；已证明一致。"
+        "其中 {table} 有 {rows} 行。",
+    ),
+    "demo_recovered_differs": (
+        "Recovered that state to {place}: {files} files, {bytes}, in {seconds:.1f} s; NOT EQUAL. "
+        "{table} has {rows} rows there.",
+        "已将该状态恢复到 {place}：{files} 个文件，{bytes}，用时 {seconds:.1f} 秒；不一致。其中 {table} 有 {rows} 行。",
+    ),
+    "demo_mounted": (
+        "Mounted the same state on {point}: {table} has {rows} rows there as well. Unmounted again.",
+        "已将同一状态挂载到 {point}：其中 {table} 同样有 {rows} 行。已卸载。",
+    ),
+    "demo_not_mounted": ("The same state cannot be mounted here: {cause}", "该状态无法在此挂载：{cause}"),
+    "demo_past": (
+        "history: state {seq} of {moment} came back, {files} files, {bytes}, in {seconds:.1f} s; proved equal",
+        "历史：{moment} 的状态 {seq} 已恢复，{files} 个文件，{bytes}，用时 {seconds:.1f} 秒；已证明一致",
+    ),
+    "demo_past_differs": (
+        "history: state {seq} of {moment} came back DIFFERENT, {files} files, {bytes}, in {seconds:.1f} s",
+        "历史：恢复 {moment} 的状态 {seq} 时结果不一致，{files} 个文件，{bytes}，用时 {seconds:.1f} 秒",
+    ),
     "demo_drain": ("The workload has stopped; waiting for the last changes.", "负载已停止，等待最后的变化到达。"),
     "demo_compare": ("Comparing both trees in full.", "正在完整比较两端目录树。"),
     "demo_equal": (

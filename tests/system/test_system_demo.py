@@ -8,7 +8,13 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
+
+from i2core.cli.demo.past import Past, Recovered
+from i2core.cli.demo.verdict import Verdict
+from i2core.cli.demo.view import Lag
+from i2core.cli.demo.workload import ROWS
 
 if TYPE_CHECKING:
     from .commands import Commands
@@ -27,7 +33,37 @@ def test_both_trees_are_equal_and_nothing_is_left(i2: Commands, tmp_path: Path) 
     assert verdict["database"]["integrity"] == "ok"
     assert verdict["database"]["source_rows"] == verdict["database"]["replica_rows"] > 0
     assert verdict["records"] > verdict["entries"] > 1000
+    recovered = verdict["recovered"]
+    assert recovered["equal"] is True
+    assert recovered["rows"] == ROWS
+    assert recovered["files"] > 1000
+    assert f"The state before is {recovered['seq']}." in done.stderr
+    assert "proved equal" in done.stderr
+    assert ("Mounted the same state" in done.stderr) == Past.can_mount()
     assert _left(tmp_path / "home") == []
+
+
+def test_a_past_that_did_not_come_back_is_a_difference() -> None:
+    recovered = Recovered(seq=7, moment="then", files=1, bytes=1, seconds=1.0, equal=True, rows=ROWS)
+    verdict = Verdict(
+        differences=(),
+        entries=1,
+        bytes=1,
+        integrity="ok",
+        source_rows=1,
+        replica_rows=1,
+        operations={},
+        captured=1,
+        records=1,
+        lag=Lag(),
+        recovered=recovered,
+    )
+    assert verdict.equal
+    assert any("proved equal" in line for line in verdict.lines())
+    verdict = attrs.evolve(verdict, recovered=attrs.evolve(recovered, equal=False))
+    assert not verdict.equal
+    assert not verdict.as_json()["recovered"]["equal"]
+    assert any("DIFFERENT" in line for line in verdict.lines())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])

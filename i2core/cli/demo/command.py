@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import tempfile
@@ -17,10 +18,11 @@ import trio
 
 from i2core.api import Code, DriverKind, I2Error, StopRule
 from i2core.cli.demo.pair import BACKUP, RULE, WORK, Pair
+from i2core.cli.demo.past import Emptied, Past, Recovered
 from i2core.cli.demo.verdict import Verdict, judge
 from i2core.cli.demo.view import Figures, Lag, View, figures
-from i2core.cli.demo.workload import plant
-from i2core.cli.output import document, json_option, wants_json
+from i2core.cli.demo.workload import TABLE, plant
+from i2core.cli.output import document, json_option, printable, size, wants_json
 from i2core.cli.words import words
 from i2core.registry import Registry
 from i2core.rule.life.status import State
@@ -32,6 +34,8 @@ UP_S = 20.0
 MIRROR_S = 60.0
 DRAIN_S = 60.0
 """Limits, in seconds, after which the demo has failed: both nodes up, first mirror done, last change durable."""
+MISTAKE = 0.5
+"""When the table is emptied, as a share of the workload's time."""
 MARKER = "workload-ended"
 """The last file that is written. Records keep their order, so when it arrives, all earlier changes have arrived."""
 EXIT_DIFFERENT = 3
@@ -55,15 +59,17 @@ def demo(context: click.Context, /, *, seconds: float) -> None:
     Starts a work node and a backup node as two daemons, joined by TLS with pinned keys over the loopback address.
     A workload keeps changing a tree of about 2,000 files: it creates, modifies, renames and deletes files, renames
     and replaces directories, appends to a log, inserts into an SQLite database. The view shows what is captured,
-    sent and applied, and how far the replica lags. At the end both trees are compared in full.
+    sent and applied, and how far the replica lags. Halfway a table is emptied by mistake: the log of the history shows
+    when, and the state before is recovered into another directory and proved equal, while the workload goes on. Root
+    also mounts it. At the end both trees are compared in full.
 
     Needs no privilege and no config. All data is in one temporary directory, which is removed at the end.
 
     \b
     Exit codes:
-      0    both trees are equal and the database is intact
+      0    both trees are equal, the database is intact, and the past came back
       1    a node failed
-      3    the trees differ
+      3    the trees differ, or the past did not come back as it was
       130  ended by Ctrl-C
     """
     _find_drivers()
@@ -136,7 +142,7 @@ class _Play:
         view.line(words("demo_mirror", files=f"{files:,}", seconds=time.monotonic() - began, span=self.seconds))
         counts = pair.place / "counts.json"
         pair.start("i2core.cli.demo.workload", str(os.getpid()), str(pair.source), str(counts), name=WORKLOAD)
-        await self._watch(counts)
+        recovered = await self._work(counts)
         await trio.to_thread.run_sync(pair.end, WORKLOAD)
         view.line(words("demo_drain"))
         (pair.source / MARKER).write_text("done\n")
@@ -154,13 +160,36 @@ class _Play:
                 captured=work["captured"],
                 records=backup["seq"],
                 lag=self.lag,
+                recovered=recovered,
             )
         )
 
-    async def _watch(self, counts: Path) -> None:
-        """Draws while the workload runs."""
-        began = time.monotonic()
-        while (elapsed := time.monotonic() - began) < self.seconds:
+    async def _work(self, counts: Path) -> Recovered:
+        """Draws while the workload runs. Meanwhile a table is emptied by mistake, and the state before comes back."""
+        past, began = Past(self.pair), time.monotonic()
+        await self._watch(counts, began, MISTAKE * self.seconds)
+        async with background() as nursery:
+            nursery.start_soon(self._watch, counts, began, math.inf)
+            recovered = await self._go_back(past)
+            await trio.sleep(max(0.0, began + self.seconds - time.monotonic()))
+        return recovered
+
+    async def _go_back(self, past: Past) -> Recovered:
+        view = self.view
+        rows = await trio.to_thread.run_sync(past.make_mistake)
+        view.line(words("demo_mistake", table=TABLE, rows=f"{rows:,}"))
+        await self._until(past.has_mistake, DRAIN_S, "the mistake is not in the log")
+        emptied = await trio.to_thread.run_sync(past.find_mistake)
+        view.line(words("demo_found", table=TABLE, time=emptied.time, seq=emptied.seq, before=emptied.before))
+        recovered = await trio.to_thread.run_sync(past.recover, emptied, abandon_on_cancel=True)
+        view.line(_said_of(recovered, past.place))
+        if past.can_mount():
+            view.line(await trio.to_thread.run_sync(_looked, past, emptied))
+        return recovered
+
+    async def _watch(self, counts: Path, began: float, until_s: float) -> None:
+        """Draws while the workload, which began then, runs for so many seconds."""
+        while (elapsed := time.monotonic() - began) < until_s:
             work, backup = await self._both()
             if work is not None:
                 now: Figures = figures(elapsed, sum(_read_counts(counts).values()), work, backup)
@@ -176,7 +205,7 @@ class _Play:
                 work, backup = await self._both()
                 if work is not None and work["state"] == State.STOPPED.value and work["code"]:
                     raise StopRule(work["cause"], code=Code(work["code"]), obj=RULE)
-                if condition(work, backup):
+                if await trio.to_thread.run_sync(condition, work, backup):
                     return work or {}, backup or {}
                 await trio.sleep(POLL_S)
         state = f"the rule is {work['state']}" if work else "the work node does not answer"
@@ -195,6 +224,27 @@ class _Play:
             return False
         settled = work["state"] == State.REPLICATING.value and work["lag_seconds"] == 0
         return settled and bool(work["durable_seq"] == work["seq"] == backup["durable_seq"])
+
+
+def _said_of(recovered: Recovered, place: Path) -> str:
+    return words(
+        "demo_recovered" if recovered.equal else "demo_recovered_differs",
+        place=place,
+        files=f"{recovered.files:,}",
+        bytes=size(recovered.bytes),
+        seconds=recovered.seconds,
+        table=TABLE,
+        rows=f"{recovered.rows:,}",
+    )
+
+
+def _looked(past: Past, emptied: Emptied) -> str:
+    """Mounts the moment and looks at the table there. A host that cannot mount still has the recovered state."""
+    try:
+        rows = past.look(emptied)
+    except I2Error as error:
+        return words("demo_not_mounted", cause=printable(str(error)))
+    return words("demo_mounted", point=past.point, table=TABLE, rows=f"{rows:,}")
 
 
 def _read_counts(path: Path) -> dict[str, int]:

@@ -55,6 +55,7 @@ paths = [{{ source = {source}, target = {target} }}]
 orphans = {{ action = "delete" }}
 # The workload replaces the whole tree within a minute, on purpose.
 brake = {{ share = 1.0 }}
+cdp = {{}}
 """
 END_S = 15.0
 """How long a process may take to end by itself."""

@@ -1,4 +1,5 @@
-"""The check at the end of the demo: compares both trees in full, and opens the database on both sides."""
+"""The check at the end of the demo: compares both trees in full, and opens the database on both sides. What was
+recovered has been compared before."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from i2core.cli.demo.past import Recovered
 from i2core.cli.demo.view import Lag
 from i2core.cli.demo.workload import DATABASE, rows
 from i2core.cli.output import printable, size
@@ -32,11 +34,13 @@ class Verdict:
     captured: int
     records: int
     lag: Lag
+    recovered: Recovered
 
     @property
     def equal(self) -> bool:
-        """True when nothing differs and the database is intact."""
-        return not self.differences and self.integrity == "ok" and self.source_rows == self.replica_rows
+        """True when nothing differs, the database is intact, and the past came back as it was."""
+        is_intact = self.integrity == "ok" and self.source_rows == self.replica_rows
+        return not self.differences and is_intact and self.recovered.equal
 
     def lines(self) -> list[str]:
         """The verdict for people."""
@@ -52,6 +56,14 @@ class Verdict:
                 integrity=self.integrity,
                 source_rows=f"{self.source_rows:,}",
                 replica_rows=f"{self.replica_rows:,}",
+            ),
+            words(
+                "demo_past" if self.recovered.equal else "demo_past_differs",
+                seq=self.recovered.seq,
+                moment=self.recovered.moment,
+                files=f"{self.recovered.files:,}",
+                bytes=size(self.recovered.bytes),
+                seconds=self.recovered.seconds,
             ),
             words("demo_workload", total=f"{sum(self.operations.values()):,}", detail=detail),
             words(
@@ -76,6 +88,7 @@ class Verdict:
                 "source_rows": self.source_rows,
                 "replica_rows": self.replica_rows,
             },
+            "recovered": attrs.asdict(self.recovered),
             "operations": self.operations,
             "captured": self.captured,
             "records": self.records,
@@ -83,7 +96,16 @@ class Verdict:
         }
 
 
-def judge(source: Path, replica: Path, *, operations: dict[str, int], captured: int, records: int, lag: Lag) -> Verdict:
+def judge(
+    source: Path,
+    replica: Path,
+    *,
+    operations: dict[str, int],
+    captured: int,
+    records: int,
+    lag: Lag,
+    recovered: Recovered,
+) -> Verdict:
     """Compares both trees with all metadata. Neither may change meanwhile. The trees come first: opening a database
     could change the files that are compared."""
     differences = tuple(compare_trees(source, replica))
@@ -104,6 +126,7 @@ def judge(source: Path, replica: Path, *, operations: dict[str, int], captured: 
         captured=captured,
         records=records,
         lag=lag,
+        recovered=recovered,
     )
 
 

@@ -1,5 +1,5 @@
 """The workload of the demo: a tree that changes all the time, like one on a busy server. It has small files, renames of
-files and directories, a growing log, and an SQLite database in WAL mode.
+files and directories, a growing log, and an SQLite database in WAL mode. A table of customers stays as it is.
 
     python -m i2core.cli.demo.workload PARENT_PID DIRECTORY COUNTS
 
@@ -27,6 +27,9 @@ DIRECTORIES = 40
 FILES = 2000
 DATABASE = "orders.db"
 LOG = "app.log"
+TABLE = "customers.csv"
+ROWS = 5000
+"""The table of customers, which the workload leaves alone: the demo empties it by mistake."""
 
 TICK_S = 0.05
 OPERATIONS_A_TICK = 12
@@ -46,7 +49,8 @@ def plant(root: Path) -> int:
     with closing(_database(root)) as database:
         database.execute("create table orders (id integer primary key, customer text, amount real)")
         database.commit()
-    return FILES + 2
+    (root / TABLE).write_text("".join(f"{row},customer {row},{dice.random():.6f}\n" for row in range(ROWS)))
+    return FILES + 3
 
 
 def rows(database: Path, *, immutable: bool) -> tuple[str, int]:
