@@ -245,6 +245,18 @@ class TestNamesThatOnlyTheReplicaHas:
         await repair(source, replica, plan(source, [doubt(side, b"d", deep=True)]), {})
         assert replica.kinds() == [(Kind.REMOVE, b"d/x")]
 
+    async def test_are_unverified_themselves_if_they_were_sent_once(self, side: SourceSide) -> None:
+        """The catalog forgets them, and the record that removes them may be lost: they must not become orphans."""
+        planned = plan(side.source, [doubt(side, b"d", deep=True)])
+        (side.path / "d" / "f").unlink()
+        replica = ScriptedReplica()
+        replica.extra = {b"d": [b"f", b"somebody's"]}
+        _, found = await repaired(side, planned, replica)
+        assert replica.kinds() == [(Kind.REMOVE, b"d/f")]
+        assert replica.orphans == [OrphanList(0, b"d", [b"somebody's"])]
+        assert [(each.name, each.node, each.deep) for each in found] == [(b"f", 0, Depth.NAME)]
+        assert side.doubts_kept() == {b"f"}
+
     async def test_are_orphans_where_a_directory_moved_to(self, side: SourceSide) -> None:
         """Only its old name may still have what was in it."""
         moved = doubt(side, b"d/e", replaced=True)

@@ -174,7 +174,7 @@ class TestFindings:
         """See the module: if an interrupted mirror wrote the others, they would be removed as owed."""
         side.sent(b"")
         side.findings.add(at(b"f"), why)
-        assert side.doubts_kept() == ({b"f"} if why in (Why.SUBTREE_NEW, Why.RESENT) else set())
+        assert side.doubts_kept() == ({b"f"} if why in (Why.SUBTREE_NEW, Why.RESENT, Why.REMOVED) else set())
 
     def test_a_doubt_follows_the_row_that_the_run_made(self, side: SourceSide) -> None:
         """The one that was written before is returned as well, since it must be closed."""

@@ -72,6 +72,8 @@ class RepairPolicy(BringPolicy):
         for name in names:
             if name in known:
                 self._catalog.objects.remove(known[name])
+                # If the record is lost, only this still tells the name from an orphan.
+                self._findings.add(place.child(name), Why.REMOVED)
         yield from self._dispose(place, names, known)
 
     def vanished(self, at: Place) -> Iterator[Step]:
@@ -125,7 +127,7 @@ async def repair(source: Source, session: Link, plan: RepairPlan, found: dict[Do
         # Also when the link broke: the records that were sent have made these places unverified.
         new = findings.doubts(Why.SUBTREE_NEW)
         (unresolved.deeper.extend if narrow else found.update)(dict.fromkeys(new))
-        found.update(dict.fromkeys(findings.doubts(Why.RESENT)))
+        found.update(dict.fromkeys(findings.doubts(Why.RESENT, Why.REMOVED)))
     unresolved.doubts += findings.doubts(Why.APPEARED)
     unresolved.unread |= findings.places(Why.UNREADABLE)
     unresolved.large += policy.large

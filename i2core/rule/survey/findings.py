@@ -4,11 +4,11 @@ The source changes while it is compared: directories move, names come and go. Th
 that this run cannot resolve. All of them are collected here; the readers (the mirror's caller, the repair) ask for them
 by reason (`Why`).
 
-`SUBTREE_NEW` and `RESENT` follow from records that this run sends. They are written to the catalog at once, in the unit
-of work that makes the records. The case that breaks otherwise: the process is killed after the record of a directory
-was sent. The next run finds the directory on the replica with the right attributes, and never compares its content. The
-other three reasons are observations. An interrupted run is repeated and observes again, so they are not written until
-their reader takes them over.
+`SUBTREE_NEW`, `RESENT` and `REMOVED` follow from records that this run sends. They are written to the catalog at once,
+in the unit of work that makes the records. The case that breaks otherwise: the process is killed after the record of a
+directory was sent. The next run finds the directory on the replica with the right attributes, and never compares its
+content. The other three reasons are observations. An interrupted run is repeated and observes again, so they are not
+written until their reader takes them over.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ class Why(enum.Enum):
     """The replica lacked a directory of which only the name was surveyed: its content has not been compared."""
     RESENT = enum.auto()
     """One name of a file with several names was sent as a new file: the other names must become links to it."""
+    REMOVED = enum.auto()
+    """It was sent once, the source has removed it since, and this run removes it: the catalog forgets it now."""
     UNREADABLE = enum.auto()
     """It cannot be read now: no descriptors are left, for example."""
 
 
 _DEEP = frozenset((Why.MOVED_AWAY, Why.SUBTREE_NEW, Why.UNREADABLE))
 """For these reasons everything beneath the place is unverified as well."""
-_WRITTEN = frozenset((Why.SUBTREE_NEW, Why.RESENT))
+_WRITTEN = frozenset((Why.SUBTREE_NEW, Why.RESENT, Why.REMOVED))
 
 
 class Findings:
