@@ -43,6 +43,11 @@ def live(plan: Plan, what: str, *others: str) -> bool:
     return plan.from_rest and plan.capture == "sim" and what in befalls <= {"work", what, *others}
 
 
+def cuts_power(plan: Plan) -> bool:
+    """The backup node loses its power at some time."""
+    return any(step.what == "power backup" for step in plan.steps)
+
+
 def loses_power(plan: Plan) -> bool:
     return live(plan, "power backup", "clock", "kill backup", "overflow")
 

@@ -31,14 +31,17 @@ import i2core.rule.live.replication
 import i2core.rule.work.mirroring
 import i2core.rule.work.resume
 import i2core.wire.batch
-from i2core.api import Applied, Batch, Change, Failure, Lost, Place, Record
+from i2core.api import Applied, Batch, Change, Failure, Lost, Place, Record, Sink
 from i2core.posix.opening import DIRECTORY
 from i2core.rule.backup.replica.position import Position, PositionFile
 from i2core.rule.backup.replica.progress import ProgressFile
+from i2core.rule.backup.replica.recording import Recording
 from i2core.rule.backup.replica.replica import Replica
 from i2core.rule.backup.session.applying import RecordApplier
 from i2core.rule.backup.session.batches import SeqOrder
 from i2core.rule.backup.session.durability import DurabilityWindow
+from i2core.rule.backup.session.unflushed import Unflushed
+from i2core.rule.backup.session.writer import ReplicaWriter
 from i2core.rule.catalog.database import Database
 from i2core.rule.catalog.seal import Seal
 from i2core.rule.live.directories import Directories
@@ -55,6 +58,7 @@ from i2core.wire.session import Session
 
 from .hunts import (
     Hunt,
+    cuts_power,
     denies,
     exchanges_source,
     fails_unheard,
@@ -126,6 +130,17 @@ def goal_behind_flush(patch: pytest.MonkeyPatch) -> None:
             await self._acks.report()
 
     patch.setattr(DurabilityWindow, "flush", flush)
+
+
+def flushed_by_the_other(patch: pytest.MonkeyPatch) -> None:
+    """The flush of one session counts for the other one of the rule, too, which has a sink of its own."""
+    real = ReplicaWriter.__init__
+
+    def begin(self: Any, sink: Sink, unflushed: Unflushed, recording: Recording) -> None:
+        shared = vars(recording).setdefault("shared", unflushed)  # one for each replica
+        real(self, sink, shared, recording)
+
+    patch.setattr(ReplicaWriter, "__init__", begin)
 
 
 def forgotten_record(patch: pytest.MonkeyPatch) -> None:
@@ -410,6 +425,7 @@ BUGS: dict[Bug, Hunt] = {
     position_before_data: Hunt(1000, 67),
     told_before_kept: Hunt(2000, 65),
     goal_behind_flush: Hunt(2000, 197),
+    flushed_by_the_other: Hunt(1000, 729, cuts_power),
     forgotten_record: Hunt(50),
     gap_accepted: Hunt(100),
     stale_epoch: Hunt(200),
