@@ -40,7 +40,10 @@ def _at_rest(site: Site, i2: Commands, source: Path) -> tuple[int, Picture]:
     fence.write_text(f"{time.monotonic()}")
 
     def settled() -> bool:
-        if differing(picture(site.replica("data1")), picture(source)):
+        try:
+            if differing(picture(site.replica("data1")), picture(source)):
+                return False
+        except (FileNotFoundError, NotADirectoryError):  # it is being changed
             return False
         work = site.status("work", "data1")
         return bool(work["seq"] == work["durable_seq"])
