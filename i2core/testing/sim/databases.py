@@ -35,9 +35,9 @@ class Sqlite:
         self._lacking = 0
         """So many more statements find no room; negative: all, until there is room again."""
         self._undoes = False
-        self.elsewhere: Callable[[str], Path | None] = lambda path: None
-        """Where on this host a file is whose path is in the simulated kernel; None for any other path. Such files find
-        no damage and no full disk."""
+        self.elsewhere: Callable[[str], Path | str | None] = lambda path: None
+        """Where on this host the backup node has what it opens by this path; empty: nowhere, it is temporary. None: it
+        is the work node's. Only those find damage and a full disk."""
 
     def fill(self, writes: int, lacking: int, *, undoes: bool) -> None:
         """After `writes` writing statements the disk is full, for `lacking` statements. `undoes`: SQLite then rolls its

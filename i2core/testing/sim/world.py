@@ -108,8 +108,11 @@ class World:
         if plan.narrow:
             self._leave_little_room()
 
-    def _of_backup(self, path: str) -> Path | None:
-        """Where a SQLite file of the backup node's state is on this host."""
+    def _of_backup(self, path: str) -> Path | str | None:
+        """As `Sqlite.elsewhere`: in the directory of its present life."""
+        if not path:
+            machine = running.get()
+            return "" if machine is not None and machine.name == self.backup.name else None
         within = path.startswith(STATE.decode() + "/")
         return self.databases.directory("backup") / os.path.basename(path) if within else None
 
