@@ -15,13 +15,13 @@ import trio
 from i2_store_cdp.plugin import i2_journals
 from i2_store_cdp.store import Store
 
-from i2core.api import Code, Lost, Place, StopRule
+from i2core.api import Code, Lost, Place, StopRule, UsageError
 from i2core.api.journal import Draft, JournalFull, Placed
 from i2core.config.model import Brake, CdpRetention, FlushWindow, OrphanAction, Orphans, Rule
 from i2core.history.record.history import History
 from i2core.history.record.turns import HistoryClosed
 from i2core.rule.backup.replica.position import PositionFile
-from i2core.rule.life.status import RuleStatus
+from i2core.rule.life.status import Received, RuleStatus
 from tests.pictures import differing, past_picture, picture
 
 from .pair import Nodes, open_nodes, until
@@ -98,6 +98,23 @@ async def test_another_directory_has_another_history(tmp_path: Path) -> None:
         assert nodes.codes().count(Code.HISTORY_ENDED) == 1
         (aside,) = _kept_aside(nodes)
         assert (aside / "journal").is_dir()
+
+
+async def test_a_rule_is_not_forgotten_while_its_past_is_read(tmp_path: Path) -> None:
+    """Its next history could not begin: the directory of the earlier one is open."""
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        (nodes.source / "file").write_text("first")
+        async with _running(nodes) as status:
+            await _change(nodes, status, "second")
+        await until(lambda: nodes.service.statuses()[0].state is Received.WAITING)
+        async with nodes.service.history("data1"):
+            with pytest.raises(UsageError, match="its past is being read"):
+                nodes.service.forget("data1")
+        assert nodes.service.forget("data1")
+        async with _running(nodes) as status:
+            seq = await _change(nodes, status, "third")
+            async with nodes.service.history("data1") as history:
+                assert await _content(history, seq) == b"third"
 
 
 async def test_a_damaged_position_ends_the_history(tmp_path: Path) -> None:

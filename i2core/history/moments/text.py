@@ -29,6 +29,8 @@ _STAMP = re.compile(
     r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?"
     r"(?: ?(Z|UTC|[+-]\d{2}:?\d{2})| ?\[([\w/+-]+)\])?)?"
 )
+_FARTHEST_NS = 1 << 63
+"""What an index can compare times with."""
 
 
 class _Stamp(NamedTuple):
@@ -51,12 +53,19 @@ class _Stamp(NamedTuple):
 
 
 def parse_moment(text: str, *, work_zone: datetime.tzinfo, now_ns: int) -> int:
-    """Nanoseconds since the epoch.
+    """Nanoseconds since the epoch, in 64 bits with a sign: the years 1678 to 2261.
 
     Raises:
         UsageError: no moment, an ambiguous one, or one that does not exist.
     """
     text = text.strip()
+    time_ns = _parsed(text, work_zone, now_ns)
+    if not -_FARTHEST_NS <= time_ns < _FARTHEST_NS:
+        raise _no_moment(text)
+    return time_ns
+
+
+def _parsed(text: str, work_zone: datetime.tzinfo, now_ns: int) -> int:
     if text == "now":
         return now_ns
     ago = _AGO.fullmatch(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -17,6 +18,32 @@ from i2core.config.words import bilingual
 BODY_BYTES = 1 << 20
 T = TypeVar("T")
 _converter = cattrs.Converter(forbid_extra_keys=True)
+
+
+def _as_it_is(value: Any, kind: type) -> Any:
+    """A value of just this type: ``"no"`` is not true, and 2.5 is not 2."""
+    if type(value) is not kind:
+        raise TypeError(f"no {kind}")
+    return value
+
+
+def _text(value: Any, _: type) -> str:
+    """A text that may be a path: bytes that are not UTF-8 as surrogates."""
+    text: str = _as_it_is(value, str)
+    if b"\0" in os.fsencode(text):
+        raise ValueError("a NUL in a text")
+    return text
+
+
+def _texts(value: Any, _: type) -> list[str]:
+    """A text is no list of letters."""
+    return [_text(each, str) for each in _as_it_is(value, list)]
+
+
+_converter.register_structure_hook(bool, _as_it_is)
+_converter.register_structure_hook(int, _as_it_is)
+_converter.register_structure_hook(str, _text)
+_converter.register_structure_hook_func(lambda kind: kind == list[str], _texts)
 
 
 class Document(JSONResponse):
@@ -63,6 +90,6 @@ def body_of(body: bytes, kind: type[T]) -> T:
     try:
         if len(body) > BODY_BYTES:
             raise ValueError("too long")  # noqa: TRY301
-        return _converter.structure(json.loads(body), kind)
+        return _converter.structure(_as_it_is(json.loads(body), dict), kind)
     except (ValueError, TypeError, RecursionError, cattrs.BaseValidationError) as error:
         raise UsageError(bilingual("the question cannot be understood", "无法理解该请求")) from error

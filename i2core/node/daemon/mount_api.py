@@ -23,8 +23,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from i2core.api import in_thread
+from i2core.api import UsageError, in_thread
 from i2core.api.tree import Tree
+from i2core.config.words import bilingual
 from i2core.history.ask.span import span_of
 from i2core.history.model.rows import Moment
 from i2core.mount.mounted import mounted
@@ -60,6 +61,8 @@ class _Mounts:
 
     async def begin(self, request: Request) -> Response:
         name, asked = rule_name(request), body_of(await request.body(), Asked)
+        if not os.path.isabs(asked.dir):
+            raise UsageError(bilingual("is not an absolute path", "不是绝对路径"), obj=asked.dir)
         async with self._node.past(name) as past:
             span = await in_thread(span_of, past.history, past.zone)
             moment = await in_thread(moment_at, asked, past, span)

@@ -223,21 +223,29 @@ class BackupService:
         of that name was ever received from `peer` (None: from anyone).
 
         Raises:
-            UsageError: the rule is being received; or several peers have a rule of that name and `peer` is None.
+            UsageError: the rule is being received, or its past is being read; or several peers have a rule of that
+            name and `peer` is None.
         """
         known = self._known(rule, peer)
         for position in known:
-            key = (position.peer, rule)
-            if key in self._replicas.busy():
-                raise UsageError(
-                    bilingual(f"{position.peer} is sending it", f"{position.peer} 正在发送该规则"),
-                    obj=rule,
-                    next_step=bilingual(
-                        f"stop the rule on {position.peer} first", f"请先在 {position.peer} 上停止该规则"
-                    ),
-                )
-            self._replicas.forget(key)
+            self._refuse_in_use(position.peer, rule)
+            self._replicas.forget((position.peer, rule))
         return bool(known)
+
+    def _refuse_in_use(self, peer: str, rule: str) -> None:
+        if (peer, rule) in self._replicas.busy():
+            raise UsageError(
+                bilingual(f"{peer} is sending it", f"{peer} 正在发送该规则"),
+                obj=rule,
+                next_step=bilingual(f"stop the rule on {peer} first", f"请先在 {peer} 上停止该规则"),
+            )
+        replica = self._replicas.get((peer, rule))
+        if replica is not None and replica.recording.used_now:
+            raise UsageError(
+                bilingual("its past is being read, by a mount or a recovery", "其历史正被挂载或恢复任务读取"),
+                obj=rule,
+                next_step=bilingual("end that first: see i2 task list", "请先结束该任务：参见 i2 task list"),
+            )
 
     async def hand_over(self, rule: str, peer: str | None, heir: str, heir_rule: str) -> bool:
         """Permits the rule `heir_rule` of the work node `heir` to take the targets of a rule of `peer` (None: of the

@@ -49,6 +49,11 @@ class Recording:
         """There is a history, open or not."""
         return bool(self._replica.position.history)
 
+    @property
+    def used_now(self) -> bool:
+        """Somebody uses the history, or opens it."""
+        return self._users > 0
+
     def reported(self, seq: int) -> bool:
         """For `SinkContext.applied`; False when there is no history."""
         if self.current is None:
@@ -65,11 +70,11 @@ class Recording:
         Raises:
             StopRule: it cannot be opened.
         """
-        if not self._is_usable():
-            async with self._replica.apply_lock, self._replica.flush_lock, self._changing:
-                await self._enter(open_, end_others)
         self._users += 1
         try:
+            if not self._is_usable():
+                async with self._replica.apply_lock, self._replica.flush_lock, self._changing:
+                    await self._enter(open_, end_others)
             yield self.current
         finally:
             self._users -= 1
