@@ -16,6 +16,7 @@ import pytest
 import trio
 from i2_sink_fs.files import FileWriter
 from i2_sink_fs.plugin import i2_sinks
+from i2_store_cdp.plugin import i2_journals
 
 from i2core.api import (
     Channel,
@@ -283,7 +284,7 @@ async def open_nodes(home: Path, *specs: DriverSpec, sink: str = "fs") -> AsyncI
         net.client_spec().open(NoConfig(), context) as client,
         background() as nursery,
     ):
-        registry = Given(*i2_sinks(), capture.spec(), *specs)
+        registry = Given(*i2_sinks(), *i2_journals(), capture.spec(), *specs)
         nodes = Nodes(home=home, registry=registry, capture=capture, wire=Wire(net, client), role=role, nursery=nursery)
         nodes.ports = await nursery.start(server.serve, "127.0.0.1", dict.fromkeys(Channel, 0), nodes.handle)
         yield nodes

@@ -12,7 +12,6 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
-from i2_store_cdp.plugin import i2_journals
 from i2_store_cdp.store import Store
 
 from i2core.api import Code, Lost, Place, StopRule, UsageError
@@ -68,7 +67,7 @@ def _kept_aside(nodes: Nodes) -> list[Path]:
 
 
 async def test_a_history_goes_on_over_sessions_and_restarts(tmp_path: Path) -> None:
-    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+    async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
             second = await _change(nodes, status, "second")
@@ -85,7 +84,7 @@ async def test_a_history_goes_on_over_sessions_and_restarts(tmp_path: Path) -> N
 
 
 async def test_another_directory_has_another_history(tmp_path: Path) -> None:
-    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+    async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
             await _change(nodes, status, "second")
@@ -102,7 +101,7 @@ async def test_another_directory_has_another_history(tmp_path: Path) -> None:
 
 async def test_a_rule_is_not_forgotten_while_its_past_is_read(tmp_path: Path) -> None:
     """Its next history could not begin: the directory of the earlier one is open."""
-    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+    async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
             await _change(nodes, status, "second")
@@ -118,7 +117,7 @@ async def test_a_rule_is_not_forgotten_while_its_past_is_read(tmp_path: Path) ->
 
 
 async def test_a_damaged_position_ends_the_history(tmp_path: Path) -> None:
-    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+    async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
             await _change(nodes, status, "second")
@@ -136,7 +135,7 @@ async def test_a_damaged_position_ends_the_history(tmp_path: Path) -> None:
 
 async def test_nothing_is_written_while_the_history_is_away(tmp_path: Path) -> None:
     """Its disk is not mounted."""
-    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+    async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
             second = await _change(nodes, status, "second")
@@ -160,7 +159,7 @@ async def test_a_full_disk_of_the_history_stops_the_rule(tmp_path: Path, monkeyp
     def full(store: Store, group: Sequence[Draft]) -> list[Placed]:
         raise JournalFull("no room", obj="the disk")
 
-    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+    async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
             second = await _change(nodes, status, "second")
@@ -179,7 +178,7 @@ async def test_a_full_disk_of_the_history_stops_the_rule(tmp_path: Path, monkeyp
 async def test_what_is_archived_is_in_the_history_as_well(tmp_path: Path) -> None:
     archive = tmp_path / "backup" / "archive"
     orphans = Orphans(action=OrphanAction.MOVE, to=os.fsencode(archive), archive=True)
-    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+    async with open_nodes(tmp_path) as nodes:
         archive.mkdir()
         (nodes.source / "file").write_text("first")
         (nodes.source / "directory").mkdir()
@@ -197,7 +196,7 @@ async def test_what_is_archived_is_in_the_history_as_well(tmp_path: Path) -> Non
 
 
 async def test_a_sink_that_cannot_keep_is_refused(tmp_path: Path) -> None:
-    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+    async with open_nodes(tmp_path) as nodes:
         nodes.registry.specs = [attrs.evolve(spec, replica=None) for spec in nodes.registry.specs]
         with pytest.raises(StopRule) as refused:
             async with _running(nodes):
@@ -207,7 +206,7 @@ async def test_a_sink_that_cannot_keep_is_refused(tmp_path: Path) -> None:
 
 async def test_a_broken_history_is_opened_again_beside_a_reader(tmp_path: Path) -> None:
     """The replica goes back to its durable state, and the work node sends the rest again."""
-    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+    async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
             second = await _change(nodes, status, "second")
@@ -226,7 +225,7 @@ async def test_a_broken_history_is_opened_again_beside_a_reader(tmp_path: Path) 
 
 async def test_a_history_that_cannot_be_taken_back_ends(tmp_path: Path) -> None:
     """Another program has removed what was kept."""
-    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+    async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
             await _change(nodes, status, "second")
@@ -250,7 +249,7 @@ async def test_a_history_that_cannot_be_taken_back_ends(tmp_path: Path) -> None:
 
 async def test_what_a_reader_has_taken_back_is_sent_again(tmp_path: Path) -> None:
     """Who opens a broken history again ends the sessions that went on with it: what they had reported is undone."""
-    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+    async with open_nodes(tmp_path) as nodes:
         nodes.role = attrs.evolve(nodes.role, flush=FlushWindow(after_s=2.0, size=1 << 30))
         nodes.boot()
         (nodes.source / "file").write_text("first")
