@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 
 from i2core.api import Change, Op, Place
-from i2core.config.model import Brake, Rule
+from i2core.config.model import Brake, OrphanAction, Orphans, Rule
 from i2core.testing.trees import compare_trees
 
 from .pair import Nodes, open_nodes, until
@@ -217,7 +218,8 @@ async def test_by_an_administrator_it_is_compared_and_kept(tmp_path: Path) -> No
         (nodes.source / "top" / "d" / "deep").mkdir(parents=True)
         for name in ("x", "y", "deep/z", "deep/gone"):
             (nodes.source / "top" / "d" / name).write_text(name * 30_000)
-        async with nodes.running(rule(nodes)) as status:
+        deleting = attrs.evolve(rule(nodes), orphans=Orphans(action=OrphanAction.DELETE))
+        async with nodes.running(deleting) as status:
             await until(lambda: compare_trees(nodes.source, nodes.target) == [])
             restored = nodes.target / "top"
             restored.rename(tmp_path / "was")

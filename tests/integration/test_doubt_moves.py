@@ -10,6 +10,7 @@ import trio
 from i2_sink_fs.sink import FsSink
 
 from i2core.api import Applied, Ask, Batch, Change, Code, Failure, Kind, Op, Place, Seen
+from i2core.config.model import OrphanAction, Orphans
 from i2core.testing.trees import compare_trees
 
 from .pair import open_nodes, until
@@ -37,7 +38,7 @@ async def test_an_unverified_directory_moves(tmp_path: Path, monkeypatch: pytest
             compared.set()
             return await real_look(self, asks)
 
-        async with nodes.running():
+        async with nodes.running(nodes.rule(orphans=Orphans(action=OrphanAction.DELETE))):
             monkeypatch.setattr(FsSink, "apply", apply)
             monkeypatch.setattr(FsSink, "look", look)
             here.mkdir()
