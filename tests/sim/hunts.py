@@ -91,6 +91,11 @@ def keeps_orphans(plan: Plan) -> bool:
     return plan.keeps_orphans
 
 
+def sets_clock_back(plan: Plan) -> bool:
+    """A clock is set back, and records have times."""
+    return plan.history and any(step.what == "clock" and step.lasts_s < 0 for step in plan.steps)
+
+
 def fails_unheard(plan: Plan) -> bool:
     """A record fails, and the work node loses its power: perhaps before it hears of that, and what compares then goes
     by size and time."""

@@ -70,6 +70,7 @@ from .hunts import (
     loses_power,
     loses_replica,
     loses_reports,
+    sets_clock_back,
     takes_over,
 )
 
@@ -452,8 +453,8 @@ BUGS: dict[Bug, Hunt] = {
     names_not_asked_for: Hunt(400, 46),
     no_room_made: Hunt(100, 0, is_narrow, quick=True),
     missing_taken_for_done: Hunt(400, 92),
-    torn_published: Hunt(400, 32315, fails_unheard),
+    torn_published: Hunt(400, 132289, fails_unheard),
     lacking_taken_for_done: Hunt(200, 2840, lacks_descriptors, quick=True),
-    times_go_back: Hunt(1000, 500125),
+    times_go_back: Hunt(200, 1173, sets_clock_back),
     orphans_taken_for_removals: Hunt(600, 740000477, keeps_orphans),
 }
