@@ -133,8 +133,10 @@ def diff(
     config_file: str | None,
     state_dir: str | None,
 ) -> None:
-    """Show what differs between two moments (the second one is now by default). A tree that came, went or moved is one
-    line. A moment that begins with a minus sign comes after a double dash: i2 cdp diff data -- -2h
+    """Show what differs between two moments (the second one is now by default). A directory that was renamed is one
+    line; of one that came or went, each name is.
+
+    A moment that begins with a minus sign comes after a double dash: i2 cdp diff data -- -2h
 
     Exit code 3 when something differs, else 0.
     """
@@ -143,7 +145,7 @@ def diff(
     if wants_json():
         document(found)
     else:
-        rows = [(words(f"cdp_{one['what']}"), _what(one), printable(one["path"])) for one in found["found"]]
+        rows = [(words(f"cdp_{one['what']}"), _what(one), printable(one["path"]) or ".") for one in found["found"]]
         click.echo(words("cdp_between", begin=found["from"]["time"], end=found["to"]["time"]))
         table(("", "", ""), rows)
         if found["more"]:

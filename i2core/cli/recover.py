@@ -63,7 +63,7 @@ def recover(
       0    DIR has the state of that moment
       1    failed
       2    refused; nothing was changed
-      3    something could not be recovered; with --dry-run: something would be changed
+      3    not all was recovered; with --dry-run: something would be changed
     """
     body = {
         "to": os.path.abspath(asked["to"]),
@@ -180,8 +180,8 @@ def _show_result(name: str, result: Mapping[str, Any]) -> None:
         (words("rule"), name),
         (words("recover_moment"), f"{result['moment']}  ({words('seq')} {result['seq']})"),
         (words("recover_to"), result["to"]),
-        (words("files"), f"{result['files']:,}  {size(result['bytes'])}"),
-        (words("sent"), f"{result['sent_files']:,}  {size(result['sent_bytes'])}"),
+        (words("recover_files"), f"{result['files']:,}  {size(result['bytes'])}"),
+        (words("recover_written"), f"{result['sent_files']:,}  {size(result['sent_bytes'])}"),
         (words("recover_seconds"), f"{result['seconds']:.1f} s"),
         (words("recover_proved"), words({True: "yes", False: "no", None: "recover_not_asked"}[result["proved"]])),
     ]

@@ -101,11 +101,18 @@ def _details(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     if found["ended_ns"] is not None:
         rows.append(("until", _time(found["ended_ns"])))
     for key in ("asked", "progress", "result"):
-        values = found[key] or {}
-        if values:
-            rows.append((key, ", ".join(f"{name} {printable(str(value))}" for name, value in values.items())))
+        values = [(name, _said(value)) for name, value in (found[key] or {}).items()]
+        if text := ", ".join(f"{name} {printable(said)}" for name, said in values if said):
+            rows.append((key, text))
     cause = _cause(found)
     return [*rows, ("cause", cause)] if cause else rows
+
+
+def _said(value: object) -> str:
+    """One value, for people; empty: it is a list or a table of its own, which only the JSON document has."""
+    if isinstance(value, list):
+        return " ".join(each for each in value if isinstance(each, str))
+    return "" if isinstance(value, dict) or value is None else str(value)
 
 
 def _cause(found: Mapping[str, Any]) -> str:

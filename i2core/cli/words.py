@@ -159,6 +159,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "recover_moment": ("moment", "时刻"),
     "recover_to": ("recovered to", "恢复到"),
+    "recover_files": ("files", "文件"),
+    "recover_written": ("written", "已写入"),
     "recover_seconds": ("took", "用时"),
     "recover_proved": ("proved equal", "已证明一致"),
     "recover_not_asked": ("not asked for", "未要求"),

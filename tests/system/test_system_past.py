@@ -100,6 +100,9 @@ def test_a_table_that_was_emptied_by_mistake(past: Past, tmp_path: Path) -> None
     )
     assert [item["path"] for item in plan["items"]][-1].endswith("table.csv")
     assert not (tmp_path / "one").exists()
+    shown = past.run("task", "show", "1").stdout
+    assert "paths table.csv" in shown
+    assert "items" not in shown
     done = past.ask("recover", "data1", "table.csv", "--to", tmp_path / "one", "--at-seq", str(emptied - 1))
     assert done["equal"] and done["proved"]
     (found,) = (tmp_path / "one").rglob("table.csv")

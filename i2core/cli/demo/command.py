@@ -143,6 +143,7 @@ class _Play:
         counts = pair.place / "counts.json"
         pair.start("i2core.cli.demo.workload", str(os.getpid()), str(pair.source), str(counts), name=WORKLOAD)
         recovered = await self._work(counts)
+        view.close()
         await trio.to_thread.run_sync(pair.end, WORKLOAD)
         view.line(words("demo_drain"))
         (pair.source / MARKER).write_text("done\n")

@@ -79,9 +79,13 @@ class View:
         self._live: Live | None = None
 
     def line(self, text: str) -> None:
-        """Prints a line above the drawing."""
-        self.close()
-        print(text, file=sys.stderr, flush=True)
+        """Prints a line, above the drawing if there is one."""
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.console.print(Text(text))
+        else:
+            print(text, file=sys.stderr, flush=True)
 
     def draw(self, now: Figures) -> None:
         """Shows one moment."""
