@@ -62,7 +62,7 @@ def test_each_shell_gets_a_script(shell: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_completion_knows_commands_options_files_and_rules(tmp_path: Path) -> None:
-    assert _completed("re") == ["plain,replicate"]
+    assert _completed("repl") == ["plain,replicate"]
     assert _completed("node", "do") == ["plain,doctor"]
     assert "plain,--exclude" in _completed("replicate", "--ex")
     assert _completed("replicate", "/h") == ["file,/h"]
@@ -72,7 +72,7 @@ def test_completion_knows_commands_options_files_and_rules(tmp_path: Path) -> No
 
 def test_completion_imports_no_command() -> None:
     script = (
-        "import os, sys; os.environ.update(_I2_COMPLETE='bash_complete', COMP_WORDS='i2 re', COMP_CWORD='1')\n"
+        "import os, sys; os.environ.update(_I2_COMPLETE='bash_complete', COMP_WORDS='i2 repl', COMP_CWORD='1')\n"
         "from i2core.cli.main import main\n"
         "try: main()\n"
         "finally: print(sorted({'trio', 'rich', 'httpx', 'stevedore'} & set(sys.modules)))"
