@@ -38,7 +38,7 @@ def mount(name: str, directory: str, config_file: str | None, state_dir: str | N
       2026-11-29T22:31:07+08:00      with a zone
       -90s, -2h, -1.5d               before now
     """
-    body = {key: value for key, value in asked.items() if value not in (None, False)}
+    body = {key: value for key, value in asked.items() if value is not None}
     with daemon_of(config_file, state_dir) as node:
         found = node.mount(name, body | {"dir": os.path.abspath(directory)})
         if not os.path.ismount(directory):

@@ -14,9 +14,9 @@ import pytest
 import trio
 from i2_store_cdp.store import Store
 
-from i2core.api import Code, Lost, Place, StopRule, UsageError
+from i2core.api import Code, I2Error, Lost, Place, StopRule, UsageError
 from i2core.api.journal import Draft, JournalFull, Placed
-from i2core.config.model import Brake, CdpRetention, FlushWindow, OrphanAction, Orphans, Rule
+from i2core.config.model import Brake, CdpRetention, FlushWindow, OrphanAction, Orphans, Pair, PathMapping, Rule
 from i2core.history.record.history import History
 from i2core.history.record.turns import HistoryClosed
 from i2core.rule.backup.replica.position import PositionFile
@@ -97,6 +97,50 @@ async def test_another_directory_has_another_history(tmp_path: Path) -> None:
         assert nodes.codes().count(Code.HISTORY_ENDED) == 1
         (aside,) = _kept_aside(nodes)
         assert (aside / "journal").is_dir()
+
+
+def _several(nodes: Nodes, *names: str, **changes: object) -> Rule:
+    """The rule with a directory of the source for each name."""
+    tops = [(nodes.source / name, nodes.target / name) for name in names]
+    pairs = tuple(Pair(source=os.fsencode(source), target=os.fsencode(target)) for source, target in tops)
+    return _rule(nodes, pairs=pairs, **changes)
+
+
+async def test_a_rule_with_other_directories_has_another_history(tmp_path: Path) -> None:
+    """The history knows them by their number: what was of one would be read as of the other."""
+    async with open_nodes(tmp_path) as nodes:
+        for name in ("one", "two"):
+            (nodes.source / name).mkdir()
+            (nodes.source / name / "file").write_text(f"{name}, first")
+        async with nodes.running(_several(nodes, "one", "two")) as status:
+            await _settled(nodes, status)
+            (nodes.source / "two" / "file").write_text("two, second")
+            nodes.capture.tell(Lost(Place(1, b""), "look at all"))
+            await _settled(nodes, status)
+        async with nodes.running(_several(nodes, "two", "one")) as status:
+            await _settled(nodes, status)
+            (nodes.source / "two" / "file").write_text("two, third")
+            await _settled(nodes, status)
+            async with nodes.service.history("data1") as history:
+                assert [await _content(history, seq) for seq in (0, history.seq)] == [b"two, second", b"two, third"]
+        assert nodes.codes().count(Code.HISTORY_ENDED) == 1
+        assert len(_kept_aside(nodes)) == 1
+
+
+async def test_a_directory_in_another_one_is_refused(tmp_path: Path) -> None:
+    """A single file beside a directory, for example: both have a place in the tree of the file's directory."""
+    async with open_nodes(tmp_path) as nodes:
+        (nodes.source / "one").mkdir()
+        (nodes.source / "file").write_text("file")
+        pairs = (
+            Pair(source=os.fsencode(nodes.source / "file"), target=os.fsencode(nodes.target)),
+            Pair(source=os.fsencode(nodes.source / "one"), target=os.fsencode(nodes.target)),
+        )
+        with pytest.raises(I2Error) as refused:
+            async with nodes.running(_rule(nodes, pairs=pairs, mapping=PathMapping.MANY_TO_ONE)):
+                pass
+        assert refused.value.code is Code.CDP_CONFIG
+        assert not nodes.target.exists()
 
 
 async def test_a_rule_is_not_forgotten_while_its_past_is_read(tmp_path: Path) -> None:

@@ -182,4 +182,7 @@ def test_a_moment_is_mounted(past: Past, tmp_path: Path) -> None:
     assert sorted(os.listdir(point)) == sorted(os.listdir(wanted))
     assert [each for each in compare_trees(wanted, point) if "hard" not in each] == []
     subprocess.run(["umount", str(point)], check=True)  # noqa: S603, S607
+    assert past.ask("mount", "data1", point, "--at-seq", "0")["seq"] == 0
+    assert not (point / "new").exists()
+    subprocess.run(["umount", str(point)], check=True)  # noqa: S603, S607
     assert past.ask("task", "show", str(found["task"]), "--wait")["state"] == "done"

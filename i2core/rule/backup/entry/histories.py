@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from i2core.api import Code, DriverKind, Line, SinkContext, StopRule, UsageError
 from i2core.api.journal import Journal, JournalContext
 from i2core.config.model import BackupRole
 from i2core.config.options import structure_options
+from i2core.config.places import nested
 from i2core.drivers.select import Drivers
 from i2core.history.record.clock import Reading
 from i2core.history.record.durable import CannotGoOn, Durable
@@ -49,8 +50,8 @@ class Histories:
         self._top = state_dir / "cdp" if role.cdp_dir is None else Path(os.fsdecode(role.cdp_dir))
         self._shared = shared
 
-    def check(self) -> None:
-        """Raises UsageError where the sink or the journal of this node cannot keep a history (3570)."""
+    def check(self, targets: Sequence[bytes]) -> None:
+        """Raises UsageError where this node cannot keep a history of these targets (3570)."""
         sink = self._drivers.driver(DriverKind.SINK, self._role.sink.name)
         self._drivers.driver(DriverKind.JOURNAL, JOURNAL)
         if sink.replica is None:
@@ -59,6 +60,14 @@ class Histories:
                 code=Code.CDP_CONFIG,
                 next_step="choose the sink fs, or remove cdp from the rule",
             )
+        for one, other in itertools.combinations(targets, 2):
+            if nested(one, other):  # the history would know an object under two numbers, and follow only one of them
+                raise UsageError(
+                    "the rule wants a history (cdp), and one of its targets is in another one, or the same",
+                    code=Code.CDP_CONFIG,
+                    obj=os.fsdecode(max(one, other, key=len)),
+                    next_step="protect single files by rules of their own",
+                )
 
     def directory(self, replica: Replica) -> Path:
         """Where the history of the replica is."""

@@ -82,9 +82,9 @@ class SessionOpening:
         with self.admission.session(who, hello, await self._rules_of(hello, who)):
             claim = self._claim(hello, who)
             self._refuse_outside(claim)
-            if claim.cdp:
-                self.histories.check()
             replica = self._replicas.of(claim.key)
+            if claim.cdp or (self._keeps_histories and replica.position.cdp):
+                self.histories.check(claim.targets)
             # An outdated node is refused before it can end the session of the replica's owner; a stranger is refused
             # before anything about it is stored.
             identities = await self._ownership.identities(claim, replica)

@@ -122,15 +122,16 @@ class Replica:
     ) -> None:
         """A session begins. When this returns, owner and directories of the replica are on disk, so a crash does not
         readmit an older owner. `exchanged`: the directories were replaced by others, so the old position is void, and
-        the history of the replica has ended. `cdp`: the history that the rule wants; `zone`, `sources`: how people name
-        what is in it (see `Position`).
+        the history of the replica has ended. It ends as well with other targets: it knows them by their number. `cdp`:
+        the history that the rule wants; `zone`, `sources`: how people name what is in it (see `Position`).
 
         Raises:
         StopRule: the position cannot be saved.
         """
         async with self._saving:
+            known = self.position
             position = attrs.evolve(
-                self.position,
+                known,
                 epoch=epoch,
                 targets=[as_text(each) for each in targets],
                 roots=list(roots),
@@ -139,13 +140,15 @@ class Replica:
                 flags=flags,
                 zone=zone,
                 sources=list(sources),
-                cdp=[max(pair) for pair in zip_longest(cdp, self.position.cdp, fillvalue=0)],
+                cdp=[max(pair) for pair in zip_longest(cdp, known.cdp, fillvalue=0)],
             )
+            if position.targets != known.targets:
+                position = attrs.evolve(position, history="", journal="")
             if exchanged or not self.begun:
                 position = attrs.evolve(position, durable_seq=0, anew=True, history="", journal="")
             if exchanged:
                 self.progress.forget()
-            if position != self.position:
+            if position != known:
                 await in_thread(self._store.save, position)
                 self.position = position
             if exchanged:
