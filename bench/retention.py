@@ -66,6 +66,7 @@ class History:
         self.journal, self.index, self.clock = journal, index, Time()
         self.replica: Any = None
         self.recorder = self
+        self.broken: BaseException | None = None
         self.writing: AbstractContextManager[None] = Watched(self)
         self.pins = Pins(Kept)
         self.durable = Seq(0)

@@ -36,8 +36,8 @@ class Notice(NamedTuple):
 
 def notices(config: NodeConfig) -> Iterator[Notice]:
     """All current notices. Checks on disk whether excluded paths exist."""
-    if config.backup is not None and config.backup.cdp != HistoryTerms():
-        yield _dormant("", "backup.cdp")
+    if config.backup is not None and config.backup.cdp.grace_s != HistoryTerms().grace_s:
+        yield _dormant("", "backup.cdp.grace")
     if config.control_port == 0 and config.control_listen is not None:
         yield _shut("node.control_listen")
     if config.control_port == 0 and config.consoles:

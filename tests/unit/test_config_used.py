@@ -82,7 +82,7 @@ fingerprint = "sha256:1f0ce4a3b52a7c86b7c6e3a0d5cf1cf0e2f2a1c3b4d5e6f708192a3b4c
 [backup]
 allow_roots = ["/srv/replicas"]
 cdp_dir = "/srv/cdp"
-cdp = {{ lock = "30d" }}
+cdp = {{ grace = "9d" }}
 [work]
 [[work.peer]]
 name = "bak"
@@ -106,7 +106,7 @@ def test_keys_without_effect_are_reported(tmp_path: Path, monkeypatch: pytest.Mo
     path.write_text(HEAD.format(source=tmp_path))
     found = list(notices(load(path, NamedDrivers())))
     assert [notice.key for notice in found] == [
-        "backup.cdp",
+        "backup.cdp.grace",
         "node.control_listen",
         "node.console",
         "rule.snapshot",

@@ -37,6 +37,14 @@ def zone(name: str) -> datetime.tzinfo:
         ) from None
 
 
+def zone_or_local(name: str) -> datetime.tzinfo:
+    """The zone of a name; this system's own where the name is empty or not known here."""
+    try:
+        return zone(name or local_zone_name())
+    except UsageError:
+        return zone(local_zone_name())
+
+
 def local_zone_name() -> str:
     """The name of this system's zone; where it has none, its present offset."""
     for name in (os.environ.get("TZ", "").removeprefix(":"), _linked()):

@@ -31,6 +31,7 @@ from i2core.history.record.writing import End, FrameWriter
 from i2core.history.retention.kept import Kept
 from i2core.history.retention.pins import Pins
 from i2core.history.retention.state import kept_of
+from i2core.history.retention.thinner import Keeping, Thinner
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +51,8 @@ class HistoryContext:
     grain: Grain = attrs.field(factory=Grain)
     old_bytes: int = FRAME_OLD_BYTES
     """About so many in one frame."""
+    keeping: Keeping | None = None
+    """How the past is given up; None: nothing is, also on a full disk."""
 
 
 class History:
@@ -81,6 +84,8 @@ class History:
         self.writing: Turn = turns.writing
         self.pins = Pins(self.kept)
         """Whoever reads a moment for longer than a call pins it, in the event loop."""
+        self.thinner: Thinner | None = None
+        """Gives up the past; None: nobody does."""
         self._old = JournalBytes(journal)
 
     @property
@@ -151,10 +156,26 @@ async def open_history(
         planner.applied(durable.seq)
         recorder = Recorder(writer, planner, index, replica, seq=durable.seq, say=context.say)
         begun_ns = await _begun_ns(journal)
-        yield History(context, journal, index, replica, recorder, turns, clock, durable, begun_ns)
+        history = History(context, journal, index, replica, recorder, turns, clock, durable, begun_ns)
+        if context.keeping is None:
+            yield history
+            return
+        async with _thinned(history, context.keeping):
+            yield history
     finally:
         with trio.CancelScope(shield=True):
             await in_thread(_close, turns, index, clock, recorder)
+
+
+@asynccontextmanager
+async def _thinned(history: History, keeping: Keeping) -> AsyncIterator[None]:
+    """Within the block the past is given up as it was promised, by whoever calls `History.thinner`."""
+    history.thinner = history.recorder.room = thinner = await Thinner.begin(history, keeping)
+    try:
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            await thinner.close()
 
 
 def _close(turns: Turns, index: Index, clock: HistoryClock, recorder: Recorder | None) -> None:

@@ -13,15 +13,16 @@ again.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import attrs
 import trio
 
 from i2core.api import Applied, Batch, Code, Failure, I2Error, Kind, Line, LinkError, Place, Record, Sink, StopRule
+from i2core.api.journal import JournalFull
 from i2core.api.present import STORE, Identity, Present
 from i2core.history.index.index import Index
 from i2core.history.journal.packing import Packed
@@ -57,6 +58,16 @@ class _Carried:
     blocked: bool = False
 
 
+class Room(Protocol):
+    """Who gives up something of the past on a full disk."""
+
+    async def make_some_room(self) -> bool:
+        """As `Thinner.make_some_room`."""
+
+    async def make_room_for_index(self) -> None:
+        """As `Thinner.make_room_for_index`."""
+
+
 class Recorder:
     """Changes one replica. Whoever calls it is the only one who does; `at_rest` may be called beside."""
 
@@ -81,6 +92,8 @@ class Recorder:
         """The last record that is carried out, by the history's own count."""
         self.broken: BaseException | None = None
         """Why nothing more is recorded; None: all is well."""
+        self.room: Room | None = None
+        """Who is asked on a full disk; None: it stops the rule at once."""
 
     def reported(self, seq: int) -> None:
         """For `SinkContext.applied`: the sink is done with this record, by the number that the sink was given."""
@@ -97,10 +110,10 @@ class Recorder:
         """
         failures: list[Failure] = []
         done = 0
+        if self.room is not None:
+            await self.room.make_room_for_index()
         while done < len(records):
-            async with self._turn:
-                self._check()
-                carried = await self._carry_some(sink, first_seq + done, records[done:])
+            carried = await self._with_room(partial(self._carry_some, sink, first_seq + done, records[done:]))
             done += carried.steps
             failures += carried.failures
             if carried.blocked:
@@ -122,6 +135,22 @@ class Recorder:
                 await self._write(self._nothing)
             yield Durable(self.seq, self._writer.end.tip, self._writer.end.reach)
 
+    @asynccontextmanager
+    async def certain(self) -> AsyncIterator[Durable]:
+        """As `at_rest`. On a full disk room is made, so whoever makes room calls `at_rest` itself."""
+        async with AsyncExitStack() as stack:
+            yield await self._with_room(lambda: stack.enter_async_context(self.at_rest()))
+
+    async def _with_room(self, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of `work`. Where the journal has no room for it, nothing was changed: it is done again once there
+        is some."""
+        while True:
+            try:
+                return await work()
+            except JournalFull:
+                if self.room is None or self.broken is not None or not await self.room.make_some_room():
+                    raise
+
     def _check(self) -> None:
         if self.broken is not None:
             raise LinkError("the history of the replica must be opened again") from self.broken
@@ -134,6 +163,11 @@ class Recorder:
 
     async def _carry_some(self, sink: Sink, first_seq: int, records: Sequence[Record]) -> _Carried:
         """Plans as many of the records as can be planned at once, and carries them out."""
+        async with self._turn:
+            self._check()
+            return await self._planned(sink, first_seq, records)
+
+    async def _planned(self, sink: Sink, first_seq: int, records: Sequence[Record]) -> _Carried:
         try:
             written = await self._write(partial(self._plan, records))
         except ForeignChange as change:
@@ -228,7 +262,9 @@ class Recorder:
         place is to be compared."""
         found = await self._writer.turn(partial(self._place_of, change))
         place = found or Place(record.root, record.path)
-        self._extra.append(Left(change.parent, change.name))
+        left = Left(change.parent, change.name)
+        if left not in self._extra:  # it is, where there was no room for it
+            self._extra.append(left)
         await self._write(self._nothing)
         shown = os.fsdecode(place.path)
         cause = f"{shown!r}: another program changed the replica, and its history lacks that change; it is compared"

@@ -28,6 +28,9 @@ class Certain(Protocol):
 class Resting(Protocol):
     """Who plans records."""
 
+    broken: BaseException | None
+    """Why the history must be opened again; None: all is well."""
+
     def at_rest(self) -> AbstractAsyncContextManager[object]:
         """Within the body no record is planned that is not carried out, and none is planned."""
 

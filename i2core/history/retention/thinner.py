@@ -10,16 +10,19 @@ of which everything is there that the note promises, and the next pass goes on w
 
 from __future__ import annotations
 
+import errno
 import math
+import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Self, TypeVar
 
 import attrs
 import trio
 
-from i2core.api import Code
+from i2core.api import Code, StopRule
 from i2core.api.journal import Journal, JournalFull, Mark, MarkKind, Segment
 from i2core.config.model import CdpRetention, HistoryTerms, WhenHistoryFull
 from i2core.config.words import Bilingual, bilingual
@@ -35,12 +38,16 @@ from i2core.history.retention.policy import DAY_NS, Change, Days, is_free, retai
 from i2core.history.retention.state import State
 from i2core.history.retention.sweep import Sweep
 
-PASS_S = 600.0
+PASS_S = 3600.0
 """Seconds between two passes."""
 SHORTER_NS = DAY_NS // 4
 """So much of the detailed history is given up at once on a full disk."""
 SPARE_BYTES = 64 * 1024 * 1024
 """With less room than this, merging takes the reserve from the beginning: the index has none of its own."""
+ROOM_BYTES = 32 * 1024 * 1024
+"""So much room is made for records on a full disk, and half of it for the index before the disk is full: but no more
+than a `ROOM_SHARE`th of the disk."""
+ROOM_SHARE = 16
 _SLICE_S = 0.05
 
 Report = Callable[[Code, Bilingual], None]
@@ -68,6 +75,16 @@ class Terms:
         return self.own.when_full is WhenHistoryFull.SHORTEN
 
 
+@attrs.frozen(kw_only=True)
+class Keeping:
+    """How the past of one history is given up."""
+
+    terms: Callable[[], Terms]
+    days: Days
+    forecast: Forecast = attrs.field(factory=Forecast)
+    """May be that of an earlier runner."""
+
+
 class Locked(Exception):
     """The lock still holds a moment that was to be given up."""
 
@@ -80,19 +97,21 @@ class Locked(Exception):
 class Thinner:
     """The runner of one history. Its methods may be called beside each other; one works at a time."""
 
-    def __init__(self, held: Held, state: State, days: Days, terms: Callable[[], Terms]) -> None:
+    def __init__(self, held: Held, state: State, keeping: Keeping) -> None:
         self.state = state
-        self.forecast = Forecast()
+        self.forecast = keeping.forecast
         self.outcome = Outcome()
         """Of the merges so far."""
-        self._held, self._days, self._terms = held, days, terms
+        self._held, self._days, self._terms = held, keeping.days, keeping.terms
         self._joint = Joint(held)
         self._turn = trio.Lock()
+        self._scope = trio.CancelScope()
+        self._is_closed = False
         self._swept = -1
         self._clock_was_wrong = False
 
     @classmethod
-    async def begin(cls, held: Held, days: Days, terms: Callable[[], Terms]) -> Self:
+    async def begin(cls, held: Held, keeping: Keeping) -> Self:
         """The runner of an open history, whose index agrees with its journal (`joint.agree`). A new history gets its
         note.
 
@@ -101,11 +120,38 @@ class Thinner:
         """
         note = held.journal.note
         if note:
-            return cls(held, State.decode(note), days, terms)
+            return cls(held, State.decode(note), keeping)
         first_ns = await turn(held, lambda: Applied(held.log()).planned_ns(1))
         state = State.begin(first_ns or held.clock.now_ns())
         await _with_reserve(held.journal, partial(held.journal.annotate, state.encode()))
-        return cls(held, state, days, terms)
+        return cls(held, state, keeping)
+
+    async def close(self) -> None:
+        """Nothing more is given up. What is under way is broken off, and has ended when this returns: journal and index
+        may be closed."""
+        self._is_closed = True
+        self._scope.cancel()
+        async with self._turn:
+            pass
+
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[None]:
+        """A turn of this runner.
+
+        Raises:
+            OSError: the history was closed.
+        """
+        async with self._turn:
+            with trio.CancelScope() as self._scope:
+                if not self._is_closed:
+                    try:
+                        yield
+                    except Exception as error:
+                        if _breaks(error):
+                            self._held.recorder.broken = error
+                        raise
+                    return
+            raise OSError(errno.EUCLEAN, "the history was closed")
 
     # ------------------------------------------------------------------------------------------- what others ask
 
@@ -126,63 +172,75 @@ class Thinner:
 
     # ------------------------------------------------------------------------------------------- passes
 
-    async def run(self, report: Report) -> None:
-        """Passes without end. On a full disk a pass does what it can.
-
-        Raises:
-            LinkError: the recorder is broken; the history must be opened again.
-            StopRule, OSError: as `run_once`.
-        """
-        while True:
-            try:
-                await self.run_once(report)
-            except JournalFull as error:
-                report(error.code, bilingual(str(error), str(error)))
-            await trio.sleep(PASS_S)
-
     async def run_once(self, report: Report) -> None:
         """One pass.
 
         Raises:
             JournalFull: nothing can be noted for want of room.
+            LinkError: the recorder is broken; the history must be opened again.
             StopRule: the journal or the index is damaged, or its disk fails.
-            OSError: the replica cannot be changed.
+            OSError: the replica cannot be changed; or the history was closed.
         """
-        async with self._turn:
-            now_ns = self._held.clock.now_ns()
+        async with self._working():
             self._look_at_clock(report)
-            await self._decide(now_ns)
+            await self._decide(self._held.clock.now_ns())
             await self._give_up()
             await self._sweep()
-        await self._look(now_ns, report)
+        await self.look(report)
 
-    async def make_room(self, wanted_bytes: int) -> bool:
+    def pause_s(self) -> float:
+        """Seconds to the next pass: an hour, or less when a day ends before, whose mark is to be chosen then."""
+        floor_ns = self._held.clock.now_ns() - self._terms().policy.detailed_days * DAY_NS
+        return min(PASS_S, (self._days.end_ns(self._days.of(floor_ns)) - floor_ns) / 1e9 + 1)
+
+    async def make_some_room(self) -> bool:
+        """Makes room for records, as `make_room`."""
+        space = await self._held.journal.space()
+        return await self.make_room(min(ROOM_BYTES, space.total_bytes // ROOM_SHARE))
+
+    async def make_room(self, wanted_bytes: int, *, is_full: bool = True) -> bool:
         """Gives up one thing after the other until there is room, as far as lock and config allow. To be called where
-        the recorder can come to rest.
+        the recorder can come to rest. `is_full`: there was no room for a record, whatever the file system says is free
+        (a quota is not in it), so something is given up at least.
 
-        Returns: True when there is room.
+        Returns: True when there is so much room, and the reserve again, or as much of it as is left free.
         Raises:
             StopRule, OSError: as `run_once`.
         """
-        async with self._turn:
+        async with self._working():
             journal, now_ns = self._held.journal, self._held.clock.now_ns()
+            before = await journal.space()
             await journal.use_reserve()
             await self._decide(now_ns)
             while True:
                 await self._give_up(on_full_disk=True)
-                if (await journal.space()).free_bytes >= wanted_bytes:
+                await journal.restore_reserve()
+                space = await journal.space()
+                has_more = space.free_bytes + space.reserve_bytes > before.free_bytes + before.reserve_bytes
+                if space.free_bytes >= wanted_bytes and (has_more or not is_full):
                     return True
                 if not self._terms().shortens or not await self._shorten(now_ns):
                     return False
+
+    async def make_room_for_index(self) -> None:
+        """Before records are written: an index that finds no room must be opened again, so it gets some before.
+
+        Raises:
+            StopRule, OSError: as `run_once`.
+        """
+        space = await self._held.journal.space()
+        wanted = min(ROOM_BYTES, space.total_bytes // ROOM_SHARE) // 2
+        if space.free_bytes < wanted and self._terms().shortens:
+            await self.make_room(wanted, is_full=False)
 
     async def trim(self, before: int) -> None:
         """Gives up every moment before the record, snapshots and tags left alone.
 
         Raises:
             Locked: the lock holds some of them.
-            JournalFull, StopRule, OSError: as `run_once`.
+            JournalFull, LinkError, StopRule, OSError: as `run_once`.
         """
-        async with self._turn:
+        async with self._working():
             now_ns = self._held.clock.now_ns()
             self.state = self._set_lock(now_ns)
             floor = max(min(before, self._held.durable.seq), self.state.floor)
@@ -339,10 +397,10 @@ class Thinner:
             report(Code.TIME_STAMP, _clock_text(steady.behind_ns))
         self._clock_was_wrong = steady.is_wrong
 
-    async def _look(self, now_ns: int, report: Report) -> None:
-        """Takes a sample for the forecast."""
+    async def look(self, report: Report) -> None:
+        """Takes a sample for the forecast, and reports a disk that is about to be full."""
         space = await self._held.journal.space()
-        self.forecast.add(Used(now_ns, space.used_bytes), space.free_bytes)
+        self.forecast.add(Used(self._held.clock.now_ns(), space.used_bytes), space.free_bytes)
         left_s = self.forecast.to_say()
         if left_s is not None:
             report(Code.CDP_FILLS_UP, _full_text(left_s))
@@ -355,6 +413,13 @@ async def _with_reserve(journal: Journal, work: Callable[[], Awaitable[None]]) -
     except JournalFull:
         await journal.use_reserve()
         await work()
+
+
+def _breaks(error: Exception) -> bool:
+    """True when nobody knows what the index says: it was changed in part, and must be opened again."""
+    if isinstance(error, StopRule):
+        return error.code is Code.CDP_INDEX_WRITE and not isinstance(error, JournalFull)
+    return isinstance(error, sqlite3.Error)
 
 
 def _slice(steps: Iterator[None]) -> bool:

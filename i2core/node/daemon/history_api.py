@@ -113,7 +113,8 @@ class _Questions:
                 first, second = second, first
             beneath = past.place(asked["path"]) if "path" in asked else None
             work = partial(changes, past.history, first.seq, second.seq, beneath=beneath)
-            found: Changes = await in_thread(work)
+            with past.pinned(first.seq, second.seq):
+                found: Changes = await in_thread(work)
         return Document(
             {
                 "from": {"seq": first.seq, "time": span.shown(first.time_ns)},

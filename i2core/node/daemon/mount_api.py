@@ -85,7 +85,7 @@ class _Mounts:
         node = self._node
         forbidden = await in_thread(forbidden_places, node)
         async with node.past(name) as past:
-            with ExitStack() as stack:
+            with past.pinned(moment.seq), ExitStack() as stack:
                 trees = _trees(past, moment, stack)
                 async with mounted(
                     trees[0] if len(trees) == 1 else dict(zip(_names(past.targets), trees, strict=True)),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import attrs
 
-from i2core.api import Place
+from i2core.api import Place, UsageError
+from i2core.config.words import bilingual
 from i2core.history.ask.where import place_of
 from i2core.history.record.history import History
+from i2core.history.retention.pins import MomentGone
 
 
 @attrs.frozen(kw_only=True)
@@ -25,6 +29,25 @@ class ReceivedPast:
     zone: datetime.tzinfo
     """The work node's time zone."""
     history: History
+
+    @contextmanager
+    def pinned(self, *moments: int) -> Iterator[None]:
+        """Within the body these moments stay readable. To be used in the event loop.
+
+        Raises:
+            UsageError: one was given up since it was chosen.
+        """
+        with ExitStack() as pins:
+            try:
+                for seq in moments:
+                    pins.enter_context(self.history.pins.pin(seq))
+            except MomentGone as error:
+                raise UsageError(
+                    bilingual("the moment was given up just now", "该时刻刚刚被清除"),
+                    obj=str(error.seq),
+                    next_step=bilingual("i2 cdp range tells which ones are there", "可用 i2 cdp range 查看可用的时刻"),
+                ) from error
+            yield
 
     def place(self, path: str) -> Place:
         """The place that a path means, as it is written on either node.

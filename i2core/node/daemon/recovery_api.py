@@ -92,7 +92,7 @@ class _Recoveries:
     async def _recover(self, name: str, asked: Asked, moment: Moment, show: Show) -> dict[str, Any]:
         node = self._node
         async with node.past(name) as past:
-            with ExitStack() as trees:
+            with past.pinned(moment.seq), ExitStack() as trees:
                 span = await in_thread(span_of, past.history, past.zone)
                 order = await in_thread(self._order, asked, past, span, moment, trees)
                 recovery = Recovery(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ from i2core import __version__
 from i2core.api import Channel, Code, UsageError
 from i2core.config.model import NodeConfig
 from i2core.config.words import bilingual
-from i2core.history.moments.zones import local_zone_name, zone
+from i2core.history.moments.zones import zone_or_local
 from i2core.limits.throttle import RateLimit
 from i2core.node.control.errors import unknown_rule
 from i2core.node.daemon.objectives import Objectives
@@ -198,7 +197,7 @@ class RunningNode:
                 rule=rule,
                 targets=tuple(as_path(target) for target in position.targets),
                 sources=tuple(as_path(source) for source in position.sources),
-                zone=_zone(position.zone),
+                zone=zone_or_local(position.zone),
                 history=history,
             )
 
@@ -216,14 +215,6 @@ class RunningNode:
                     next_step=bilingual(f"run the command on {status.peer}", f"请在 {status.peer} 上执行该命令"),
                 )
         raise unknown_rule(name)
-
-
-def _zone(name: str) -> datetime.tzinfo:
-    """The work node's zone; this node's own where that is not known here."""
-    try:
-        return zone(name or local_zone_name())
-    except UsageError:
-        return zone(local_zone_name())
 
 
 def _peer_and_rule(name: str) -> tuple[str | None, str]:

@@ -21,6 +21,7 @@ from i2core.drivers.select import Drivers
 from i2core.rule.backup.entry.greeting import read_greeting, refuse
 from i2core.rule.backup.entry.opening import SessionOpening
 from i2core.rule.backup.entry.ownership import Ownership
+from i2core.rule.backup.entry.passes import Passes
 from i2core.rule.backup.entry.replicas import Replicas
 from i2core.rule.backup.replica.position import Position, PositionFile, known_positions
 from i2core.rule.backup.replica.replica import Replica
@@ -114,6 +115,8 @@ class BackupService:
             say=say,
             keeps_histories=keeps_histories,
         )
+        self.passes = Passes(self._replicas, self._opening.open_history)
+        """Give up the past; `run` is for a task of the node."""
 
     # ------------------------------------------------------------------------------------------ sessions
 

@@ -25,7 +25,7 @@ from i2core.history.retention.kept import Kept
 from i2core.history.retention.pins import Pins
 from i2core.history.retention.policy import DAY_NS, Days
 from i2core.history.retention.state import kept_of
-from i2core.history.retention.thinner import Terms, Thinner
+from i2core.history.retention.thinner import Keeping, Terms, Thinner
 
 from .world import World
 
@@ -216,6 +216,7 @@ class Joined(World):
             self.journal: Any = FusedJournal(world.of_world.journal, world.fuse)
             self.index, self.replica, self.clock = world.index, world.disk, world.clock
             self.recorder = self
+            self.broken: BaseException | None = None
             self.pins = Pins(world.kept)
             self.durable = Seq(world.durable)
 
@@ -238,7 +239,7 @@ class Joined(World):
         view = self._View(self)
 
         async def run() -> None:
-            thinner = await Thinner.begin(view, Days(datetime.UTC), lambda: self.terms)
+            thinner = await Thinner.begin(view, Keeping(terms=lambda: self.terms, days=Days(datetime.UTC)))
             await work(thinner)
 
         self.of_world.portal.call(run)

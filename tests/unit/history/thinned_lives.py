@@ -23,7 +23,7 @@ from i2core.history.record.clock import Reading
 from i2core.history.retention import thinner as runner
 from i2core.history.retention.policy import DAY_NS, Days
 from i2core.history.retention.state import kept_of
-from i2core.history.retention.thinner import Terms, Thinner
+from i2core.history.retention.thinner import Keeping, Terms, Thinner
 from i2core.testing.journal import MemoryJournal
 
 from . import recorded, recorded_lives
@@ -129,7 +129,7 @@ class Life(recorded_lives.Life):
         self.terms = Terms(policy=policy)
 
     async def _day(self, where: object) -> None:
-        thinner = await Thinner.begin(self.world.history, Days(datetime.UTC), lambda: self.terms)
+        thinner = await Thinner.begin(self.world.history, Keeping(terms=lambda: self.terms, days=Days(datetime.UTC)))
         try:
             async with trio.open_nursery() as nursery:
                 for _ in range(self.rng.randrange(3)):

@@ -15,13 +15,17 @@ import trio
 
 from i2core.api import Code, DriverKind, Line, SinkContext, StopRule, UsageError, in_thread
 from i2core.api.journal import Journal, JournalContext
-from i2core.config.model import BackupRole
+from i2core.config.model import BackupRole, CdpRetention
 from i2core.config.options import structure_options
 from i2core.config.places import nested
 from i2core.drivers.select import Drivers
+from i2core.history.moments.zones import zone_or_local
 from i2core.history.record.clock import Reading
 from i2core.history.record.durable import CannotGoOn, Durable
 from i2core.history.record.history import History, HistoryContext, open_history
+from i2core.history.retention.forecast import Forecast
+from i2core.history.retention.policy import Days
+from i2core.history.retention.thinner import Keeping, Terms
 from i2core.posix.path_text import as_path
 from i2core.rule.backup.replica.replica import Replica
 from i2core.rule.backup.replica.state_files import rule_key
@@ -49,6 +53,8 @@ class Histories:
         self._drivers = drivers
         self._top = state_dir / "cdp" if role.cdp_dir is None else Path(os.fsdecode(role.cdp_dir))
         self._shared = shared
+        self._forecasts: dict[str, Forecast] = {}
+        """By directory: a history is opened again more often than its disk fills up."""
 
     def check(self, targets: Sequence[bytes]) -> None:
         """Raises UsageError where this node cannot keep a history of these targets (3570)."""
@@ -139,6 +145,11 @@ class Histories:
             clocks=_clocks,
             say=say,
             flags=position.flags,
+            keeping=Keeping(
+                terms=partial(self._terms, replica),
+                days=Days(zone_or_local(position.zone)),
+                forecast=self._forecasts.setdefault(str(directory), Forecast()),
+            ),
         )
         async with (
             _patiently(partial(journal_spec.open, structure_options(journal_spec, {}), journal_context)) as journal,
@@ -146,6 +157,12 @@ class Histories:
             open_history(context, journal, present, durable) as history,
         ):
             yield history
+
+    def _terms(self, replica: Replica) -> Terms:
+        """The largest history that the work node ever asked for, and what this node decides."""
+        detailed_days, daily, monthly = replica.position.cdp
+        policy = CdpRetention(detailed_days=detailed_days, daily=daily, monthly=monthly)
+        return Terms(policy=policy, own=self._role.cdp)
 
     def _sink(self, replica: Replica, secret: bytes, say: Callable[[str], None]) -> SinkContext:
         position = replica.position

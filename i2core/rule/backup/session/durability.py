@@ -87,7 +87,7 @@ class DurabilityWindow:
             await self._sink.flush()
             await self._replica.mark_durable(goal, exchanges)
             return
-        async with history.recorder.at_rest() as durable:
+        async with history.recorder.certain() as durable:
             goal = self._replica.progress.applied_seq
         await self._replica.recording.flush_sinks()
         await self._replica.mark_durable(goal, exchanges, durable)

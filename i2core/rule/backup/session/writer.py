@@ -81,5 +81,5 @@ class ReplicaWriter:
         if history is None:
             yield
             return
-        async with history.recorder.at_rest():
+        async with history.recorder.certain():
             yield
