@@ -17,6 +17,7 @@ from i2core.api import Code, Lost, Place, StopRule
 from i2core.config.model import Brake, CdpRetention, HistoryTerms, WhenHistoryFull
 from i2core.history.record.clock import Reading
 from i2core.history.retention.pins import MomentGone
+from i2core.history.retention.thinner import Thinner
 from i2core.rule.backup.entry import histories, passes
 from i2core.rule.life.status import RuleStatus
 from tests.pictures import differing, past_picture, picture
@@ -160,3 +161,36 @@ async def test_a_full_disk_stops_the_rule_if_the_config_says_so(tmp_path: Path, 
         assert stopped.value.next_step
         async with nodes.service.history("data1") as history:
             assert history.kept().floor == 0
+
+
+async def test_a_session_that_opens_the_history_again_breaks_off_a_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Journal and index are closed then: nothing may be written there any more."""
+    begun, ended = trio.Event(), trio.Event()
+
+    async def without_end(thinner: Thinner) -> None:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with open_nodes(tmp_path, *i2_journals()) as nodes:
+        (nodes.source / "file").write_text("first")
+        rule = nodes.rule(cdp=ONE_DAY, brake=Brake(share=1.0))
+        async with nodes.running(rule) as status:
+            await _settled(nodes, status)
+            await _changed(nodes, status, b"second")
+        with monkeypatch.context() as patch:
+            patch.setattr(Thinner, "_give_up", without_end)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(nodes.service.passes.run_once)
+                await begun.wait()
+                async with nodes.running(rule, epoch=2) as status:
+                    await _settled(nodes, status)
+                    third = await _changed(nodes, status, b"third")
+                    assert ended.is_set()
+        assert await _content(nodes, third) == b"third"
+        assert not {Code.INTERNAL, Code.OPEN_REPLICA} & set(nodes.codes())
+        assert nodes.service.passes.due_in_s(("local", "data1")) <= passes.LOOK_S
