@@ -158,7 +158,10 @@ def main() -> None:
         for number in range(asked.rounds):
             for cdp in (False, True) if number % 2 else (True, False):
                 runs[cdp].append(measure(cdp=cdp, share=share, home=Path(home) / f"{number}-{cdp}"))
-    rows = [_row(load, *([run[load.name] for run in runs[cdp]] for cdp in (False, True)), share) for load in LOADS]
+    rows = []
+    for load in LOADS:
+        off, on = ([run[load.name] for run in runs[cdp]] for cdp in (False, True))
+        rows.append(_row(load, off, on, share))
     head = (
         "# What a history costs\n\nWritten by `python bench/cdp.py`. "
         f"{os.cpu_count()} cores; medians of {asked.rounds} rounds in turn, MB are 10⁶ bytes. "

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from i2core.api.present import Present
+from i2core.api.records import Buffer
 from i2core.history.index.partition import Rows
 from i2core.history.journal.frame import CHUNK_BYTES, Frame, Head, Size, assembled, chunk, placed, unpacked
 from i2core.history.model.rows import HOLE, CatalogChange, DataWas, LogRecord, Touch
@@ -18,6 +19,10 @@ from i2core.history.plan.step import Old, Restore, Step
 
 FRAME_OLD_BYTES = 8 * 1024 * 1024
 """Old bytes in one frame, about."""
+PAGE_BYTES = 4096
+"""A record often writes a whole block of 64 KiB of which one page has changed."""
+_RUNS = 4
+"""Most rows about one block by one record."""
 
 
 class Packed(NamedTuple):
@@ -38,21 +43,23 @@ def packed(
     extra: Sequence[CatalogChange] = (),
     *,
     old_bytes: int = FRAME_OLD_BYTES,
+    page: int = PAGE_BYTES,
 ) -> Iterator[Packed]:
     """The frames of a plan; all are to be durable before its first step is carried out.
 
     `applied_ns`: the time, by this node's clock. `extra`: changes of the catalog that no record makes. These are
     objects that were enrolled when history began, and objects of earlier frames whose identity is known by now: all of
     them are to be in a frame (of an empty plan, if need be) before the replica's durable position moves past the
-    records that made them. `old_bytes`: about so many in one frame.
+    records that made them. `old_bytes`: about so many in one frame. `page`: old bytes are compared with what
+    is written in pieces of that size, and pieces that stay the same are left out.
     """
     head = Head(plan.first_seq, plan.steps[0].change.time_ns if plan.steps else 0, applied_ns)
-    bag = _Bag()
+    bag = _Bag(page)
     for step in plan.steps:
         for old in step.data:
             if bag.old_bytes >= old_bytes:
                 yield bag.frame(head, (), ())
-                bag = _Bag()
+                bag = _Bag(page)
             bag.add(step.seq, old, present)
     yield bag.frame(head, plan.steps, extra)
 
@@ -95,7 +102,9 @@ def _packed(
 class _Bag:
     """Gathers the old bytes of one frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: int = PAGE_BYTES) -> None:
+        """`page`: see `packed`."""
+        self._page = page
         self._chunks: list[bytes] = []
         self._size = 0
         self._waiting: list[bytes] = []
@@ -107,7 +116,12 @@ class _Bag:
     def add(self, until: int, old: Old, present: Present) -> None:
         """One row with its bytes."""
         row = DataWas(old.oid, old.block, until, old.lo, old.hi, HOLE, 0, 0, 0)
-        self.put(row, None if old.parts is None else old.read(present))
+        if old.parts is None:
+            self.put(row, None)
+            return
+        data = old.read(present)
+        for lo, hi in _lost(data, old.new, self._page):
+            self.put(row._replace(lo=old.lo + lo, hi=old.lo + hi), data[lo:hi])
 
     def put(self, row: DataWas, data: bytes | None) -> None:
         """One row with its bytes; None: it is a hole."""
@@ -144,6 +158,22 @@ class _Bag:
         sizes = [len(each) for each in self._chunks]
         rows = [row._replace(size=sizes[number]) if number >= 0 else row for row, number in self._rows]
         return rows, b"".join(self._chunks)
+
+
+def _lost(data: bytes, new: Buffer, page: int) -> Iterator[tuple[int, int]]:
+    """The parts of old bytes that `new` does not have in the same place, in whole pages; all, if they are many."""
+    if len(new) != len(data):
+        yield 0, len(data)
+        return
+    starts = [at for at in range(0, len(data), page) if data[at : at + page] != new[at : at + page]]
+    runs: list[tuple[int, int]] = []
+    for at in starts:
+        end = min(at + page, len(data))
+        if runs and runs[-1][1] == at:
+            runs[-1] = runs[-1][0], end
+        else:
+            runs.append((at, end))
+    yield from runs if len(runs) <= _RUNS else [(runs[0][0], runs[-1][1])]
 
 
 def _rows_of(batch: int, steps: Sequence[Step]) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from i2core.api.inode_flags import UNREAD
 from i2core.api.present import Handle
@@ -18,6 +19,17 @@ from i2core.history.plan.view import Thing, View
 _COUNTED_BLOCKS = 50_000
 """Blocks whose rows are counted at a time; when there are more, counting begins again, and a whole block is kept
 later."""
+
+
+class Coming(NamedTuple):
+    """Bytes that a record writes."""
+
+    lo: int
+    data: memoryview
+
+    def of(self, lo: int, hi: int) -> Buffer:
+        """Those of [lo, hi); empty: not all of it is written."""
+        return self.data[lo - self.lo : hi - self.lo] if self.lo <= lo and hi - self.lo <= len(self.data) else b""
 
 
 class Capture:
@@ -112,9 +124,10 @@ class Capture:
 
     # ------------------------------------------------------------------------------------------- content, attributes
 
-    def save(self, thing: Thing, lo: int, hi: int) -> None:
-        """Old bytes of [lo, hi) below the end of the file; holes as holes."""
-        size, end = self.grain.block, thing.content.size
+    def save(self, thing: Thing, lo: int, hi: int, new: Buffer = b"") -> None:
+        """Old bytes of [lo, hi) below the end of the file; holes as holes. `new`: what will stand there instead, as far
+        as that is known: of bytes that stay the same nothing is lost."""
+        size, end, coming = self.grain.block, thing.content.size, Coming(lo, memoryview(new))
         hi = min(hi, end)
         if lo >= hi:
             return
@@ -124,11 +137,11 @@ class Capture:
             start, stop = block * size, min(block * size + size, end)
             a, z = max(lo, start), min(hi, stop)
             due = self._is_due(oid, block, z - a < stop - start)
-            self._save(thing, oid, *((start, stop) if due else (a, z)))
+            self._save(thing, oid, *((start, stop) if due else (a, z)), coming)
         if last - first > 1:
-            self._save(thing, oid, (first + 1) * size, last * size)
+            self._save(thing, oid, (first + 1) * size, last * size, coming)
 
-    def _save(self, thing: Thing, oid: int, lo: int, hi: int) -> None:
+    def _save(self, thing: Thing, oid: int, lo: int, hi: int, coming: Coming) -> None:
         for run in self.view.runs(thing, lo, hi):
             if run.hole:
                 self.step.data += (Old(oid, *piece, None) for piece in self.grain.pieces(run.lo, run.hi))
@@ -136,7 +149,8 @@ class Capture:
             size = self.grain.block
             for start in range(run.lo // size * size, run.hi, size):
                 a, z = max(run.lo, start), min(run.hi, start + size)
-                self.step.data.append(Old(oid, start // size, a - start, z - start, tuple(self._parts(thing, a, z))))
+                parts, new = tuple(self._parts(thing, a, z)), coming.of(a, z)
+                self.step.data.append(Old(oid, start // size, a - start, z - start, parts, new))
 
     def _is_due(self, oid: int, block: int, partial: bool) -> bool:
         """True when so many rows about parts of the block follow each other that one should have all of it."""

@@ -40,7 +40,7 @@ class Contents:
             hole = self._capture.grain.hole
             if end > size and size % hole and lo // hole <= size // hole:
                 self._save_last_hole(thing, size)
-            capture.save(thing, lo, end)
+            capture.save(thing, lo, end, record.data)
             capture.resize(thing, max(size, end))
             self._log(thing, len(record.data))
         thing.content.write(lo, record.data, capture.step.seq)

@@ -46,6 +46,8 @@ class Old(NamedTuple):
     hi: int
     parts: Sequence[OldPart] | None
     """None: a hole."""
+    new: Buffer = b""
+    """What the record writes there, as long as [lo, hi); empty: not known."""
 
     def read(self, present: Present) -> bytes:
         """The bytes. To be called before the record is carried out."""

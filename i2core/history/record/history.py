@@ -147,7 +147,15 @@ async def open_history(
             await opening.undo(index, durable)
         end = End(*durable[1:], journal.segments[-1].last_ns) if durable else End()
         writer = FrameWriter(
-            journal, index, replica, turns, clock, end, epoch=context.epoch, old_bytes=context.old_bytes
+            journal,
+            index,
+            replica,
+            turns,
+            clock,
+            end,
+            epoch=context.epoch,
+            old_bytes=context.old_bytes,
+            page=context.grain.hole,
         )
         if durable is None:
             await writer.enrol(context.roots)

@@ -61,14 +61,15 @@ class FrameWriter:
         *,
         epoch: int,
         old_bytes: int,
+        page: int,
     ) -> None:
-        """`old_bytes`: about so many in one frame."""
+        """`old_bytes`, `page`: as in `packed`."""
         self._journal, self._index, self._present = journal, index, present
         self._turns, self._clock = turns, clock
         self.end = end
         self.epoch = epoch
         """Of the session that writes. Never goes back."""
-        self._old_bytes = old_bytes
+        self._old_bytes, self._page = old_bytes, page
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """The result of `work`, within a turn. For a worker thread.
@@ -101,7 +102,7 @@ class FrameWriter:
         Raises:
             OSError: the replica cannot be read.
         """
-        frames = packed(plan, self._present, self.now_ns(), extra, old_bytes=self._old_bytes)
+        frames = packed(plan, self._present, self.now_ns(), extra, old_bytes=self._old_bytes, page=self._page)
         return Written(plan, self.end, extra), frames, next(frames)
 
     async def write(self, written: Written, frames: Iterator[Packed], frame: Packed | None) -> None:

@@ -60,7 +60,12 @@ BUGS = {
     "length kept only when the file grows": Bug(
         "plan.capture", "if size != thing.content.size:", "if size > thing.content.size:", 0
     ),
-    "old bytes of a write are not kept": Bug("plan.contents", "            capture.save(thing, lo, end)\n", "", 1),
+    "old bytes of a write are not kept": Bug(
+        "plan.contents", "            capture.save(thing, lo, end, record.data)\n", "", 1
+    ),
+    "old bytes that seem to stay the same are left out": Bug(
+        "journal.packing", "!= new[at : at + page]]", "!= new[at : at + page] and at]", 1
+    ),
     "old bytes of a hole are not kept": Bug("plan.contents", "            capture.save(thing, lo, hi)\n", "", 0),
     "bytes that are on their way are forgotten": Bug(
         "plan.view", "thing.content.applied(seq)", "thing.content.applied(1 << 62)", 21

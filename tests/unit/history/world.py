@@ -157,7 +157,9 @@ class World(Readable):
     def write(self, plan: Plan) -> None:
         """Its frames become durable, and readers see the rows."""
         extra, self.extra = self.extra, []
-        for frame in packed(plan, self.disk, self.applied_ns, extra, old_bytes=5 * self.disk.grain.block):
+        for frame in packed(
+            plan, self.disk, self.applied_ns, extra, old_bytes=5 * self.disk.grain.block, page=self.disk.grain.hole
+        ):
             again = self._append(frame)
             if frame.frame.head.records:
                 planned = [change for step in plan.steps for change in step.catalog]
