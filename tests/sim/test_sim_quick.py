@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from i2_sink_fs import content
 
 from i2core.cli.main import i2
 from i2core.testing.sim.history import play
@@ -54,6 +55,14 @@ def test_nothing_stays_replaced_after_a_history() -> None:
     play(1)
     assert all(vars(slot.module)[slot.name] is slot.real for held in slots().values() for slot in held)
     assert all(vars(slot.module)[slot.name] is slot.real for slot, _ in limits())
+
+
+def test_real_files_are_not_read_by_the_small_buffer_of_a_history() -> None:
+    content._idle_buffers.clear()
+    for seed in range(5):
+        play(seed)
+    with content.read_buffer() as buffer:
+        assert len(buffer) == content._READ_BYTES
 
 
 def test_the_command_reports_the_result_to_programs() -> None:

@@ -10,11 +10,12 @@ import xxhash
 BLOCK = 1024
 _ZEROS = xxhash.xxh3_128_digest(bytes(BLOCK))
 
-LIMITS: dict[str, int | bytes | tuple[float, float]] = {
+LIMITS: dict[str, int | bytes | tuple[float, float] | list[bytearray]] = {
     # content
     "BLOCK_BYTES": BLOCK,
     "READ_BYTES": 4 * BLOCK,
     "_READ_BYTES": 4 * BLOCK,
+    "_idle_buffers": [],  # of that size; else the next user of the process would read by a small one
     "PIECE_BYTES": 2 * BLOCK,
     "WHOLE_BYTES": 8 * BLOCK,
     "ZERO_DIGEST": _ZEROS,
