@@ -93,7 +93,9 @@ class Worker:
         self._new().symlink_to(self._rng.choice("xyz"))
 
     def _mode(self) -> None:
-        self._any().chmod(self._rng.choice((0o700, 0o755, 0o644)))
+        path = self._any()
+        # Not 0o644 for a directory: an ordinary user could not enter it any more.
+        path.chmod(self._rng.choice((0o700, 0o755, 0o711 if path.is_dir() else 0o644)))
 
     def _save(self) -> None:
         """As an editor does."""
