@@ -94,11 +94,13 @@ class Undo:
         handle = self._replica.child(directory, name)
         if handle is None:
             return
-        oid = self._scattered.who(handle)
-        if oid is None and stat.S_ISDIR(self._replica.facts(handle).meta.mode):
-            for inner in list(self._replica.names(handle)):
-                yield from self._evict(handle, inner, None)
-        self._replica.release(handle)
+        try:
+            oid = self._scattered.who(handle)
+            if oid is None and stat.S_ISDIR(self._replica.facts(handle).meta.mode):
+                for inner in list(self._replica.names(handle)):
+                    yield from self._evict(handle, inner, None)
+        finally:
+            self._replica.release(handle)
         if oid is None:
             self._replica.remove(directory, name)
         elif oid != right:

@@ -112,7 +112,9 @@ class Sweep:
     def _rescue(self, directory: int, name: bytes, oid: int) -> bool:
         """Moves an object to the store; False: it is there already."""
         store, kept = self._replica.directory(STORE), b"%d" % oid
-        if self._replica.child(store, kept) is not None:
+        there = self._replica.child(store, kept)
+        if there is not None:
+            self._replica.release(there)
             return False
         self._replica.move(self._places.find(directory), name, store, kept)
         return True
