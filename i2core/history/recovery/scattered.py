@@ -82,11 +82,16 @@ class Scattered:
         for parent, name in self.places(oid):
             for directory in self.handles(parent):
                 handle = self._replica.child(directory, name)
-                if handle is not None:
-                    right = self.who(handle) == oid
+                if handle is None:
+                    continue
+                right = self.who(handle) == oid
+                if right and oid not in self._found:
+                    # It was in none of its places, and went aside from one of another object.
+                    self._found[oid] = [handle]
+                else:
                     self._replica.release(handle)
-                    if right:
-                        yield directory, name
+                if right:
+                    yield directory, name
 
     def close(self) -> None:
         """Releases all handles."""

@@ -95,6 +95,13 @@ def test_what_is_promised_stays_whenever_it_is_killed_in_many_lives(first: int) 
         live(seed)
 
 
+@pytest.mark.parametrize("seed", [1458, 1755])
+def test_lives_that_went_wrong(seed: int) -> None:
+    """1458: an undo that was broken off, and a sweep after it, left objects open. 1755: an object that a power cut left
+    under the name of another one was in none of its places, and start-up failed."""
+    live(seed)
+
+
 def test_old_bytes_ahead_of_their_record_stay(tmp_path: Path) -> None:
     """A record that destroys much has frames with old bytes ahead of its own, in segments that are below the floor."""
     with world(tmp_path) as made:
