@@ -7,11 +7,13 @@ python -m tests.unit.history.thinned_lives FIRST COUNT
 from __future__ import annotations
 
 import datetime
+import importlib
 import random
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import trio
 
@@ -85,10 +87,11 @@ class World(recorded.Recorded):
 
 
 class Reader(Moment):
-    """Reads in turn."""
+    """Reads in turn, and pins what it reads until it is closed."""
 
     def __init__(self, world: World, seq: int) -> None:
-        self._world, self._has_turn = world, False
+        self._world, self._has_turn, self._pinned = world, False, ExitStack()
+        self._pinned.enter_context(world.history.pins.pin(seq))
         with self._turn():
             super().__init__(world, seq)
 
@@ -113,6 +116,7 @@ class Reader(Moment):
     def close(self) -> None:
         with self._turn():
             super().close()
+        self._pinned.close()
 
 
 class Life(recorded_lives.Life):
@@ -122,7 +126,6 @@ class Life(recorded_lives.Life):
 
     def __init__(self, seed: int, directory: str) -> None:
         super().__init__(seed, directory)
-        self._pinned: int | None = None
         self.world: World = World(self.rng, directory, tail_rows=self.rng.choice((1, 40, 10**6)))
         self.records.disk = self.world.disk
         policy = CdpRetention(detailed_days=1, daily=self.rng.randrange(1, 4), monthly=self.rng.randrange(2))
@@ -130,6 +133,7 @@ class Life(recorded_lives.Life):
 
     async def _day(self, where: object) -> None:
         thinner = await Thinner.begin(self.world.history, Keeping(terms=lambda: self.terms, days=Days(datetime.UTC)))
+        cut = False
         try:
             async with trio.open_nursery() as nursery:
                 for _ in range(self.rng.randrange(3)):
@@ -138,9 +142,9 @@ class Life(recorded_lives.Life):
                 if self.rng.random() < 0.3:
                     nursery.cancel_scope.cancel()
         except* PowerCut:
-            raise PowerCut from None
-        finally:
-            self._pinned = None
+            cut = True  # what is raised here would become a group in some versions of Python
+        if cut:
+            raise PowerCut
 
     async def _thin(self, thinner: Thinner) -> None:
         for _ in range(self.rng.randrange(4)):
@@ -153,22 +157,30 @@ class Life(recorded_lives.Life):
             if not self.world.power.is_off:
                 raise
 
-    async def _work(self, where: object) -> None:
-        """Whatever is read meanwhile is pinned."""
-        self._pinned = self._any_moment()
-        with self.world.history.pins.pin(self._pinned):
-            await super()._work(where)
-        self._pinned = None
-
     def _moment(self) -> int:
-        return self._any_moment() if self._pinned is None or self.rng.random() < 0.5 else self._pinned
-
-    def _any_moment(self) -> int:
         world = self.world
         kept = kept_of(world.history.journal)
         assert world.durable is None or kept.floor <= world.durable.seq, "what is not durable was given up"
-        seq: int = self.rng.choice([*kept.marks, *range(kept.floor, world.seq + 1)])
+        seq: int = self.rng.choice([*kept.marks, *world.history.pins.moments, *range(kept.floor, world.seq + 1)])
         return seq
+
+
+@contextmanager
+def _in_order(seed: int) -> Iterator[None]:
+    """The seed decides the order of all tasks, and what a thread does is one step of it: a power cut finds the files
+    as they are between two steps."""
+    run: Any = importlib.import_module("trio._core._run")
+    run._r.seed(seed)
+    in_order = patch.object(run, "_ALLOW_DETERMINISTIC_SCHEDULING", new=True)
+    with in_order, patch.object(trio.to_thread, "run_sync", _at_once):
+        yield
+
+
+async def _at_once(work: Callable[..., Any], *args: Any, **_options: Any) -> Any:
+    await trio.lowlevel.checkpoint()
+    done = work(*args)
+    await trio.lowlevel.cancel_shielded_checkpoint()
+    return done
 
 
 def live(seed: int, rounds: int = 10) -> Lived:
@@ -176,8 +188,8 @@ def live(seed: int, rounds: int = 10) -> Lived:
     with tempfile.TemporaryDirectory(prefix="i2-thinned-", dir=MEMORY) as directory:
         try:
             life = Life(seed, directory)
-            runner._SLICE_S = life.rng.choice((0.0, 0.05))
-            with life.world.watched():
+            runner._SLICE_S = life.rng.choice((0.0, 3600.0))  # after each step, or never
+            with life.world.watched(), _in_order(seed):
                 return trio.run(life.live, rounds)
         except BaseException as error:
             error.add_note(f"seed {seed}")
