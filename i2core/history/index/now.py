@@ -11,7 +11,7 @@ from typing import NamedTuple
 from i2core.history.index.batches import Batches
 from i2core.history.index.catalog import Catalog
 from i2core.history.index.partition import connect
-from i2core.history.index.schema import NOW
+from i2core.history.index.schema import FORMAT, NOW
 
 _CACHE_KIB = 16 * 1024
 
@@ -45,11 +45,20 @@ class Now:
     def __init__(self, path: str) -> None:
         self._path = path
         self.db = connect(path)
+        self._check_format()
         self.db.execute(f"pragma cache_size=-{_CACHE_KIB}")
         self.db.executescript(NOW)
         self.db.execute("begin")
         self.batches = Batches(self.db)
         self.catalog = Catalog(self.db)
+
+    def _check_format(self) -> None:
+        """A file of another format is told from a damaged one; an empty file has none yet."""
+        (number,) = self.db.execute("pragma user_version").fetchone()
+        (tables,) = self.db.execute("select count(*) from sqlite_master").fetchone()
+        if tables and number != FORMAT:
+            self.db.close()
+            raise sqlite3.DatabaseError(f"its format is {number}, and this version of the program has {FORMAT}")
 
     def commit(self, *, durable: bool = False) -> None:
         """Ends the transaction and begins the next. `durable`: it would survive a power cut."""
@@ -74,16 +83,27 @@ class Now:
         return connect(self._path)
 
     def parts(self) -> list[PartFile]:
-        """All partitions, in the order of their rows."""
-        return [PartFile(*row) for row in self.db.execute("select file,first,last,count from part order by last,first")]
+        """All partitions, in the order in which their rows were written. It cannot be told from the rows: a record that
+        destroys much has frames of old bytes ahead of it, and with them two partitions may end at the same moment."""
+        return [PartFile(*row) for row in self.db.execute("select file,first,last,count from part order by place")]
 
     def set_part(self, part: PartFile) -> None:
-        """Adds a partition, or tells what it holds by now."""
-        self.db.execute("insert or replace into part(file,first,last,count) values(?,?,?,?)", part)
+        """Adds a partition behind all others, or tells what it holds by now."""
+        self.db.execute(
+            "insert into part(file,place,first,last,count)"
+            " values(?,(select coalesce(max(place),0)+1 from part),?,?,?)"
+            " on conflict(file) do update set first=excluded.first,last=excluded.last,count=excluded.count",
+            part,
+        )
 
-    def drop_part(self, file: str) -> None:
-        """The partition is none any more."""
-        self.db.execute("delete from part where file=?", (file,))
+    def replace_parts(self, old: Sequence[str], new: Sequence[PartFile]) -> None:
+        """Puts partitions in the place of others, which stand side by side; a file that is gone already is no error."""
+        parts = self.parts()
+        at = next((place for place, part in enumerate(parts) if part.file in old), 0)
+        rest = [part for part in parts if part.file not in old]
+        self.db.execute("delete from part")
+        for part in [*rest[:at], *new, *rest[at:]]:
+            self.set_part(part)
 
     @property
     def pending(self) -> Pending | None:

@@ -42,7 +42,12 @@ PARTITION = "".join(table.create for table in TABLES) + (
     "create index if not exists name_until on name_was(parent,fork,until);"
 )
 
-NOW = """
+FORMAT = 1
+"""Number of the format of the files: one more with each change that an older program would read wrongly. An index of
+another format is none; it is made again from the journal."""
+
+NOW = f"""
+pragma user_version={FORMAT};
 create table if not exists present(parent int, name, oid int, since int, primary key(parent,name)) without rowid;
 create index if not exists present_oid on present(oid);
 create index if not exists present_since on present(since);
@@ -50,6 +55,6 @@ create table if not exists object(oid integer primary key, born int, known int, 
 create table if not exists batch(first_seq integer primary key, last_seq int, time int, changes int, losses int,
   segment int, position int, size int);
 create index if not exists batch_time on batch(time);
-create table if not exists part(file primary key, first int, last int, count int) without rowid;
+create table if not exists part(file primary key, place int, first int, last int, count int) without rowid;
 create table if not exists state(name primary key, value) without rowid;
 """

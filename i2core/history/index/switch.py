@@ -46,10 +46,7 @@ def settle(index: Index, reached: int) -> None:
     now, is_reached = index.now, reached >= pending.generation
     now.pending = None
     if is_reached:
-        for file in pending.old:
-            now.drop_part(file)
-        for part in pending.new:
-            now.set_part(part)
+        now.replace_parts(pending.old, pending.new)
         index.batches.give_up(pending.log_after, pending.log_to)
         now.set_state("generation", pending.generation)
     now.commit(durable=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,17 @@ def _rows(*untils: int) -> Rows:
         rows.data.append(DataWas(20, 0, until, 0, 10, HOLE, 0, 0, 0))
         rows.touches.append(Touch(20, until))
     return rows
+
+
+def _lengths(*untils: int) -> Rows:
+    """Rows of the length of one object alone: before `until` it was as long as `until`."""
+    rows = Rows()
+    rows.sizes += [SizeWas(20, until, until) for until in untils]
+    return rows
+
+
+def _parts(index: Index) -> list[tuple[int, int]]:
+    return [(part.first, part.last) for part in index.parts]
 
 
 def _open(directory: Path) -> Index:
@@ -137,6 +149,37 @@ def test_a_hole_of_a_terabyte_takes_few_rows() -> None:
     found = {number for number, _, _ in pieces}
     for offset in (lo, 65_535, 65_536, 1 << 24, (1 << 32) + 17, (2 << 40) + 4711, hi - 1):
         assert len(found & set(grain.numbers(offset))) == 1
+
+
+@pytest.mark.parametrize(
+    "merged", [(), (0, 1), (1, 2)], ids=["as written", "the first two merged", "the last two merged"]
+)
+def test_partitions_that_end_together_stay_in_order(tmp_path: Path, merged: tuple[int, ...]) -> None:
+    """Old bytes lie in frames ahead of their record: the last row of a partition may be one of the next one's too, and
+    rows of the next may be of an earlier moment than all of this one."""
+    index = _open(tmp_path)
+    for rows in (_lengths(1, 2, 3), _lengths(9, 12), _lengths(8, 12)):
+        index.add(rows)
+        index.flush()
+        index.close_growing()
+    if merged:
+        for _ in merge(index, [index.parts[place] for place in merged], Kept(0, [0])):
+            pass
+    as_written = _parts(index)
+    assert len(as_written) == (2 if merged else 3)
+    index.close()
+    again = _open(tmp_path)
+    assert _parts(again) == as_written
+    again.close()
+
+
+def test_an_index_of_another_format_is_told_from_a_good_one(tmp_path: Path) -> None:
+    _open(tmp_path).close()
+    db = sqlite3.connect(tmp_path / "now.db")
+    db.execute("pragma user_version=7")
+    db.close()
+    with pytest.raises(sqlite3.DatabaseError, match="its format is 7, and this version of the program has 1"):
+        _open(tmp_path)
 
 
 def test_a_number_is_never_given_twice(tmp_path: Path) -> None:
