@@ -33,7 +33,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
         "rule": ("i2core.cli.rule:rule", "Show and control the rules of the daemon on this host."),
         "recover": ("i2core.cli.recover:recover", "Bring data back, as they were at a moment."),
         "mount": ("i2core.cli.mount:mount", "Show a moment of a received rule as a file system."),
-        "cdp": ("i2core.cli.cdp:cdp", "Look into the past of a received rule."),
+        "cdp": ("i2core.cli.cdp.group:cdp", "Look into the past of a received rule, and change what is kept of it."),
         "task": ("i2core.cli.task:task", "Show and cancel long operations, such as recoveries."),
         "codes": ("i2core.cli.codes:codes", "Explain the codes, and what to do about them."),
         "selftest": ("i2core.cli.selftest:selftest", "Run simulated failures, and check every guarantee."),

@@ -127,6 +127,17 @@ _WORDS: dict[str, tuple[str, str]] = {
     "cdp_names": ("names", "名称"),
     "cdp_and_more": ("and more; name a path to see less at once", "还有更多；请指定路径缩小范围"),
     "cdp_proved": ("{rule}: the journal is what was written", "{rule}：日志与写入时一致"),
+    "trim_plan": (
+        "every moment from {first} to {before} is given up for good: {moments} moments, at most {bytes}",
+        "将永久清除 {first} 至 {before} 之间的所有时刻：{moments} 个，最多释放 {bytes}",
+    ),
+    "trim_ask": ("Give them up?", "确认清除？"),
+    "trim_nothing": ("nothing is kept before {before}", "{before} 之前没有保留任何时刻"),
+    "trim_done": (
+        "every moment before {before} is given up; {freed} freed",
+        "已清除 {before} 之前的所有时刻；释放 {freed}",
+    ),
+    "task_trim": ("trim", "清除历史"),
     "task_mount": ("mount", "挂载"),
     "mounted": (
         "{moment} is mounted on {dir}; umount {dir}, or i2 task cancel {number}, ends it",

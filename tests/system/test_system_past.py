@@ -2,58 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from i2core.testing.trees import compare_trees
 
+from .past import Past
 from .test_system_daemon import Site, site
 
 if TYPE_CHECKING:
     from .commands import Commands
 
 __all__ = ["site"]
-RULE = 'cdp = {}\nbrake = { share = 1.0 }\norphans = { action = "delete" }'
-
-
-class Past:
-    """A rule with a history, and the commands of its backup node."""
-
-    def __init__(self, site: Site, i2: Commands, source: Path) -> None:
-        self.site, self.i2, self.source = site, i2, source
-
-    def ask(self, *arguments: str | Path, code: int = 0) -> Any:
-        """The JSON answer of a command."""
-        done = self.run(*arguments, "--json", code=code)
-        return json.loads(done.stdout)
-
-    def run(self, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Runs `i2` on the backup node."""
-        done = self.i2.run(*arguments, "--config", self.site.config("backup"))
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    def settle(self) -> int:
-        """Waits until all changes are in the history; the number of the last one."""
-        fence = self.source / "fence"
-        fence.write_text(f"{time.monotonic()}")
-
-        def arrived() -> bool:
-            if compare_trees(self.source, self.site.replica("data1")):
-                return False
-            work = self.site.status("work", "data1")
-            return bool(work["seq"] == work["durable_seq"])
-
-        self.i2.eventually("all changes arrived", arrived, 60)
-        found: int = self.ask("cdp", "range", "data1")["last"]["seq"]
-        return found
 
 
 def _copy(source: Path, to: Path) -> None:
@@ -62,12 +28,8 @@ def _copy(source: Path, to: Path) -> None:
 
 @pytest.fixture
 def past(site: Site, i2: Commands, source: Path) -> Past:
-    site.prepare(site.rule("data1", source, RULE))
-    site.start("backup")
-    site.start("work")
-    site.replicating("data1")
     past = Past(site, i2, source)
-    past.settle()
+    past.begin()
     return past
 
 

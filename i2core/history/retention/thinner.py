@@ -23,7 +23,7 @@ import attrs
 import trio
 
 from i2core.api import Code, StopRule
-from i2core.api.journal import Journal, JournalFull, Mark, MarkKind, Segment
+from i2core.api.journal import Journal, JournalFull, Segment
 from i2core.config.model import CdpRetention, HistoryTerms, WhenHistoryFull
 from i2core.config.words import Bilingual, bilingual
 from i2core.history.retention.applied import Applied
@@ -37,6 +37,7 @@ from i2core.history.retention.pins import Pins
 from i2core.history.retention.policy import DAY_NS, Change, Days, is_free, retain, shorten
 from i2core.history.retention.state import State
 from i2core.history.retention.sweep import Sweep
+from i2core.history.retention.trim import Locked, Trim
 
 PASS_S = 3600.0
 """Seconds between two passes."""
@@ -83,15 +84,6 @@ class Keeping:
     days: Days
     forecast: Forecast = attrs.field(factory=Forecast)
     """May be that of an earlier runner."""
-
-
-class Locked(Exception):
-    """The lock still holds a moment that was to be given up."""
-
-    def __init__(self, free: int) -> None:
-        super().__init__(f"cdp.lock holds every moment from record {free} on")
-        self.free = free
-        """Moments before this record may be given up."""
 
 
 class Thinner:
@@ -233,33 +225,49 @@ class Thinner:
         if space.free_bytes < wanted and self._terms().shortens:
             await self.make_room(wanted, is_full=False)
 
-    async def trim(self, before: int) -> None:
+    async def to_trim(self, before: int) -> Trim:
+        """What `trim` would give up. Changes nothing but the lock, which it sets as the config has it.
+
+        Raises:
+            Locked, InUse, StopRule, OSError: as `trim`.
+        """
+        async with self._working():
+            return await self._to_trim(before)
+
+    async def trim(self, before: int) -> Trim:
         """Gives up every moment before the record, snapshots and tags left alone.
 
         Raises:
             Locked: the lock holds some of them.
+            InUse: somebody reads one of them.
             JournalFull, LinkError, StopRule, OSError: as `run_once`.
         """
         async with self._working():
-            now_ns = self._held.clock.now_ns()
-            self.state = self._set_lock(now_ns)
-            floor = max(min(before, self._held.durable.seq), self.state.floor)
-            gone = [mark for mark in self._held.journal.marks if _goes(mark, before)]
-            await self._check_lock(floor, gone, now_ns)
+            trim, now_ns = await self._to_trim(before), self._held.clock.now_ns()
+            floor = trim.after.floor
             planned_ns = await self._asked(lambda applied: applied.planned_ns(floor)) or 0
             floor_ns = max(self.state.floor_ns, min(planned_ns, now_ns) if floor > self.state.floor else 0)
-            await self._note(Change(floor_ns=floor_ns, remove=tuple(gone)), floor)
+            await self._note(Change(floor_ns=floor_ns, remove=trim.gone), floor)
             await _with_reserve(self._held.journal, self._held.journal.roll)
             await self._give_up()
             await self._sweep()
+            return trim
 
-    async def _check_lock(self, floor: int, gone: Sequence[Mark], now_ns: int) -> None:
+    async def _to_trim(self, before: int) -> Trim:
+        now_ns, journal = self._held.clock.now_ns(), self._held.journal
+        self.state = self._set_lock(now_ns)
+        trim = Trim.of(min(before, self._held.durable.seq), self.state.floor, journal.marks, journal.segments)
+        await self._check_lock(trim, now_ns)
+        trim.check_unread(self._held.pins.moments)
+        return trim
+
+    async def _check_lock(self, trim: Trim, now_ns: int) -> None:
         free_ns = self.state.lock.free_before(now_ns)
-        if free_ns is None:
+        if free_ns is None or not trim.moments:
             return
         free = await self._seq_at(free_ns)
-        held = [mark.next_seq - 1 for mark in gone if not is_free(mark, self._days, free_ns)]
-        if free < floor or held:
+        held = [mark.next_seq - 1 for mark in trim.gone if not is_free(mark, self._days, free_ns)]
+        if held or free < trim.after.floor > self.state.floor:
             raise Locked(min([free, *held]))
 
     # ------------------------------------------------------------------------------------------- deciding
@@ -426,10 +434,6 @@ def _slice(steps: Iterator[None]) -> bool:
     """Goes on with the sweep for a while; False: it has ended."""
     end = time.perf_counter() + _SLICE_S
     return any(time.perf_counter() > end for _ in steps)
-
-
-def _goes(mark: Mark, before: int) -> bool:
-    return mark.next_seq - 1 < before and mark.kind in (MarkKind.DAY, MarkKind.MONTH)
 
 
 def _clock_text(behind_ns: int) -> Bilingual:

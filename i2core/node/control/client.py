@@ -79,6 +79,16 @@ class ControlClient:
         """Begins to prove its journal; the number of the task."""
         return int(self._call("POST", self._past(name, "verify"))["task"])
 
+    def trim_plan(self, name: str, before: str) -> dict[str, Any]:
+        """What would be given up of its history, all before a moment."""
+        found: dict[str, Any] = self._call("GET", self._past(name, "trim", {"before": before}), timeout_s=_LONG_S)
+        return found
+
+    def trim(self, name: str, before_seq: int) -> int:
+        """Begins to give that up; the number of the task."""
+        body = json.dumps({"before_seq": before_seq})
+        return int(self._call("POST", self._past(name, "trim"), body=body, timeout_s=_LONG_S)["task"])
+
     def begin_recovery(self, name: str, asked: Mapping[str, Any]) -> int:
         """Begins a recovery, or the plan of one; the number of the task. `asked`: as the API has it."""
         path = f"/v1/rules/{quote(name, safe='')}/recoveries"

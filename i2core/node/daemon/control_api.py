@@ -16,7 +16,8 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     POST /v1/rules/NAME/hand-over?to=PEER/RULE
                                         that rule may take the targets of NAME, which is RULE or PEER/RULE
     …    /v1/rules/NAME/history, recoveries, mounts
-                                        the past of a received rule: see `history_api`, `recovery_api`, `mount_api`
+                                        the past of a received rule: see `history_api`, `trim_api`, `recovery_api`,
+                                        `mount_api`
     GET  /v1/tasks                      all long operations that are remembered: `Task.as_json`
     GET  /v1/tasks/NUMBER?wait=SECONDS  one of them; waits so long for its end, 60 at most
     POST /v1/tasks/NUMBER/cancel        {"number", "done"}: done is False when it had ended
@@ -50,6 +51,7 @@ from i2core.node.daemon.metrics import CONTENT_TYPE, exposition
 from i2core.node.daemon.mount_api import mount_routes
 from i2core.node.daemon.recovery_api import recovery_routes
 from i2core.node.daemon.running import RunningNode
+from i2core.node.daemon.trim_api import trim_routes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -77,6 +79,7 @@ def control_app(node: RunningNode) -> Starlette:
             Route("/v1/rules", api.rules),
             Route("/v1/events", api.events),
             Route("/metrics", api.metrics),
+            *trim_routes(node),
             *history_routes(node),
             *recovery_routes(node),
             *mount_routes(node),

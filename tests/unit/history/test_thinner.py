@@ -20,7 +20,8 @@ from i2core.history.index.index import Index
 from i2core.history.retention import joint
 from i2core.history.retention.pins import MomentGone
 from i2core.history.retention.policy import DAY_NS
-from i2core.history.retention.thinner import Locked, Terms, Thinner
+from i2core.history.retention.thinner import Terms, Thinner
+from i2core.history.retention.trim import InUse, Locked
 from i2core.testing.memory_journal import memory_journal
 from i2core.testing.memory_replica import EMPTY_FILE
 from i2core.testing.memory_shelf import MemoryShelf
@@ -200,6 +201,28 @@ def test_an_administrator_may_trim_what_is_not_locked(tmp_path: Path) -> None:
         assert not made.kept().has(first)
         made.check(second, "the floor")
         assert sum(segment.next_seq - segment.first_seq for segment in made.of_world.journal.segments) == 0
+
+
+def test_what_is_read_is_not_trimmed(tmp_path: Path) -> None:
+    with world(tmp_path) as made:
+        first = write(made, 1)
+        second = write(made, 2)
+
+        async def reading(thinner: Thinner) -> None:
+            with thinner.pins.pin(first):
+                with pytest.raises(InUse) as caught:
+                    await thinner.trim(second)
+                assert caught.value.seq == first
+                assert thinner.kept.has(first)
+            plan = await thinner.to_trim(second)
+            assert plan.moments == second - thinner.kept.floor
+            assert plan.most_bytes > 0
+            assert thinner.kept.has(first), "a plan changes nothing"
+            assert (await thinner.trim(second)).moments == plan.moments
+            assert (await thinner.to_trim(first)).moments == 0
+
+        made.retained(reading)
+        assert not made.kept().has(first)
 
 
 def test_a_full_disk_takes_the_oldest_or_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``i2 cdp``: the past of the rules that this backup node receives."""
+"""Commands that look into the past, and change nothing."""
 
 from __future__ import annotations
 
@@ -16,23 +16,7 @@ from i2core.config.words import language
 EXIT_DIFFERENT = 3
 
 
-@click.group(short_help="Look into the past of a received rule.")
-def cdp() -> None:
-    """Look into the past of a received rule. For the backup node.
-
-    A rule with cdp = { … } has a history: every change of its replica is kept, so that every moment can be had again.
-
-    \b
-    Moments are written as
-      2026-11-29T22:31:07.123456     in the work node's time zone
-      2026-11-29T22:31:07+08:00      with a zone
-      -90s, -2h, -1.5d               before now
-
-    If several work nodes have a rule of that name, name it as PEER/RULE.
-    """
-
-
-@cdp.command("range", short_help="Show which moments can be had.")
+@click.command("range", short_help="Show which moments can be had.")
 @click.argument("name", metavar="[PEER/]RULE", shell_complete=rules)
 @where
 @json_option
@@ -51,7 +35,7 @@ def range_(name: str, config_file: str | None, state_dir: str | None) -> None:
     table(("", ""), rows)
 
 
-@cdp.command(short_help="Show how much room the history takes.")
+@click.command(short_help="Show how much room the history takes.")
 @click.argument("name", metavar="[PEER/]RULE", shell_complete=rules)
 @where
 @json_option
@@ -66,7 +50,7 @@ def space(name: str, config_file: str | None, state_dir: str | None) -> None:
         table(("", ""), [(words(f"cdp_{key}"), size(found[key])) for key in keys])
 
 
-@cdp.command(short_help="Show what was changed.")
+@click.command(short_help="Show what was changed.")
 @click.argument("name", metavar="[PEER/]RULE", shell_complete=rules)
 @click.argument("path", required=False)
 @click.option("--from", "begin", metavar="MOMENT", help="Changes from this moment on.")
@@ -116,7 +100,7 @@ def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
     return record["time"], str(record["seq"]), record["op"], length, printable(path)
 
 
-@cdp.command(short_help="Show what differs between two moments.")
+@click.command(short_help="Show what differs between two moments.")
 @click.argument("name", metavar="[PEER/]RULE", shell_complete=rules)
 @click.argument("begin", metavar="MOMENT")
 @click.argument("end", metavar="MOMENT", default="now")
@@ -162,7 +146,7 @@ def _what(one: Mapping[str, Any]) -> str:
     return ", ".join(parts) + (f" ({printable(one['before'])})" if moved else "")
 
 
-@cdp.command(short_help="Prove that the journal is what was written.")
+@click.command(short_help="Prove that the journal is what was written.")
 @click.argument("name", metavar="[PEER/]RULE", shell_complete=rules)
 @where
 @json_option
