@@ -26,6 +26,7 @@ import trio
 
 from i2core.posix.tree import LocalTree
 from i2core.recovery.engine import Recovery
+from i2core.recovery.local_end import LocalEnd
 from i2core.recovery.order import Order
 from i2core.recovery.parts import Root, parts_of
 
@@ -64,10 +65,11 @@ def recovery(*, prove: bool) -> Run:
     def run(src: Path, dst: Path) -> None:
         tree = LocalTree(os.fsencode(src))
         parts = parts_of([Root(tree=tree, path=tree.path)])
-        order = Order(rule="bench", moment="now", parts=parts, to=os.fsencode(dst), prove=prove)
+        order = Order(rule="bench", moment="now", parts=parts, prove=prove)
         with tempfile.TemporaryDirectory() as state:
             place = Path(state) / "recoveries"
-            one = Recovery(order, state_dir=Path(state), place=place, say=lambda *_: None)
+            end = LocalEnd(os.fsencode(dst), state_dir=Path(state), place=place, say=lambda *_: None)
+            one = Recovery(order, end, place=place, say=lambda *_: None)
             assert trio.run(one.run).equal
         tree.close()
 

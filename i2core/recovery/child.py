@@ -20,7 +20,7 @@ import trio
 
 from i2core.api import Channel, Code
 from i2core.posix.descriptors import raise_limit
-from i2core.recovery.ends import MESSAGE_BYTES, Receiver, stream_of
+from i2core.recovery.writer import MESSAGE_BYTES, Receiver, stream_of
 from i2core.registry import Registry
 from i2core.rule.backup.service import BackupService
 

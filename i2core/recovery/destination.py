@@ -17,7 +17,6 @@ from i2core.posix.mounts import mounts_here
 from i2core.posix.path_text import shown
 from i2core.posix.target_locks import Taken, TargetLocks
 from i2core.posix.tree import LocalTree
-from i2core.recovery.view import View
 
 _ELSEWHERE = bilingual("choose another directory", "请选择其他目录")
 _OTHERS_MAY_WRITE = 0o022
@@ -72,7 +71,7 @@ def check_parts(to: bytes, places: Iterable[bytes], forbidden: Iterable[Forbidde
                 raise _forbidden(whole, place)
 
 
-def check_shells(view: View, there: LocalTree | None) -> None:
+def check_shells(shells: Iterable[bytes], there: LocalTree | None) -> None:
     """Checks that what leads to the parts can be there.
 
     Raises:
@@ -80,7 +79,7 @@ def check_shells(view: View, there: LocalTree | None) -> None:
     """
     if there is None:
         return
-    for path in view.shells():
+    for path in shells:
         entry = there.lookup(path) if path else None
         if entry is not None and not stat.S_ISDIR(entry.mode):
             cause = bilingual(

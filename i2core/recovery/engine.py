@@ -8,12 +8,7 @@ A pass that finds nothing to send, with all contents compared, is the proof that
 
 from __future__ import annotations
 
-import datetime
-import hashlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import attrs
@@ -21,17 +16,14 @@ import trio
 
 from i2core.api import Code, I2Error, StopRule, in_thread
 from i2core.config.words import bilingual
-from i2core.drivers.select import Drivers
-from i2core.posix.path_text import shown
-from i2core.recovery import destination, tried
-from i2core.recovery.ends import Receiver
+from i2core.recovery import tried
+from i2core.recovery.end import End, Landing
 from i2core.recovery.order import Extra, Order
 from i2core.recovery.outcome import Outcome, Phase, Progress
 from i2core.recovery.passes import Pass, Result
 from i2core.recovery.plan import Comparing, Plan, make_plan
-from i2core.recovery.receiving import Receiving, forget, receiving
+from i2core.recovery.receiving import Receiving, receiving
 from i2core.recovery.view import View
-from i2core.rule.backup.entry.secret import node_secret
 from i2core.rule.backup.replica.state_files import unkept
 from i2core.rule.life.report import Line, Say
 from i2core.rule.life.status import RuleStatus
@@ -47,15 +39,20 @@ class Recovery:
     """One recovery. `plan` and `run` are called one after the other, `progress` at any time. To stop, cancel the scope
     that they are called in; a later `run` of the same order continues."""
 
-    def __init__(self, order: Order, *, state_dir: Path, place: Path, say: Say, drivers: Drivers | None = None) -> None:
-        """`state_dir`: of this node, for its secret. `place`: as `tried.place_of`. `drivers`: None for a process of its
-        own that writes the destination, with the drivers that are installed; otherwise it is written in this one."""
+    def __init__(self, order: Order, end: End, *, place: Path, say: Say) -> None:
+        """`end`: where it goes, checked and written. `place`: as `tried.place_of`."""
         self._order = order
-        self._drivers = drivers
-        self._state_dir = state_dir
+        self._end = end
         self._place = place
         self._say = say
-        self._view = View(order.to, order.parts)
+        self._view = View(end.to, order.parts)
+        self._landing = Landing(
+            rule=order.rule,
+            places=tuple(part.at for part in order.parts),
+            shells=tuple(self._view.shells()),
+            extra=order.extra,
+            flags=self._view.flags,
+        )
         self._phase, self._phase_began = Phase.WAITING, time.monotonic()
         self._status = RuleStatus(name=order.rule)
         """Figures of the present pass."""
@@ -91,41 +88,27 @@ class Recovery:
             StopRule: a tree is gone.
         """
         self._enter(Phase.PLANNING)
-        to = await in_thread(self._checked)
+        await self._end.check(self._landing)
         self._plan = plan = Plan()
-        there = await in_thread(partial(destination.opened, to, flags=self._view.flags))
         try:
-            sides = Comparing(
-                wanted=self._view,
-                there=there,
-                filter=self._view.filter(),
-                is_shell=self._view.is_shell,
-                extra=self._order.extra,
-                strict=self._order.strict,
-            )
-            await in_thread(make_plan, sides, plan)
+            async with self._end.there(self._landing) as there:
+                sides = Comparing(
+                    wanted=self._view,
+                    there=there.tree,
+                    owns=there.owns,
+                    filter=self._view.filter(),
+                    is_shell=self._view.is_shell,
+                    extra=self._order.extra,
+                    strict=self._order.strict,
+                )
+                await in_thread(make_plan, sides, plan)
         except BaseException:
             plan.close()
             raise
         finally:
             self._plan = None
             self._enter(Phase.WAITING)
-            if there is not None:
-                there.close()
         return plan
-
-    def _checked(self) -> bytes:
-        """The destination, checked."""
-        order = self._order
-        to = destination.checked(order.to, order.forbidden)
-        destination.check_parts(to, [part.at for part in order.parts], order.forbidden)
-        there = destination.opened(to, flags=False)
-        try:
-            destination.check_shells(self._view, there)
-        finally:
-            if there is not None:
-                there.close()
-        return to
 
     # ------------------------------------------------------------------------------------------ doing it
 
@@ -136,11 +119,12 @@ class Recovery:
             UsageError: the destination is refused; nothing was written.
             StopRule: a tree is gone, somebody else writes the destination, or it cannot be written any more, for
                 example because its disk is full. `run` again continues.
+            LinkError: the link to the destination's node broke. `run` again continues.
         """
         self._enter(Phase.RECOVERING)
         self._sent_files = self._sent_bytes = 0
-        to = await in_thread(self._checked)
-        begun = await in_thread(self._begin, to)
+        to = await self._end.check(self._landing)
+        begun = await in_thread(self._note_begun, to)
         end = attrs.evolve(begun, outcome="cancelled")
         try:
             outcome = await self._recover(to)
@@ -152,11 +136,11 @@ class Recovery:
             raise
         finally:
             with trio.CancelScope(shield=True):
-                await in_thread(self._end, attrs.evolve(end, ended_ns=time.time_ns()))
+                await in_thread(self._note_ended, attrs.evolve(end, ended_ns=time.time_ns()))
         self._enter(Phase.DONE)
         return outcome
 
-    def _begin(self, to: bytes) -> tried.Tried:
+    def _note_begun(self, to: str) -> tried.Tried:
         """Notes that it begins.
 
         Raises:
@@ -164,11 +148,11 @@ class Recovery:
         """
         order = self._order
         try:
-            return tried.begin(self._place, rule=order.rule, moment=order.moment, to=shown(to), now_ns=time.time_ns())
+            return tried.begin(self._place, rule=order.rule, moment=order.moment, to=to, now_ns=time.time_ns())
         except OSError as error:
             raise unkept(error, self._place, "the record of recoveries") from error
 
-    def _end(self, ended: tried.Tried) -> None:
+    def _note_ended(self, ended: tried.Tried) -> None:
         """Notes how it ended. If that cannot be noted, the recovery is no worse for it."""
         try:
             tried.end(self._place, ended)
@@ -176,67 +160,41 @@ class Recovery:
             found = unkept(error, self._place, "the record of recoveries")
             self._say(self._order.rule, found.code, Line.of(found))
 
-    async def _recover(self, to: bytes) -> Outcome:
+    async def _recover(self, to: str) -> Outcome:
         began = time.monotonic()
-        aside = await in_thread(self._made, to)
-        async with self._receiving(to, aside) as end:
-            first = await self._first(end)
-            last = await self._others(end, first)
-        await in_thread(forget, self._under_way(to))
-        is_aside = aside is not None and await in_thread(destination.has_anything, aside)
+        async with self._end.writing(self._landing) as writing:
+            sessions = receiving(self._landing, writing)
+            first = await self._first(sessions)
+            last = await self._others(sessions, first)
+        aside = await self._end.complete()
         return Outcome(
-            to=shown(to),
+            to=to,
             files=self._status.listed_files,
             bytes=self._status.listed_bytes,
             sent_files=self._sent_files + self._status.sent_files,
             sent_bytes=self._sent_bytes + self._status.sent_bytes,
             extra=first.extra,
-            aside=shown(aside) if aside is not None and is_aside else None,
+            aside=aside,
             failed=last.failed,
             failed_count=last.failed_count,
             proved=last.clean if self._order.prove else None,
             seconds=time.monotonic() - began,
         )
 
-    def _made(self, to: bytes) -> bytes | None:
-        """Makes the destination if it is missing, and where extra files are moved; returns the latter."""
-        aside = None
-        if self._order.extra is Extra.ASIDE:
-            text = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-            aside = destination.aside_of(to, text)
-        destination.make(to)
-        if aside is not None:
-            destination.make(aside)
-        return aside
-
-    @asynccontextmanager
-    async def _receiving(self, to: bytes, aside: bytes | None) -> AsyncIterator[Receiving]:
-        """The receiving end."""
-        order = self._order
-        secret = await in_thread(node_secret, self._state_dir)
-        roots = (to,) if aside is None else (to, aside)
-        receiver = Receiver(roots=roots, sink=order.sink, place=self._under_way(to), secret=secret)
-        async with receiving(order, receiver, flags=self._view.flags, drivers=self._drivers, say=self._say) as end:
-            yield end
-
-    def _under_way(self, to: bytes) -> Path:
-        """State of the recovery to this destination until it is complete."""
-        return self._place / "under-way" / hashlib.sha256(to).hexdigest()[:32]
-
-    async def _first(self, end: Receiving) -> Result:
+    async def _first(self, sessions: Receiving) -> Result:
         """The first pass. If the disk is full and extra files may go, they go first, and it begins again."""
         try:
-            return await self._pass(end, Phase.RECOVERING, strict=self._order.strict)
+            return await self._pass(sessions, Phase.RECOVERING, strict=self._order.strict)
         except StopRule as error:
             if error.code not in _FULL or self._order.extra is not Extra.DELETE:
                 raise _continues(error) from error
-        await self._pass(end, Phase.RECOVERING, strict=False, makes_room=True)
+        await self._pass(sessions, Phase.RECOVERING, strict=False, makes_room=True)
         try:
-            return await self._pass(end, Phase.RECOVERING, strict=self._order.strict)
+            return await self._pass(sessions, Phase.RECOVERING, strict=self._order.strict)
         except StopRule as error:
             raise _continues(error) from error
 
-    async def _others(self, end: Receiving, first: Result) -> Result:
+    async def _others(self, sessions: Receiving, first: Result) -> Result:
         """The passes after the first one: the proof, and what failed. Returns the last one's result, which says what is
         still not as it should be."""
         last = first
@@ -244,7 +202,7 @@ class Recovery:
             if not self._order.prove and not last.failed_count:
                 return last
             phase, before = Phase.PROVING if self._order.prove else Phase.AGAIN, last
-            last = await self._pass(end, phase, strict=True)
+            last = await self._pass(sessions, phase, strict=True)
             if not last.records and not self._stays(last):
                 return last
             if last.failed_count and last.failed == before.failed:
@@ -259,11 +217,11 @@ class Recovery:
         """Extra names that a pass has found and that should be gone."""
         return [] if self._order.extra is Extra.KEEP else last.extra_names
 
-    async def _pass(self, end: Receiving, phase: Phase, *, strict: bool, makes_room: bool = False) -> Result:
+    async def _pass(self, sessions: Receiving, phase: Phase, *, strict: bool, makes_room: bool = False) -> Result:
         if self._phase is not phase:
             self._enter(phase)
         keeps = self._order.extra is Extra.KEEP
-        one = Pass(self._view, end, self._order.rule, self._say, keeps=keeps)
+        one = Pass(self._view, sessions, self._order.rule, self._say, keeps=keeps)
         self._sent_files += self._status.sent_files
         self._sent_bytes += self._status.sent_bytes
         self._status = one.status

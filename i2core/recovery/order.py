@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from i2core.config.model import DriverChoice, OrphanAction
-from i2core.recovery.destination import Forbidden
+from i2core.config.model import OrphanAction
 from i2core.recovery.parts import Part
 
 
@@ -35,14 +34,8 @@ class Order:
     moment: str
     """The moment that is recovered, as a person reads it: for the record of recoveries."""
     parts: Sequence[Part]
-    to: bytes
-    """The destination, an absolute directory; made if it is missing."""
     extra: Extra = Extra.KEEP
     strict: bool = False
     """Contents are compared also where size and time are equal; else such files count as equal."""
     prove: bool = True
     """Afterwards all is compared once more, with its contents."""
-    sink: DriverChoice = attrs.field(factory=lambda: DriverChoice(name="fs"))
-    """The driver that writes: the one that the backup role has."""
-    forbidden: Sequence[Forbidden] = ()
-    """State, keys and journals of this node, and what running rules read or write."""

@@ -8,10 +8,9 @@ file of another time and the same size counts as replaced, and all its bytes, th
 from __future__ import annotations
 
 import enum
-import os
 import sqlite3
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import attrs
@@ -19,9 +18,10 @@ import attrs
 from i2core.api import Entry, Filter, Place
 from i2core.api.changes import join
 from i2core.api.threads import check_cancelled
-from i2core.api.tree import AttributesUnreadable, OpenDirectory, OpenFile, Tree
+from i2core.api.tree import AttributesUnreadable, OpenDirectory, Tree
 from i2core.posix.errnos import GONE
 from i2core.recovery.order import Extra
+from i2core.recovery.pieces import have_same_content
 from i2core.rule.backup.session.compare import Comparison, same_meta
 from i2core.rule.survey.links import LinkTable
 from i2core.wire.listing import Listed, Verdict
@@ -30,7 +30,6 @@ _MOST = 1000
 """Entries that are read at a time."""
 _NAMES_MOST = 100_000
 """Names of one directory that are remembered; of a larger one each name of the destination is looked up."""
-_PIECE_BYTES = 4 << 20
 _OURS = b".i2-"
 """Names of the sink's own directories begin so; an interrupted recovery leaves one."""
 
@@ -115,6 +114,8 @@ class Comparing:
     wanted: Tree
     there: Tree | None
     """None: there is no destination yet."""
+    owns: bool
+    """Who writes the destination can set owners."""
     filter: Filter | None
     is_shell: Callable[[bytes], bool]
     extra: Extra
@@ -142,7 +143,7 @@ class _Walk:
         self._sides = sides
         self._plan = plan
         self._links = links
-        self._comparison = Comparison(owns=os.geteuid() == 0)
+        self._comparison = Comparison(owns=sides.owns)
         self._waiting: list[tuple[bytes, bool]] = []
         """Directories to be compared, each with whether the destination has one of that path."""
 
@@ -185,9 +186,10 @@ class _Walk:
 
         for part in wanted.listing(_MOST, unread):
             check_cancelled()
-            for entry in part:
-                if self._wants(join(path, entry.name), stat.S_ISDIR(entry.mode)):
-                    self._entry(path, entry, wanted, there, below)
+            chosen = [entry for entry in part if self._wants(join(path, entry.name), stat.S_ISDIR(entry.mode))]
+            found = _look(there, [entry.name for entry in chosen])
+            for entry in chosen:
+                self._entry(path, entry, wanted, there, found, below)
             if names is not None:
                 names.update(entry.name for entry in part)
                 names = names if len(names) <= _NAMES_MOST else None
@@ -196,7 +198,7 @@ class _Walk:
         self._waiting += reversed(below)
 
     def _alike(self, entry: Entry, there: Entry) -> bool:
-        return same_meta(entry, there, owns=os.geteuid() == 0)
+        return same_meta(entry, there, owns=self._sides.owns)
 
     def _entry(
         self,
@@ -204,15 +206,19 @@ class _Walk:
         entry: Entry,
         wanted: OpenDirectory,
         there: OpenDirectory | None,
+        looked: Mapping[bytes, Entry | None],
         below: list[tuple[bytes, bool]],
     ) -> None:
         at, is_dir = join(path, entry.name), stat.S_ISDIR(entry.mode)
         self._plan.files += not is_dir
         self._plan.bytes += entry.size if stat.S_ISREG(entry.mode) else 0
+        if entry.name not in looked:
+            self._plan.add(Item(at, What.UNREADABLE, entry.mode, entry.size))
+            return
+        found = looked[entry.name]
         try:
-            found = None if there is None else there.entry(entry.name)
             verdict = self._verdict(at, entry, found)
-            if verdict & Verdict.BLOCKS and self._sides.strict and self._same_content(entry, wanted, there):
+            if verdict & Verdict.BLOCKS and self._sides.strict and self._same_content(entry, found, wanted, there):
                 verdict &= ~Verdict.BLOCKS
         except OSError:
             self._plan.add(Item(at, What.UNREADABLE, entry.mode, entry.size))
@@ -242,14 +248,14 @@ class _Walk:
                 for path, gone in self._each_beneath(at, every=True):
                     self._plan.add(_gone(path, gone, What.REMOVE))
 
-    def _same_content(self, entry: Entry, wanted: OpenDirectory, there: OpenDirectory | None) -> bool:
+    def _same_content(
+        self, entry: Entry, found: Entry | None, wanted: OpenDirectory, there: OpenDirectory | None
+    ) -> bool:
         """True when both files have the same bytes; only asked of files that are there on both sides."""
-        assert there is not None
-        found = there.entry(entry.name)
-        if found is None or found.size != entry.size:
+        if there is None or found is None or found.size != entry.size:
             return False
         with wanted.open(entry.name) as one, there.open(entry.name) as other:
-            return all(pieces[0] == pieces[1] for pieces in _pieces(one, other, entry.size))
+            return have_same_content(one, other, entry.size)
 
     # ------------------------------------------------------------------ what only the destination has
 
@@ -322,8 +328,14 @@ def _each(parts: Iterable[list[Entry]]) -> Iterator[Entry]:
         yield from part
 
 
-def _pieces(one: OpenFile, other: OpenFile, size: int) -> Iterator[tuple[memoryview, memoryview]]:
-    """The same ranges of both files."""
-    for start in range(0, size, _PIECE_BYTES):
-        check_cancelled()
-        yield one.read(start, _PIECE_BYTES), other.read(start, _PIECE_BYTES)
+def _look(there: OpenDirectory | None, names: list[bytes]) -> dict[bytes, Entry | None]:
+    """The entries of these names at the destination, all at once where that works. Those that are there and cannot be
+    read are left out."""
+    if there is None:
+        return dict.fromkeys(names)
+    try:
+        return dict(zip(names, there.look(names), strict=True))
+    except AttributesUnreadable:
+        if len(names) == 1:
+            return {}
+    return {name: entry for one in names for name, entry in _look(there, [one]).items()}

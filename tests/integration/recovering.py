@@ -16,6 +16,7 @@ from i2core.api import Code, DriverKind, DriverSpec, UsageError
 from i2core.api.tree import Tree
 from i2core.posix.tree import LocalTree
 from i2core.recovery.engine import Recovery
+from i2core.recovery.local_end import LocalEnd
 from i2core.recovery.order import Order
 from i2core.recovery.outcome import Outcome
 from i2core.recovery.parts import Root, Wants, parts_of, wants_all
@@ -76,9 +77,18 @@ class Site:
                 opened = [LocalTree(os.fsencode(self.source), flags=flags)]
                 stack.callback(opened[0].close)
             parts = parts_of([Root(tree=tree, path=tree.path, wants=wants) for tree in opened], chosen, moved)
-            options = {"to": os.fsencode(self.to)} | options
+            to = options.pop("to", os.fsencode(self.to))
+            forbidden = options.pop("forbidden", ())
+            end = LocalEnd(
+                to,
+                state_dir=self.home / "state",
+                place=self.place,
+                say=self.say,
+                forbidden=forbidden,
+                drivers=self.drivers,
+            )
             order = Order(rule="data1", moment="a moment", parts=parts, **options)
-            yield Recovery(order, state_dir=self.home / "state", place=self.place, say=self.say, drivers=self.drivers)
+            yield Recovery(order, end, place=self.place, say=self.say)
 
     def say(self, rule: str, code: Code | None, line: str) -> None:
         """The log."""

@@ -36,6 +36,7 @@ from i2core.node.daemon.history_api import At, moment_at
 from i2core.node.daemon.past import ReceivedPast
 from i2core.node.daemon.running import RunningNode
 from i2core.recovery.engine import Recovery
+from i2core.recovery.local_end import LocalEnd
 from i2core.recovery.order import Extra, Order
 from i2core.recovery.parts import Root, parts_of
 from i2core.recovery.plan import Item, Plan
@@ -95,12 +96,15 @@ class _Recoveries:
             with past.pinned(moment.seq), ExitStack() as trees:
                 span = await in_thread(span_of, past.history, past.zone)
                 order = await in_thread(self._order, asked, past, span, moment, trees)
-                recovery = Recovery(
-                    order,
+                place = place_of(node.config.state_dir, past.peer, past.rule)
+                end = LocalEnd(
+                    os.fsencode(asked.to),
                     state_dir=node.config.state_dir,
-                    place=place_of(node.config.state_dir, past.peer, past.rule),
+                    place=place,
                     say=node.logbook.say,
+                    forbidden=forbidden_places(node),
                 )
+                recovery = Recovery(order, end, place=place, say=node.logbook.say)
                 async with background() as nursery:
                     nursery.start_soon(_report, recovery, show)
                     if asked.dry_run:
@@ -120,11 +124,9 @@ class _Recoveries:
             rule=past.rule,
             moment=span.shown(moment.time_ns),
             parts=parts_of(roots, [os.path.join(past.named(place.root), place.path) for place in places]),
-            to=os.fsencode(asked.to),
             extra=asked.extra,
             strict=asked.strict,
             prove=asked.prove,
-            forbidden=forbidden_places(self._node),
         )
 
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,11 @@ from i2core.config.model import BackupRole, DriverChoice
 from i2core.config.words import bilingual
 from i2core.drivers.select import Drivers
 from i2core.posix.path_text import as_path, as_text
+from i2core.recovery.end import Connect
 from i2core.rule.backup.service import BackupService
 from i2core.rule.life.report import Say
 from i2core.tasks import background
 
-Connect = Callable[[], Awaitable[trio.abc.Stream]]
-"""A new stream to the receiving end."""
 MESSAGE_BYTES = 1 << 16
 """Longest message on the socket between the two processes."""
 _END_S = 60.0
@@ -123,6 +122,7 @@ async def in_own_process(receiver: Receiver, say: Say) -> AsyncIterator[Connect]
             control.send(receiver.encode())
             async with background() as nursery:
                 nursery.start_soon(_relay, control, say)
+                nursery.start_soon(_watch, process)
 
                 async def connect() -> trio.abc.Stream:
                     here, there = socket_pair()
@@ -147,6 +147,14 @@ async def in_own_process(receiver: Receiver, say: Say) -> AsyncIterator[Connect]
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
+
+
+async def _watch(process: trio.Process) -> None:
+    """
+    Raises:
+        StopRule: the process has ended, before anybody wanted it to.
+    """
+    raise _ended(await process.wait())
 
 
 async def _relay(control: socket.socket, say: Say) -> None:
