@@ -65,17 +65,7 @@ def recover(
       2    refused; nothing was changed
       3    not all was recovered; with --dry-run: something would be changed
     """
-    body = {
-        "to": os.path.abspath(asked["to"]),
-        "at": asked["at"],
-        "at_seq": asked["at_seq"],
-        "nearest": asked["nearest"],
-        "paths": list(paths),
-        "extra": asked["extra"],
-        "strict": asked["strict"],
-        "prove": not asked["no_proof"],
-    }
-    body = {key: value for key, value in body.items() if value is not None}
+    body = _wish(paths, asked)
     with daemon_of(config_file, state_dir) as node:
         if asked["dry_run"] or not (yes or _is_blank(body["to"])):
             plan = _done(node, name, body | {"dry_run": True})
@@ -88,6 +78,21 @@ def recover(
     _show_result(name, result)
     if not result["equal"]:
         raise click.exceptions.Exit(EXIT_DIFFERENT)
+
+
+def _wish(paths: tuple[str, ...], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What the daemon is asked for."""
+    body = {
+        "to": os.path.abspath(asked["to"]),
+        "at": asked["at"],
+        "at_seq": asked["at_seq"],
+        "nearest": asked["nearest"],
+        "paths": list(paths),
+        "extra": asked["extra"],
+        "strict": asked["strict"],
+        "prove": not asked["no_proof"],
+    }
+    return {key: value for key, value in body.items() if value is not None}
 
 
 def _is_blank(to: str) -> bool:

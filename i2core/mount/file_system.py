@@ -54,7 +54,10 @@ class _Folder:
 
 
 class FileSystem:
-    """One mount's view of its trees."""
+    """One mount's view of its trees.
+
+    A method for each kind of request; the others are steps that several of them share. All go by the same nodes and
+    handles."""
 
     def __init__(
         self, trees: Mapping[bytes, Tree], failed: Callable[[bytes, OSError], None], hidden: tuple[bytes, ...] = ()

@@ -19,7 +19,7 @@ _NAME_BYTES = 255
 
 class DiskReplica:
     """Everything is durable at once. A staging file whose directory is not in the replica is kept, and no sink goes on
-    with it."""
+    with it. It has as many methods as the contract."""
 
     def __init__(self, disk: MemoryDisk, roots: Sequence[bytes]) -> None:
         self._roots = {b"%d" % root: disk.directory(path) for root, path in enumerate(roots)}

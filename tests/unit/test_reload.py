@@ -22,7 +22,7 @@ from i2core.node.daemon.reload import follow_config, judge
 from i2core.node.daemon.rule_runner import RuleRunner
 from i2core.node.daemon.running import RunningNode
 from i2core.rule.life.life import Life
-from i2core.rule.outgoing.spool import Quota
+from i2core.rule.outgoing.spool import Budget, Quota
 from i2core.testing.named import NamedDrivers
 
 NODE = """
@@ -153,8 +153,7 @@ async def following(place: Path) -> AsyncIterator[Site]:
         SimpleNamespace(
             config=running,
             limit=limit,
-            memory=Quota(256_000_000),
-            disk=Quota(0),
+            budget=Budget(memory=Quota(256_000_000)),
             runners=runners,
             logbook=SimpleNamespace(say=say),
             registry=NamedDrivers(),
@@ -182,7 +181,7 @@ async def test_an_edited_limit_is_in_force_within_moments(tmp_path: Path) -> Non
         await site.until(lambda: site.bps is None)
         assert await site.heard(None, "data1: bandwidth")
         site.replace((NODE + RULE).replace("256MB", "64MB"))
-        await site.until(lambda: site.node.memory.limit == 64_000_000)
+        await site.until(lambda: site.node.budget.memory.limit == 64_000_000)
 
 
 async def test_a_broken_edit_is_reported_with_all_mistakes_and_changes_nothing(tmp_path: Path) -> None:

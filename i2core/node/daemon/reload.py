@@ -201,7 +201,7 @@ class _Reader:
         node, path = self._node, str(self._path)
         node.config = edit.config
         if edit.config.work is not None:
-            node.memory.limit, node.disk.limit = edit.config.work.memory_limit, edit.config.work.disk_limit
+            node.budget.limit(memory=edit.config.work.memory_limit, disk=edit.config.work.disk_limit)
         set_limits(node)
         if edit.live:
             keys = ", ".join(edit.live)

@@ -31,7 +31,7 @@ from i2core.posix.path_text import as_path
 from i2core.registry import Registry
 from i2core.rule.life.report import report_fields
 from i2core.rule.life.status import Received
-from i2core.rule.outgoing.spool import Quota
+from i2core.rule.outgoing.spool import Budget
 
 if TYPE_CHECKING:
     from i2core.rule.backup.service import BackupRuleStatus, BackupService
@@ -47,9 +47,8 @@ class RunningNode:
     identity: Identity
     nursery: trio.Nursery
     runners: dict[str, RuleRunner] = attrs.field(factory=dict, init=False)
-    memory: Quota = attrs.field(factory=lambda: Quota(0), init=False)
-    """The budget of all rules for waiting records, from the config."""
-    disk: Quota = attrs.field(factory=lambda: Quota(0), init=False)
+    budget: Budget = attrs.field(factory=Budget, init=False)
+    """Of all rules for waiting records, from the config."""
     backup: BackupService | None = attrs.field(default=None, init=False)
     objectives: Objectives = attrs.field(factory=Objectives, init=False)
     limit: RateLimit = attrs.field(factory=RateLimit, init=False)

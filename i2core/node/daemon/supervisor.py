@@ -135,12 +135,12 @@ async def _run_rule(node: RunningNode, name: str, transport: ClientTransport, li
     rule, role = next(rule for rule in node.config.rules if rule.name == name), node.config.work
     assert role is not None
     check_drivers(rule, node.registry)
-    node.memory.limit, node.disk.limit = role.memory_limit, role.disk_limit
+    node.budget.limit(memory=role.memory_limit, disk=role.disk_limit)
     work = WorkRule(
         rule=rule,
         peer=reach(node.config, rule.backup),
-        memory=node.memory,
-        disk=node.disk,
+        memory=node.budget.memory,
+        disk=node.budget.disk,
         cache_dir=role.cache_dir or node.config.state_dir / "cache",
         throttle=node.runners[name].throttle,
         compare=node.runners[name].take_compare(),

@@ -54,8 +54,8 @@ SKIPPED_KEPT = 1000
 class RuleStatus:
     """Live figures of one rule. One task writes, others read. Counters only grow within one run.
 
-    All figures are attributes of one object, so table, JSON, metrics and console show the same ones, and a reader need
-    not know from which part of the rule a figure comes.
+    One object has an attribute for each figure, so table, JSON, metrics and console show the same ones, and a reader
+    need not know from which part of the rule a figure comes.
     """
 
     name: str

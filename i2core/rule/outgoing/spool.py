@@ -47,6 +47,18 @@ class Quota:
         return max(0, self.limit - self.used)
 
 
+@attrs.define
+class Budget:
+    """What records that wait may take, of memory and of disk."""
+
+    memory: Quota = attrs.field(factory=lambda: Quota(0))
+    disk: Quota = attrs.field(factory=lambda: Quota(0))
+
+    def limit(self, *, memory: int, disk: int) -> None:
+        """The limits are these from now on, in bytes."""
+        self.memory.limit, self.disk.limit = memory, disk
+
+
 class SpoolEntry(NamedTuple):
     """Where a batch is in the spool. `since_ns`: `time.monotonic_ns` of the oldest change in it."""
 

@@ -68,14 +68,9 @@ def scan(
         data = data_bytes(content, at) if sparse else READ_BYTES
         want = min(READ_BYTES, end - at, data, max(BLOCK_BYTES, most - compared))
         view = content.read(at, want)
-        found = digests(view)
-        before = old.take(len(found))
-        if found != before:
-            different = [digest != known for digest, known in zip(found, before, strict=True)]
-            for piece in _differing(content, at, view, different):
-                pieces.append(piece)
-                gathered += piece.length if piece.data is not None else 0
-        now.add(b"".join(found))
+        fresh = _beside_data(content, at, view, old, now)
+        pieces += fresh
+        gathered += sum(piece.length for piece in fresh if piece.data is not None)
         compared += len(view)
         at += len(view)
         if len(view) < want:
@@ -96,6 +91,16 @@ def _beside_hole(old: Cursor, hole: int, most: int) -> tuple[int, list[tuple[int
         return hole, [(0, hole)], BLOCK_BYTES
     count = min(hole, data, most)
     return count, list(_runs([digest != ZERO_DIGEST for digest in old.take(count)])), count * BLOCK_BYTES
+
+
+def _beside_data(content: Content, at: int, view: memoryview, old: Cursor, now: BlockMap) -> list[Piece]:
+    """Compares what was read at `at` with the base; its digests go to `now`."""
+    found = digests(view)
+    now.add(b"".join(found))
+    before = old.take(len(found))
+    if found == before:
+        return []
+    return list(_differing(content, at, view, [digest != known for digest, known in zip(found, before, strict=True)]))
 
 
 def _differing(content: Content, at: int, view: memoryview, different: list[bool]) -> Iterator[Piece]:

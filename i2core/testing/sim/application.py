@@ -28,8 +28,8 @@ _FAR_NS = (12 * 10**18, -12 * 10**18, 10**27, -(10**27))
 
 
 class Application:
-    """Works beneath `roots` (absolute paths), and moves things to and from `outside`, on the same disk. Each public
-    method is one operation that a program may carry out, so there are many."""
+    """Works beneath `roots` (absolute paths), and moves things to and from `outside`, on the same disk. It has a method
+    for each operation that a program may carry out."""
 
     def __init__(
         self, kernel: Kernel, roots: list[bytes], outside: bytes, chance: Random, *, keeps_times: bool

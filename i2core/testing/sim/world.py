@@ -80,10 +80,7 @@ class World:
         """The service of the backup node's present or last life."""
         self.tampered = False
 
-        self.kernel = Kernel(Disk(1, self._clock_ns), host=bytes(self.databases.home))
-        for name in (b"", b"/work1", b"/work2", b"/replica0", b"/replica1", b"/state", b"/outside"):
-            self.kernel.mkdir(b"/sim" + name)
-        self.kernel.mkdir(b"/sim/outside/within")
+        self.kernel = self._booted()
         disks = [self._disk(20, b"/sim/replica0"), self._disk(21, b"/sim/replica1")]
         self.unread = self.kernel.unread = Unread(self.chances["unread"], without=self.kernel.root.disk)
         self.scarce = self.kernel.scarce = Scarce(self.chances["scarce"])
@@ -150,6 +147,13 @@ class World:
     def _clock_ns(self) -> int:
         machine = running.get()
         return int((EPOCH_S + self.now() + (machine.wall_offset_s if machine else 0.0)) * 1e9)
+
+    def _booted(self) -> Kernel:
+        """A kernel with the directories on which disks are mounted."""
+        kernel = Kernel(Disk(1, self._clock_ns), host=bytes(self.databases.home))
+        for name in (b"", b"/work1", b"/work2", b"/replica0", b"/replica1", b"/state", b"/outside", b"/outside/within"):
+            kernel.mkdir(b"/sim" + name)
+        return kernel
 
     def _disk(self, device: int, path: bytes) -> Disk:
         disk = Disk(device, self._clock_ns)

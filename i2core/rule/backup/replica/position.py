@@ -57,6 +57,14 @@ class Position:
         """The known identity of each target, by path."""
         return dict(zip((as_path(target) for target in self.targets), self.roots, strict=False))
 
+    def without_history(self) -> Position:
+        """The same, but the history of the replica has ended."""
+        return attrs.evolve(self, history="", journal="")
+
+    def unknown(self) -> Position:
+        """The same, but nobody knows what the replica holds: its history has ended, and everything is compared."""
+        return attrs.evolve(self.without_history(), durable_seq=0, anew=True)
+
 
 class PositionFile:
     """A `Position` on disk."""

@@ -14,13 +14,14 @@ from pathlib import Path
 import attrs
 import trio
 
-from i2core.api import Code, I2Error, Record, Sink, StopRule, in_thread
+from i2core.api import Code, I2Error, Record, Sink, StopRule
 from i2core.history.record.durable import Durable
 from i2core.posix.path_text import as_text
 from i2core.rule.backup.replica.hold import MassDeleteHold
-from i2core.rule.backup.replica.position import Damaged, Position, PositionFile
+from i2core.rule.backup.replica.position import Position, PositionFile
 from i2core.rule.backup.replica.progress import Progress, ProgressFile
 from i2core.rule.backup.replica.recording import Recording
+from i2core.rule.backup.replica.saved_position import SavedPosition
 
 
 @attrs.define
@@ -39,17 +40,16 @@ class Replica:
         self.rule = rule
         self.peer = peer
         self.say = say
-        self._store = PositionFile(directory, peer, rule)
-        self.position, damaged = self._load()
+        self._saved = SavedPosition(PositionFile(directory, peer, rule), say)
         self.progress = Progress(
             ProgressFile(directory, peer, rule),
             durable_seq=self.position.durable_seq,
             received=bool(self.position.epoch or self.position.durable_seq),
-            damaged=damaged,
+            damaged=self._saved.was_damaged,
         )
         self.exchanges = 0
         """How often other directories have replaced those that were written."""
-        self.begun = self.position != self._store.empty()
+        self.begun = self.position != self._saved.file.empty()
         """The rule was received before, or is now: it has a position."""
         self.unsynced = True
         """Records applied by a previous process may not be on disk, since it may have been killed. A mirror that finds
@@ -64,18 +64,11 @@ class Replica:
         self.sinks: list[Sink] = []
         """Of all sessions that are open."""
         self.recording = Recording(self)
-        self._saving = trio.Lock()
-        """Held while the position is saved: a new owner and the last flush of the previous one must not overwrite each
-        other."""
 
-    def _load(self) -> tuple[Position, bool]:
-        """The position, and whether the file was damaged; then nothing in it is trusted, not even the epoch."""
-        try:
-            return self._store.load(), False
-        except Damaged as damaged:
-            why, where = damaged.args
-            self.say(Code.POSITION_DAMAGED, f"{where}: {why}; the rule is mirrored again, and its content compared")
-            return attrs.evolve(self._store.empty(), anew=True), True
+    @property
+    def position(self) -> Position:
+        """What is on disk."""
+        return self._saved.position
 
     def sink_memory(self, targets: Sequence[bytes]) -> Path:
         """The file in which a sink on these targets may keep what it knows. What an earlier one has kept is removed if
@@ -86,8 +79,8 @@ class Replica:
             LinkError: it cannot be removed now.
         """
         if self.position.targets != [as_text(each) for each in targets]:
-            self._store.forget_memory()
-        return self._store.room_for_memory()
+            self._saved.file.forget_memory()
+        return self._saved.file.room_for_memory()
 
     @property
     def durable_seq(self) -> int:
@@ -126,9 +119,9 @@ class Replica:
         the history that the rule wants; `zone`, `sources`: how people name what is in it (see `Position`).
 
         Raises:
-        StopRule: the position cannot be saved.
+            StopRule: the position cannot be saved.
         """
-        async with self._saving:
+        async with self._saved.turn:
             known = self.position
             position = attrs.evolve(
                 known,
@@ -143,14 +136,13 @@ class Replica:
                 cdp=[max(pair) for pair in zip_longest(cdp, known.cdp, fillvalue=0)],
             )
             if position.targets != known.targets:
-                position = attrs.evolve(position, history="", journal="")
+                position = position.without_history()
             if exchanged or not self.begun:
-                position = attrs.evolve(position, durable_seq=0, anew=True, history="", journal="")
+                position = position.unknown()
             if exchanged:
                 self.progress.forget()
             if position != known:
-                await in_thread(self._store.save, position)
-                self.position = position
+                await self._saved.change(position)
             if exchanged:
                 self.progress.applied_seq = 0
                 self.exchanges += 1
@@ -161,12 +153,10 @@ class Replica:
         """Notes durably that an administrator permits another rule to take the targets.
 
         Raises:
-        StopRule: this cannot be saved.
+            StopRule: this cannot be saved.
         """
-        async with self._saving:
-            position = attrs.evolve(self.position, heir=list(heir))
-            await in_thread(self._store.save, position)
-            self.position = position
+        async with self._saved.turn:
+            await self._saved.change(attrs.evolve(self.position, heir=list(heir)))
 
     @asynccontextmanager
     async def flushed_with(self, sink: Sink) -> AsyncIterator[None]:
@@ -187,19 +177,17 @@ class Replica:
         """The work node has compared everything, or is about to: the content of the replica counts as known.
 
         Raises:
-        StopRule: this cannot be saved.
+            StopRule: this cannot be saved.
         """
         if self.position.anew:
-            async with self._saving:
-                position = attrs.evolve(self.position, anew=False)
-                await in_thread(self._store.save, position)
-                self.position = position
+            async with self._saved.turn:
+                await self._saved.change(attrs.evolve(self.position, anew=False))
 
     def applied(self, first_seq: int, records: Sequence[Record], size: int) -> None:
         """Notes an applied batch.
 
         Raises:
-        StopRule: it cannot be saved.
+            StopRule: it cannot be saved.
         """
         self.progress.mark(first_seq + len(records) - 1)
         self.counters.records += len(records)
@@ -214,10 +202,10 @@ class Replica:
         history of the replica, if it has one; `journal`: whose history begins with it.
 
         Raises:
-        StopRule: the position cannot be saved.
+            StopRule: the position cannot be saved.
         """
         # Saved first, reported afterwards: an ack must not be ahead of the position that a restart would find.
-        async with self._saving:
+        async with self._saved.turn:
             if exchanges not in (None, self.exchanges):
                 return
             position = attrs.evolve(self.position, durable_seq=max(seq, self.position.durable_seq))
@@ -225,21 +213,16 @@ class Replica:
                 position.history = durable.encode()
             if journal is not None:
                 position.journal = journal
-            await in_thread(self._store.save, position)
-            self.position = attrs.evolve(
-                self.position, durable_seq=position.durable_seq, history=position.history, journal=position.journal
-            )
+            await self._saved.change(position)
         self.unsynced = False
 
     async def end_history(self) -> None:
         """The history cannot go on, and nobody knows what the replica holds: it is mirrored again.
 
         Raises:
-        StopRule: this cannot be saved.
+            StopRule: this cannot be saved.
         """
-        async with self._saving:
-            position = attrs.evolve(self.position, durable_seq=0, anew=True, history="", journal="")
+        async with self._saved.turn:
             self.progress.forget()
-            await in_thread(self._store.save, position)
-            self.position = position
+            await self._saved.change(self.position.unknown())
             self.progress.applied_seq = 0

@@ -80,9 +80,8 @@ class Translator:
         """Processes `raw` and returns the rest that must wait. A MOVED_FROM within the first `settled` bytes whose
         second half has not come is treated as a removal."""
         self.unsettled = False
-        table = self._table
-        by_wd, add = table.by_wd, self.out.append
-        new = tuple.__new__
+        table, add, new = self._table, self.out.append, tuple.__new__
+        by_wd = table.by_wd
         seen: set[bytes] = set()  # MODIFY and ATTRIB mean "look again": once between two changes of names is enough
         halves = _SecondHalves(raw)
         at, end = 0, len(raw)
