@@ -16,11 +16,13 @@ import errno
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from i2_sink_fs.known import Identity, KnownDirectories
+from i2_sink_fs.open_directories import Directory, OpenDirectories
 from i2_sink_fs.paths import IllegalPath, check_name, open_directory
 from i2_sink_fs.roots import Roots
+from i2_sink_fs.shelter import Shelter
 from i2core.api import Place
 from i2core.posix.descriptors import may_keep
 from i2core.posix.opening import DIRECTORY
@@ -28,8 +30,6 @@ from i2core.posix.syscalls import is_mount_root, open_beneath
 
 _CACHED_DIRS = 256
 """About so many directory fds are kept open in one call; fewer if the process may have few."""
-_NEAR = 4
-"""An open directory is searched at most so many levels above."""
 
 
 class Exchanged(NotADirectoryError):
@@ -37,14 +37,6 @@ class Exchanged(NotADirectoryError):
 
     def __init__(self, path: bytes) -> None:
         super().__init__(errno.ENOTDIR, "another directory was put in its place", path)
-
-
-class Directory(NamedTuple):
-    """An open directory. `guarded`: no user but root and this process's can give names in it."""
-
-    fd: int
-    device: int
-    guarded: bool
 
 
 class Directories:
@@ -59,13 +51,10 @@ class Directories:
         self._roots = roots
         self.reserved = reserved
         self._known = known
-        self._open: dict[int, dict[bytes, Directory]] = {}
-        self._entered: dict[int, dict[bytes, Directory]] = {}
+        self._open = OpenDirectories()
+        self._entered = OpenDirectories()
         """The same, of what is the sink's own."""
-        self._sheltered: dict[tuple[int, bytes], bool] = {}
-        """The answers of `sheltered` so far."""
-        self._count = 0
-        self._uid = os.geteuid()
+        self._shelter = Shelter(self._open, lambda root: self.find(root, b""))
         self._most = may_keep(_CACHED_DIRS)
 
     def __enter__(self) -> Self:
@@ -78,17 +67,13 @@ class Directories:
 
     def close(self) -> None:
         """Closes all that is open."""
-        for where in (self._open, self._entered):
-            for known in where.values():
-                for directory in known.values():
-                    os.close(directory.fd)
-            where.clear()
-        self._count = 0
+        self._open.close()
+        self._entered.close()
 
     def trim(self) -> None:
         """Closes all fds when many are open. Only called while no result of `find` is in use: a record needs two
         directories at once, and the number of a closed fd may soon belong to another file."""
-        if self._count >= self._most:
+        if self._open.count + self._entered.count >= self._most:
             self.close()
 
     def shown(self, place: Place) -> str:
@@ -102,31 +87,19 @@ class Directories:
         Raises:
             Exchanged: it is not the one that was left there.
         """
-        known = self._open.get(root)
-        if known is not None:
-            directory = known.get(path)
-            if directory is not None:
-                return directory
+        directory = self._open.get(root, path)
+        if directory is not None:
+            return directory
         if not path:
-            return self._hold(self._open, root, path, self._roots.open(root))
-        # From a directory above, if one was found: so a chain of directories costs as much as its levels. The one right
-        # above may have been forgotten by the record before, which set its attributes after its entries were made.
-        near, name, end = None, path, len(path)
-        for _ in range(_NEAR if known else 0):
-            end = path.rfind(b"/", 0, end)
-            near = None if end <= 0 or known is None else known.get(path[:end])
-            if near is not None:
-                name = path[end + 1 :]
-            if end <= 0 or near is not None:
-                break
-        near = near or self.find(root, b"")
+            return self._open.hold(root, path, self._roots.open(root))
+        near, name = self._open.near(root, path) or (self.find(root, b""), path)
         fd = open_directory(near.fd, name, self.reserved[root])
         try:
             self.check(root, path, fd, compares=compares)
         except BaseException:
             os.close(fd)
             raise
-        return self._hold(self._open, root, path, fd)
+        return self._open.hold(root, path, fd)
 
     def enter(self, root: int, path: bytes) -> Directory:
         """The directory at `path`, which leads into what is the sink's own: never found by the path of a record.
@@ -134,11 +107,10 @@ class Directories:
         Raises:
             OSError: ENOENT, ENOTDIR or ELOOP where no directory is.
         """
-        known = self._entered.get(root)
-        directory = None if known is None else known.get(path)
+        directory = self._entered.get(root, path)
         if directory is not None:
             return directory
-        return self._hold(self._entered, root, path, open_beneath(self.find(root, b"").fd, path, DIRECTORY))
+        return self._entered.hold(root, path, open_beneath(self.find(root, b"").fd, path, DIRECTORY))
 
     def locate(self, root: int, path: bytes) -> tuple[Directory, bytes]:
         """The open directory that holds `path`, and the name in it.
@@ -241,52 +213,10 @@ class Directories:
     def guarded(self, root: int, path: bytes) -> bool:
         """True when no user but root and this process's can have given a name in the directory at `path`, neither there
         nor by putting another directory in its place."""
-        return self.find(root, path).guarded and self.sheltered(root, path)
-
-    def sheltered(self, root: int, path: bytes) -> bool:
-        """True when each directory above `path` is guarded. Asked from the root downwards: what lies beneath a
-        directory of another user may be exchanged at any moment, and is not asked."""
-        if not path:
-            return True
-        known = self._sheltered.get((root, path))
-        if known is None:
-            above = path.rpartition(b"/")[0]
-            higher = self._sheltered.get((root, above)) if above else True
-            open_above = self._open.get(root, {}).get(above)
-            if higher is None or open_above is None:
-                known = self._is_sheltered(root, path)
-            else:  # so a chain of directories costs as much as its levels
-                known = higher and open_above.guarded
-            self._sheltered[root, path] = known
-        return known
-
-    def _is_sheltered(self, root: int, path: bytes) -> bool:
-        top, end = self.find(root, b""), path.find(b"/")
-        guarded = top.guarded
-        while guarded and end >= 0:
-            try:
-                guarded = self._is_guarded(os.stat(path[:end], dir_fd=top.fd, follow_symlinks=False))
-            except OSError:  # moved meanwhile, or the path is too long for one call
-                guarded = False
-            end = path.find(b"/", end + 1)
-        return guarded
-
-    def _is_guarded(self, status: os.stat_result) -> bool:
-        return status.st_uid in (0, self._uid) and not status.st_mode & 0o022
-
-    def _hold(self, where: dict[int, dict[bytes, Directory]], root: int, path: bytes, fd: int) -> Directory:
-        status = os.fstat(fd)
-        directory = Directory(fd, status.st_dev, self._is_guarded(status))
-        where.setdefault(root, {})[path] = directory
-        self._count += 1
-        return directory
+        return self.find(root, path).guarded and self._shelter.covers(root, path)
 
     def forget(self, root: int, path: bytes) -> None:
         """Closes what is open at and beneath `path`: the name no longer means that directory."""
-        self._sheltered.clear()
-        beneath = path + b"/"
-        for known in (self._open.get(root), self._entered.get(root)):
-            if known:
-                for stale in [p for p in known if not path or p == path or p.startswith(beneath)]:
-                    os.close(known.pop(stale).fd)
-                    self._count -= 1
+        self._shelter.forget()
+        self._open.forget(root, path)
+        self._entered.forget(root, path)

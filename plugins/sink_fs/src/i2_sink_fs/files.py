@@ -6,11 +6,12 @@ import os
 import stat
 
 from i2_sink_fs.content import punch
-from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.directories import Directories
 from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.left import check_patch
 from i2_sink_fs.locating import Locator
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.outcome import Drift
 from i2_sink_fs.paths import IllegalPath
 from i2_sink_fs.placing import Placer

@@ -21,7 +21,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from i2_sink_fs.directories import Directory
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.paths import proc_path
 from i2core.api.inode_flags import (
     CARRIED,

@@ -22,9 +22,9 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from i2_sink_fs.directories import Directory
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.paths import exists, mode_of
 from i2_sink_fs.present.copying import copy_durably
 from i2_sink_fs.present.objects import Spot, opened

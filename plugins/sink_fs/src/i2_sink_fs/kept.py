@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterator, Sequence
 
 from i2_sink_fs.attributes import Attributes
-from i2_sink_fs.directories import Directory
 from i2_sink_fs.flags import Flags
 from i2_sink_fs.home import Homes, InUse
 from i2_sink_fs.known import KnownStores
 from i2_sink_fs.left import Left, Owners
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.paths import proc_path
 from i2_sink_fs.torn import Torn
 from i2_sink_fs.traits import Traits, probe

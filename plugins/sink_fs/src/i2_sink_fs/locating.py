@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.directories import Directories
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.volumes import Volumes
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import stat
 
-from i2_sink_fs.directories import Directories, Directory, Exchanged
+from i2_sink_fs.directories import Directories, Exchanged
 from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator, find
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.outcome import Drift
 from i2_sink_fs.placing import Placer
 from i2_sink_fs.removal import clear, remove

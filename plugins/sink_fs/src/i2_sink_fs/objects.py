@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import stat
 
-from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.directories import Directories
 from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.paths import proc_path
 from i2_sink_fs.placing import Placer
 from i2_sink_fs.settling import Settler, bits_for_all

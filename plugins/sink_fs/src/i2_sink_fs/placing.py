@@ -9,10 +9,11 @@ import errno
 import os
 from collections.abc import Callable
 
-from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.directories import Directories
 from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import Locator
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.paths import proc_path
 from i2_sink_fs.private import Private
 from i2_sink_fs.removal import remove

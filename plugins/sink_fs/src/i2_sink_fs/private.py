@@ -20,8 +20,9 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 
-from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.directories import Directories
 from i2_sink_fs.kept import Kept
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.paths import exists
 from i2_sink_fs.removal import prune, remove, remove_empty
 from i2core.api import StopRule

@@ -8,9 +8,10 @@ import stat
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 
-from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.directories import Directories
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.locating import find as find_status
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.paths import IllegalPath, exists, open_directory, proc_path
 from i2_sink_fs.staging import Staging
 from i2core.api import Entry, Place, check_cancelled

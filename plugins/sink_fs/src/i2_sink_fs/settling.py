@@ -10,12 +10,13 @@ import os
 import stat
 
 from i2_sink_fs.attributes import NoRoomForAttribute
-from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.directories import Directories
 from i2_sink_fs.keeping import Keeper
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.left import is_foreign
 from i2_sink_fs.locating import Locator
 from i2_sink_fs.locks import Unlocked
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.outcome import Drift
 from i2_sink_fs.paths import proc_path
 from i2core.api import Meta, Place, Record

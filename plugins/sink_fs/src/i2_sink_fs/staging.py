@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 
-from i2_sink_fs.directories import Directory
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.paths import IllegalPath, exists, mode_of, proc_path
 from i2_sink_fs.private import Private
 from i2_sink_fs.removal import prune, remove

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import attrs
 
-from i2_sink_fs.directories import Directory
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.outcome import stop
 from i2_sink_fs.paths import proc_path
 from i2_sink_fs.system import sync_filesystem

@@ -20,8 +20,9 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from i2_sink_fs.directories import Directories, Directory
+from i2_sink_fs.directories import Directories
 from i2_sink_fs.kept import Kept
+from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.present.objects import Volume
 from i2_sink_fs.roots import Roots
 from i2core.api import Code, StopRule
