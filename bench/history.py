@@ -228,7 +228,7 @@ class History:
             rows += len(made.rows)
         self.index.flush()
         os.fsync(self.journal.fd)
-        for part in self.index.parts:
+        for part in self.index.parts.all:
             part.seal()
         self.index.now.commit(durable=True)
         index_bytes = sum(path.stat().st_size for path in (self.base / "index").iterdir())
@@ -238,7 +238,7 @@ class History:
             "index, bytes a row": index_bytes / rows,
             "index, bytes written a row": (_written_bytes() - before - self.journal.end) / rows,
             "frames without old bytes, bytes a record": self.journal.end / records,
-            "partitions": len(self.index.parts),
+            "partitions": len(self.index.parts.all),
         }
 
     # ------------------------------------------------------------------------------------------- looking into it
@@ -299,11 +299,11 @@ class History:
         for at in range(0, len(parts), 8):
             old = parts[at : at + 8]
             merge = Merge(old, kept, self.index.catalog.born, old[-1].last)
-            new = self.index.new_part(old[0].first)
+            new = self.index.parts.new(old[0].first)
             for block in merge.blocks():
                 put(new, block.table, block.below)
             new.seal()
-            self.index.discard(new)
+            self.index.parts.discard(new)
             seen += merge.seen
         return seen / (time.process_time() - began)
 

@@ -50,7 +50,7 @@ def settle(index: Index, reached: int) -> None:
         index.batches.give_up(pending.log_after, pending.log_to)
         now.set_state("generation", pending.generation)
     now.commit(durable=True)
-    index.reload_parts()
+    index.parts.reload()
     if not is_reached:
         for part in pending.new:
-            index.remove_file(part.file)
+            index.parts.remove_file(part.file)

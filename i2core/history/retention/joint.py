@@ -228,7 +228,7 @@ def _prepare_drop(index: Index, run: Sequence[Segment], kept: Kept) -> int:
         if cut > kept.oldest:
             return 0
         index.sync()  # the next start needs no frame of the run
-        old = [part for part in index.parts if part.last <= cut and part is not index.growing]
+        old = [part for part in index.parts.all if part.last <= cut and part is not index.parts.growing]
         return prepare(index, old, (), log=(-1, run[-1].next_seq - 1))
 
 
@@ -252,12 +252,12 @@ def _close(index: Index, run: Sequence[Segment], *, oldest: bool) -> _Parts:
         cut = _cut(index, run)
         index.sync()  # the next start needs no frame of the run
         first = 0 if oldest else run[0].first_seq
-        found = [at for at, part in enumerate(index.parts) if part.first <= cut and part.last >= first]
-        old = index.parts[found[0] : found[-1] + 1] if found else []
-        if index.growing in old:
+        found = [at for at, part in enumerate(index.parts.all) if part.first <= cut and part.last >= first]
+        old = index.parts.all[found[0] : found[-1] + 1] if found else []
+        if index.parts.growing in old:
             index.close_growing()
-        lower = index.new_part(min([first, *(part.first for part in old)]))
-        upper = index.new_part(cut + 1)
+        lower = index.parts.new(min([first, *(part.first for part in old)]))
+        upper = index.parts.new(cut + 1)
         lower.last, upper.last = cut, max([cut, *(part.last for part in old)])
         log = -1 if oldest else run[0].first_seq, run[-1].next_seq - 1
         return _Parts(old, cut, log, lower, upper)
@@ -282,10 +282,10 @@ def _next(blocks: Iterator[Block]) -> Block | None:
 
 def _remove_unused(index: Index, parts: _Parts) -> None:
     pending = index.now.pending
-    used = {os.path.basename(part.path) for part in index.parts}
+    used = {os.path.basename(part.path) for part in index.parts.all}
     if pending is not None:  # nobody knows whether the journal has changed
         used |= {part.file for part in pending.new}
     for part in (parts.lower, parts.upper):
         part.close()
         if os.path.basename(part.path) not in used:
-            index.remove_file(os.path.basename(part.path))
+            index.parts.remove_file(os.path.basename(part.path))

@@ -255,7 +255,7 @@ class Joined(World):
         self.of_world.portal.close()
         self.of_world.portal = Portal(self.opened)
         self.fuse.left = 1 << 30
-        self.index = Index(self.directory, tail_rows=self.index.tail_rows, part_rows=self.index.part_rows)
+        self.index = Index(self.directory, tail_rows=self.index.tail_rows, part_rows=self.index.parts.part_rows)
         self.now = self.index.now
         agree(self.index, self.of_world.journal.note)
         reach = self.now.synced if self.rng.random() < 0.5 else self.now.reach

@@ -197,7 +197,7 @@ class Life:
         world.thin_out(Kept(world.seq), whole=True)
         world.check(world.seq, (self.seed, "end"))
         assert not world.disk.store.entries, (self.seed, world.disk.store.entries.keys())
-        left = [(table.name, list(part.stream(table))) for part in world.index.parts for table in TABLES]
+        left = [(table.name, list(part.stream(table))) for part in world.index.parts.all for table in TABLES]
         assert not left, (self.seed, left)
         assert not world.disk.open_handles, (self.seed, world.disk.open_handles)
 

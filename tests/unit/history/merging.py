@@ -16,7 +16,7 @@ from i2core.history.retention.merge import Merge, put
 def merge(index: Index, parts: Sequence[Partition], kept: Kept) -> Iterator[None]:
     """With a stop after each block of rows. Closed before its end, it leaves all as it was."""
     last = max(part.last for part in parts)
-    new, beside = index.new_part(min(part.first for part in parts)), [part.beside() for part in parts]
+    new, beside = index.parts.new(min(part.first for part in parts)), [part.beside() for part in parts]
     done = False
     try:
         for block in Merge(beside, kept, index.catalog.born, last).blocks():
@@ -28,7 +28,7 @@ def merge(index: Index, parts: Sequence[Partition], kept: Kept) -> Iterator[None
         for part in beside:
             part.close()
         if not done or not new.count:
-            index.discard(new)
+            index.parts.discard(new)
     new.close()
     files = [PartFile(os.path.basename(new.path), new.first, last, new.count)] if new.count else []
     settle(index, prepare(index, parts, files, log=(0, 0)))

@@ -249,7 +249,7 @@ class Recorded(Readable):
         async with open_history(setting, journal, self.disk, self.durable) as history:
             self.disk.counts_links = False
             self.history = history
-            history.index.tail_rows, history.index.part_rows = self._tail_rows, 3 * self._tail_rows
+            history.index.tail_rows, history.index.parts.part_rows = self._tail_rows, 3 * self._tail_rows
             if self.durable is None:
                 self.power.tick()
                 self.durable = history.durable

@@ -36,7 +36,7 @@ def _lengths(*untils: int) -> Rows:
 
 
 def _parts(index: Index) -> list[tuple[int, int]]:
-    return [(part.first, part.last) for part in index.parts]
+    return [(part.first, part.last) for part in index.parts.all]
 
 
 def _open(directory: Path) -> Index:
@@ -47,7 +47,7 @@ def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path) -> No
     index = _open(tmp_path)
     for seq in range(1, 20):
         index.add(_rows(seq), [Home(16, b"x", 30, seq), Object(30, 1, Identity(1, 2, 3), 1)])
-    assert len(index.parts) > 2
+    assert len(index.parts.all) > 2
     index.close()
     again = _open(tmp_path)
     assert again.rows.size(20, 0) == 1
@@ -104,8 +104,8 @@ def test_a_merge_that_is_given_up_leaves_no_trace(tmp_path: Path) -> None:
     rows = sum(part.count for part in parts)
     for _ in merge(index, parts, Kept(15, [3])):
         pass
-    assert len(index.parts) == 1
-    assert 0 < index.parts[0].count < rows
+    assert len(index.parts.all) == 1
+    assert 0 < index.parts.all[0].count < rows
     assert index.rows.size(20, 3) == 4
     assert index.rows.size(20, 15) == 16
     index.close()
@@ -163,7 +163,7 @@ def test_partitions_that_end_together_stay_in_order(tmp_path: Path, merged: tupl
         index.flush()
         index.close_growing()
     if merged:
-        for _ in merge(index, [index.parts[place] for place in merged], Kept(0, [0])):
+        for _ in merge(index, [index.parts.all[place] for place in merged], Kept(0, [0])):
             pass
     as_written = _parts(index)
     assert len(as_written) == (2 if merged else 3)

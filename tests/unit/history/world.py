@@ -272,7 +272,7 @@ class World(Readable):
     def _reopen(self) -> None:
         """The index is opened again: what was not committed is gone, and the frames are taken in again."""
         self.index.abandon()
-        self.index = Index(self.directory, tail_rows=self.index.tail_rows, part_rows=self.index.part_rows)
+        self.index = Index(self.directory, tail_rows=self.index.tail_rows, part_rows=self.index.parts.part_rows)
         self.now = self.index.now
         reach = self.now.synced if self.rng.random() < 0.5 else self.now.reach
         for segment, offset, payload in self.journal.frames[reach[1] :]:
@@ -283,7 +283,7 @@ class World(Readable):
         self.flush()
         self.index.abandon()
         self.directory = directory
-        self.index = Index(directory, tail_rows=self.index.tail_rows, part_rows=self.index.part_rows)
+        self.index = Index(directory, tail_rows=self.index.tail_rows, part_rows=self.index.parts.part_rows)
         self.now = self.index.now
         for segment, offset, payload in self.journal.frames:
             take_in(self.index, payload, segment, offset)
