@@ -9,6 +9,7 @@ from nowhere else in core.
 from i2core.api.changes import Change, Lost, Op, Place
 from i2core.api.drivers import (
     DATA_CHANNELS,
+    SESSION_CHANNELS,
     Applied,
     Ask,
     Capture,
@@ -66,6 +67,7 @@ __all__ = [
     "API_VERSION",
     "BLOCK_BYTES",
     "DATA_CHANNELS",
+    "SESSION_CHANNELS",
     "Applied",
     "Ask",
     "Batch",

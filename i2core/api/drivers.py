@@ -86,10 +86,14 @@ class Channel(enum.Enum):
     MIRROR = "mirror"
     REPLICATION = "replication"
     CONTROL = "control"
+    COMPARE = "compare"
+    """A session that asks and changes nothing, beside the others of the rule; it uses the port of the mirror."""
 
 
 DATA_CHANNELS = (Channel.MIRROR, Channel.REPLICATION)
-"""The channels of a rule."""
+"""The channels of a rule that have a port of their own."""
+SESSION_CHANNELS = (*DATA_CHANNELS, Channel.COMPARE)
+"""The channels on which a rule has sessions."""
 
 
 class Peer(NamedTuple):
@@ -340,6 +344,12 @@ class Sink(ABC):
     @abstractmethod
     async def hashes_of(self, places: Sequence[Place], most: int) -> list[bytes]:
         """Like `hashes` from block 0 on, for many small files at once: up to `most` digests of each."""
+
+    async def born(self, place: Place, names: Sequence[bytes]) -> list[int]:
+        """When the object under each of these names of a directory was made there, in ns since 1970; 0: there is none,
+        or it is not known. A sink that cannot find out need not implement it."""
+        await trio.lowlevel.checkpoint()
+        return [0] * len(names)
 
     @abstractmethod
     async def count(self, place: Place, limit: int) -> int:

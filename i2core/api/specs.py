@@ -120,6 +120,9 @@ class SinkContext:
     memory: Path | None = None
     """A file in which the sink may keep what it knows of these roots, also with further files whose names begin with
     its name. It is there as long as the rule owns the roots. None: the sink remembers nothing when it is closed."""
+    asks: bool = False
+    """True: the sink only answers, for somebody who repairs nothing. A file that is known to be wrong stays so, even if
+    its content is asked for."""
     secret: bytes = attrs.field(default=b"", repr=False)
     """This node's alone, and the same after restarts: nobody else can guess a name that a sink derives from it, and the
     sink finds that name again."""

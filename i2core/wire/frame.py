@@ -50,6 +50,8 @@ class FrameType(enum.IntEnum):
     FAULT = 16
     NAMES = 17
     NAMED = 18
+    EXAMINE = 19
+    EXAMINED = 20
 
 
 _TYPES = {int(t): t for t in FrameType}

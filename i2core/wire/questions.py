@@ -1,8 +1,9 @@
-"""The questions of a mirror besides the listing: the names of one directory, the digests of one file, and the orphans
-to remove.
+"""The questions of a mirror and of a compare besides the listing: the names of one directory, the digests of one file,
+what an object there is like, and the orphans to remove.
 
     NAMES → NAMED…     `NamesQuery`, answered page by page
     HASHES → DIGESTS   `HashQuery`
+    EXAMINE → EXAMINED `ExamineQuery`, answered with `Examined` for each name
     ORPHANS → DONE     `OrphanList`
 
 docs/wire-format.md is the reference.
@@ -15,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from i2core.api import BLOCK_BYTES, ProtocolError
-from i2core.api.records import Buffer, safe_path
+from i2core.api.records import EARLIEST_NS, LATEST_NS, Buffer, safe_path
+from i2core.wire.encoding import join_time, split_time
 from i2core.wire.message_size import MESSAGE_BYTES, parts
 from i2core.wire.payload import COUNT, NAMES_LIMIT, PayloadReader, name_bytes, pack_names
 
@@ -27,6 +29,10 @@ _NAMES = struct.Struct("<HHB")
 _HASHES = struct.Struct("<HHQIB")
 _STAGED, _RUNS = 1, 2
 _ORPHANS = struct.Struct("<HHI")
+_EXAMINE = struct.Struct("<HHI")
+_EXAMINED = struct.Struct("<BIIIQqiIQq")
+EXAMINED_MOST = 1000
+"""Most names in one `ExamineQuery`."""
 
 
 class NamesQuery(NamedTuple):
@@ -106,6 +112,83 @@ class HashQuery(NamedTuple):
         if not safe_path(path) or blocks > 65536 or first > (1 << 62) // BLOCK_BYTES or flags > _STAGED | _RUNS:
             raise ProtocolError("malformed query for digests")
         return HashQuery(root, path, first, blocks, bool(flags & _STAGED), bool(flags & _RUNS))
+
+
+class Examined(NamedTuple):
+    """What the replica has under a name. `born_ns`: when the object was made there, in ns since 1970; 0: not known."""
+
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    nlink: int
+    xattrs: int
+    """Digest of the extended attributes."""
+    born_ns: int = 0
+
+
+class ExamineQuery(NamedTuple):
+    """Asks what the replica has under these names of the directory `path`; without names, what that itself is."""
+
+    root: int
+    path: bytes
+    names: Sequence[bytes]
+
+    def encode(self) -> bytes:
+        """The payload of an EXAMINE frame."""
+        return _EXAMINE.pack(self.root, len(self.path), len(self.names)) + self.path + pack_names(self.names)
+
+    @staticmethod
+    def decode(payload: Buffer) -> ExamineQuery:
+        """Decodes the query.
+
+        Raises:
+            ProtocolError: malformed, or about too many names.
+        """
+        reader = PayloadReader(payload)
+        root, path_len, count = reader.unpack(_EXAMINE)
+        path = reader.take(path_len)
+        if count > EXAMINED_MOST:
+            raise ProtocolError(f"a question about {count} names exceeds the limit of {EXAMINED_MOST}")
+        names = reader.names(count)
+        reader.finish()
+        if not safe_path(path):
+            raise ProtocolError("unsafe path in a question about names")
+        return ExamineQuery(root, path, names)
+
+
+def encode_examined(found: Sequence[Examined | None]) -> bytes:
+    """The payload of an EXAMINED frame; None: there is nothing of that name."""
+    packed = [COUNT.pack(len(found))]
+    for each in found:
+        if each is None:
+            packed.append(bytes(_EXAMINED.size))
+            continue
+        mode, uid, gid, size, mtime_ns, nlink, xattrs, born_ns = each
+        era = 0
+        if not EARLIEST_NS <= mtime_ns <= LATEST_NS:
+            era, mtime_ns = split_time(mtime_ns)
+        packed.append(_EXAMINED.pack(1, mode, uid, gid, size, mtime_ns, era, nlink, xattrs, born_ns))
+    return b"".join(packed)
+
+
+def decode_examined(payload: Buffer, count: int) -> list[Examined | None]:
+    """Decodes the answer to a question about `count` names.
+
+    Raises:
+        ProtocolError: malformed, or another number of answers.
+    """
+    reader = PayloadReader(payload)
+    if reader.unpack(COUNT) != (count,):
+        raise ProtocolError("an answer about other names than those asked for")
+    found: list[Examined | None] = []
+    for _ in range(count):
+        there, mode, uid, gid, size, mtime_ns, era, nlink, xattrs, born_ns = reader.unpack(_EXAMINED)
+        time_ns = join_time(era, mtime_ns) if era else mtime_ns
+        found.append(Examined(mode, uid, gid, size, time_ns, nlink, xattrs, born_ns) if there else None)
+    reader.finish()
+    return found
 
 
 def most_orphans(path: bytes) -> int:

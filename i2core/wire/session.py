@@ -3,7 +3,7 @@ seqs.
 
     HELLO → WELCOME | REFUSE        then, in any order:
     BATCH → ACK…                    applied and durable seqs, failed records
-    SURVEY → VERDICTS, HASHES → DIGESTS, NAMES → NAMED, ORPHANS → DONE, FLUSH → ACK, PING → PONG
+    SURVEY → VERDICTS, HASHES → DIGESTS, NAMES → NAMED, EXAMINE → EXAMINED, ORPHANS → DONE, FLUSH → ACK, PING → PONG
     HOLD, FAULT                     from the backup node, unsolicited
 
 The backup node handles batches and questions strictly in the order in which they arrive, so an answer always reflects
@@ -28,7 +28,7 @@ from i2core.wire.messages import Ack, Fault, Hello, Hold, Welcome, dump, parse
 from i2core.wire.window import Window
 
 GREETING_S = 30.0
-_ANSWERS = (FrameType.VERDICTS, FrameType.DIGESTS, FrameType.NAMED, FrameType.DONE)
+_ANSWERS = (FrameType.VERDICTS, FrameType.DIGESTS, FrameType.NAMED, FrameType.DONE, FrameType.EXAMINED)
 
 
 class Session:

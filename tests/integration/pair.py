@@ -34,6 +34,7 @@ from i2core.api import (
 from i2core.config.model import BackupRole, DriverChoice, Pair, Rule
 from i2core.rule.backup.service import BackupService
 from i2core.rule.life.status import RuleStatus
+from i2core.rule.work.run_view import RunView
 from i2core.rule.work.runner import run_rule
 from i2core.rule.work.work_rule import WorkRule
 from i2core.tasks import background
@@ -161,6 +162,8 @@ class Nodes:
     ports: dict[Channel, int] = attrs.field(factory=dict)
     said: list[tuple[str, Code | None, str]] = attrs.field(factory=list)
     """The logbooks of both nodes."""
+    view: RunView = attrs.field(factory=RunView)
+    """Sees the run, while there is one."""
     cache_dir: Path | None = None
     """Where the work node's records wait on disk; None: only in memory."""
 
@@ -227,7 +230,7 @@ class Nodes:
         peer = Peer("bak", "127.0.0.1", self.ports, None)
         with trio.fail_after(LIMIT_S):
             await run_rule(
-                WorkRule(rule=rule, peer=peer, epoch=epoch, cache_dir=self.cache_dir, compare=compare),
+                WorkRule(rule=rule, peer=peer, epoch=epoch, cache_dir=self.cache_dir, compare=compare, view=self.view),
                 registry=self.registry,
                 transport=self.wire,
                 status=status,

@@ -18,6 +18,7 @@ import trio
 import trio.testing
 
 from i2core.api import (
+    DATA_CHANNELS,
     Channel,
     ClientTransport,
     DriverKind,
@@ -43,7 +44,7 @@ from i2core.registry import Registry
 from i2core.wire.frame import FrameStream, FrameType
 from i2core.wire.messages import BrakeLimits, Hello, OrphanPolicy, Welcome, dump, parse
 
-CHANNELS = list(Channel)
+CHANNELS = [*DATA_CHANNELS, Channel.CONTROL]
 WITHIN_S = 30.0
 
 

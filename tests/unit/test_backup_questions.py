@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import trio
 
-from i2core.api import BLOCK_BYTES, Ask, Entry, Place, ProtocolError, Seen
+from i2core.api import BLOCK_BYTES, Ask, Channel, Entry, Place, ProtocolError, Seen
 from i2core.api import names as names_module
 from i2core.api.names import NAME_COST
 from i2core.rule.backup.session import leftovers as leftovers_module
@@ -148,7 +148,7 @@ class CountingSink(ScriptedSink):
 
 
 def server(sink: ScriptedSink) -> CompareServer:
-    return CompareServer(sink, ReplicaWriter(sink, Unflushed(1)), SessionRoots(["/t"]), mirrors=True)
+    return CompareServer(sink, ReplicaWriter(sink, Unflushed(1)), SessionRoots(["/t"]), Channel.MIRROR)
 
 
 async def test_a_long_listing_is_answered_in_slices_and_in_order() -> None:

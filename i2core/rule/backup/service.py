@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from i2core import __version__
-from i2core.api import DATA_CHANNELS, Channel, I2Error, LinkError, StopRule, UsageError
+from i2core.api import SESSION_CHANNELS, Channel, I2Error, LinkError, StopRule, UsageError
 from i2core.api.threads import own_threads
 from i2core.config.model import BackupRole
 from i2core.config.words import bilingual
@@ -194,7 +194,7 @@ class BackupService:
             raise UsageError(bilingual("no rule of that name has a target here", "此处没有该规则的目标"), obj=rule)
         key = (known[0].peer, rule)
         replica = self._replicas.keep(self._replicas.of(key))
-        end_sessions = partial(self._replicas.end_sessions, key, DATA_CHANNELS)
+        end_sessions = partial(self._replicas.end_sessions, key, SESSION_CHANNELS)
         async with replica.recording.used(self._opening.open_history(replica), end_sessions) as history:
             if history is None:
                 raise UsageError(bilingual("the rule has no history", "该规则没有历史"), obj=rule)

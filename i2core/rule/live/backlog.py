@@ -247,6 +247,13 @@ class Backlog:
         """How many names differ on the replica, or may differ."""
         return sum(part.doubtful for part in self._parts)
 
+    def carried(self, until_ns: int) -> bool:
+        """True when all changes reported before are durable on the replica, except of names that are known to differ,
+        or cannot be read."""
+        waiting = (self.unverified, self.unreadable)
+        ages = [part.oldest_ns for part in self._parts if part not in waiting]
+        return all(age is None or age > until_ns for age in ages)
+
     def owes(self, until_ns: int) -> bool:
         """True while a change reported up to then has not been sent."""
         return any(part.owed(until_ns) for part in self._parts)

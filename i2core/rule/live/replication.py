@@ -149,6 +149,11 @@ class LiveReplication:
         self.backlog.unverified.add(doubts)
         self._woken.set()
 
+    def differ(self, places: Iterable[Place]) -> None:
+        """Adds doubts about places that somebody else has found to differ, or to be only on the replica."""
+        self.backlog.unverified.differ(places)
+        self._woken.set()
+
     def failed(self, failures: list[Failure]) -> None:
         """Takes failures: the backup node could not apply these records."""
         for failure in failures:

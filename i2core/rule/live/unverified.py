@@ -36,7 +36,8 @@ FAILED = 100_000
 class Unverified(Part):
     """All names of one rule that are unverified. For the trio thread; `save` is for the thread of a job.
 
-    Twenty-one methods: seven of them implement `Part`, the others move a name into doubt and out of it."""
+    More methods than a class should have: seven of them implement `Part`, the others move a name into doubt and out of
+    it."""
 
     def __init__(self, source: Source, outgoing: Outgoing) -> None:
         self._source = source
@@ -114,6 +115,12 @@ class Unverified(Part):
         if not known:
             place = failure.place if len(self._unplaced) < FAILED else Place(failure.place.root, b"")
             self._unplaced[place] = failure
+
+    def differ(self, places: Iterable[Place]) -> None:
+        """Takes places that were found to differ by somebody who does not know the catalog."""
+        self._begin()
+        for place in places:
+            self._unplaced[place] = Failure(0, place, Code.FILE_CHECKSUM, "it differs", repair=True)
 
     def failed_again(self, doubt: Doubt, failure: Failure) -> None:
         """Takes a failure that is known to belong to `doubt`."""

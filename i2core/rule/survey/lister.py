@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Container, Generator, Iterable, Iterator
+import sys
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from i2core.api import Entry, Place
@@ -55,7 +56,10 @@ def is_within(place: Place, tops: Container[Place]) -> bool:
 class Lister:
     """Lists scopes of one survey; remembers on disk which files with several names it has listed."""
 
-    def __init__(self, source: Source, findings: Findings, *, strict: bool) -> None:
+    def __init__(self, source: Source, findings: Findings, *, strict: bool, content_most: int = sys.maxsize) -> None:
+        """`content_most`: a frame ends, and a directory is divided, where the files in it have so many bytes together;
+        of a larger file only so many count."""
+        self._content_most = content_most
         self._source = source
         self._findings = findings
         self._strict = strict
@@ -75,7 +79,7 @@ class Lister:
             OSError: a root cannot be read because of a passing error.
         """
         frame: list[Chunk] = []
-        entries = size = 0
+        entries = size = content = 0
         limit = FIRST_FRAME_ENTRIES
         for chunk in self._chunks(scopes):
             if chunk is None:
@@ -84,9 +88,10 @@ class Lister:
             frame.append(chunk)
             entries += len(chunk.entries) + 1
             size += chunk_bytes(chunk)
-            if entries >= limit or size >= CHUNK_BYTES:
+            content += self._content(chunk.entries)
+            if entries >= limit or size >= CHUNK_BYTES or content >= self._content_most:
                 yield frame
-                frame, entries, size, limit = [], 0, 0, FRAME_ENTRIES
+                frame, entries, size, content, limit = [], 0, 0, 0, FRAME_ENTRIES
         if frame:
             yield frame
 
@@ -130,7 +135,8 @@ class Lister:
                 raise error
             self._findings.unreadable(place, error)
 
-        for entries in directory.listing(CHUNK_ENTRIES, unread):
+        listed = (part for entries in directory.listing(CHUNK_ENTRIES, unread) for part in self._divided(entries))
+        for entries in listed:
             if before is not None:
                 yield from _fitting(before)
             kept = self._wanted(place, entries)
@@ -139,6 +145,21 @@ class Lister:
         if before is None:
             before = Chunk(place.root, place.path, here, True, True, self._strict, ())
         yield from _fitting(before._replace(last=True))
+
+    def _divided(self, entries: list[Entry]) -> Iterator[list[Entry]]:
+        """The entries in parts of at most `content_most` bytes of content, or of one entry."""
+        if len(entries) > 1 and self._content(entries) > self._content_most:
+            half = len(entries) // 2
+            yield from self._divided(entries[:half])
+            yield from self._divided(entries[half:])
+        else:
+            yield entries
+
+    def _content(self, entries: Sequence[Entry]) -> int:
+        most = self._content_most
+        if most == sys.maxsize:
+            return 0
+        return sum([min(entry.size, most) for entry in entries if entry.mode & _TYPE == _REGULAR])
 
     def _named(self, directory: OpenDirectory, place: Place, names: Iterable[bytes]) -> Iterator[Chunk]:
         """Some entries of a directory; never marked as its last chunk, so other names are not taken for missing."""

@@ -9,6 +9,7 @@ The lister is a few frames ahead of the answers, so memory holds a few frames wh
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -64,10 +65,19 @@ class Listed(NamedTuple):
 class Survey:
     """One survey over a session. `strict`: contents are compared even if size and time are equal."""
 
-    def __init__(self, source: Source, session: Questions, findings: Findings, *, strict: bool) -> None:
+    def __init__(
+        self,
+        source: Source,
+        session: Questions,
+        findings: Findings,
+        *,
+        strict: bool,
+        content_most: int = sys.maxsize,
+    ) -> None:
+        """`content_most`: as in `Lister`."""
         self._source = source
         self._session = session
-        self._lister = Lister(source, findings, strict=strict)
+        self._lister = Lister(source, findings, strict=strict, content_most=content_most)
         self.turn = trio.CapacityLimiter(1)
         """Held by the listing thread, and by a thread that processes answers: two threads under one interpreter lock
         slow each other down."""

@@ -71,7 +71,7 @@ async def open_source(
     path = None if state_dir is None else catalog_path(rule, state_dir)
     known_roots = KnownRoots(None if path is None else path.with_suffix(ROOTS))
     async with contextlib.AsyncExitStack() as stack:
-        trees = _open_trees(rule, stack)
+        trees = open_trees(rule, stack)
         looked = await trio.to_thread.run_sync(partial(known_roots.look, trees, accept=work.compare))
         context = FilterContext(roots=tuple(tree.path for tree in trees))
         filters = await stack.enter_async_context(open_filters(drivers, rule.filters, context))
@@ -121,7 +121,13 @@ def _judge(
         say(code, line)
 
 
-def _open_trees(rule: Rule, stack: contextlib.AsyncExitStack) -> list[LocalTree]:
+def open_trees(rule: Rule, stack: contextlib.AsyncExitStack) -> list[LocalTree]:
+    """The rule's source directories; `stack` closes them.
+
+    Raises:
+        StopRule: one cannot be opened (3607).
+        OSError: one that passes.
+    """
     trees = []
     for pair in directories(rule):
         try:

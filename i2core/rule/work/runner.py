@@ -136,7 +136,7 @@ class _Run:
 
     async def run(self) -> None:
         """Catches changes, and carries them over, until it is stopped."""
-        with self._progress.shown():
+        with self._progress.shown(), self._work.view.of(self._live, self._life):
             async with self._restored(), background() as nursery:
                 nursery.start_soon(self._catching.catch, self._capture)
                 nursery.start_soon(self._catching.rescan, self._work.rule.rescan_s)

@@ -10,6 +10,7 @@ from i2core.api import Peer
 from i2core.config.model import Rule
 from i2core.limits.throttle import Throttle
 from i2core.rule.outgoing.spool import Quota
+from i2core.rule.work.run_view import RunView
 
 
 @attrs.frozen(kw_only=True)
@@ -26,6 +27,8 @@ class WorkRule:
     """Where records wait on disk; None: they wait only in memory."""
     throttle: Throttle = attrs.field(factory=Throttle)
     """The bandwidth limits; by default there are none."""
+    view: RunView = attrs.field(factory=RunView)
+    """Sees the run while there is one."""
     compare: bool = False
     """Compare everything, whatever an earlier run left."""
     release_step: str = ""

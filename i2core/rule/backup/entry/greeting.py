@@ -42,7 +42,7 @@ async def read_greeting(frames: FrameStream, channel: Channel) -> Hello:
             next_step="install the same version on both",
         )
     hello = parse(frame.payload, Hello)
-    if hello.channel != channel.value:
+    if hello.channel != channel.value and not (hello.channel == Channel.COMPARE.value and channel is Channel.MIRROR):
         raise ProtocolError(f"a greeting for {hello.channel} on the {channel.value} port")
     return hello
 

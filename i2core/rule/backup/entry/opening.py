@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i2core.api import DATA_CHANNELS, Channel, DriverKind, LinkError, SinkContext, in_thread
+from i2core.api import SESSION_CHANNELS, Channel, DriverKind, LinkError, SinkContext, in_thread
 from i2core.config.model import BackupRole
 from i2core.config.mounts import check_apart
 from i2core.config.options import structure_options
@@ -96,7 +96,7 @@ class SessionOpening:
             with self._replicas.session(claim.key, hello.channel, hello.epoch, replica):
                 async with self._opened(hello, claim, replica, identities) as session:
                     await self._ownership.take(claim, replica, session.sink, session.writer)
-                    others = [each for each in DATA_CHANNELS if each.value != hello.channel]
+                    others = [each for each in SESSION_CHANNELS if each.value != hello.channel]
                     end_others = partial(self._replicas.end_sessions, claim.key, others)
                     async with replica.recording.used(session.open_history, end_others):
                         entered = True
@@ -159,7 +159,7 @@ class SessionOpening:
         """Ends earlier sessions of the work node: it may reconnect before the broken link was noticed here. It opens
         the replication channel first."""
         begins = hello.channel == Channel.REPLICATION.value or hello.epoch > replica.position.epoch
-        self._replicas.end_sessions(claim.key, DATA_CHANNELS if begins else (Channel.MIRROR,))
+        self._replicas.end_sessions(claim.key, SESSION_CHANNELS if begins else (Channel(hello.channel),))
 
     @asynccontextmanager
     async def _opened(
@@ -203,6 +203,7 @@ class SessionOpening:
             spares=replica.deletes.brake.limits.on,
             flags=hello.inode_flags,
             memory=memory,
+            asks=hello.channel == Channel.COMPARE.value,
             secret=self._node_secret(),
         )
 

@@ -7,7 +7,7 @@ import os
 import attrs
 import trio
 
-from i2core.api import DATA_CHANNELS, Code, Sink, in_thread
+from i2core.api import SESSION_CHANNELS, Code, Sink, in_thread
 from i2core.posix.path_text import as_text
 from i2core.rule.backup.entry.owners import Claim, displaced
 from i2core.rule.backup.entry.replicas import Replicas
@@ -92,7 +92,7 @@ class Ownership:
     async def _end_sessions(self, owner: Position) -> None:
         """Ends the sessions of the previous owner and waits until it has finished applying."""
         key = (owner.peer, owner.rule)
-        self._replicas.end_sessions(key, DATA_CHANNELS)
+        self._replicas.end_sessions(key, SESSION_CHANNELS)
         async with self._replicas.of(key).apply_lock:
             pass
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from i2core.api import DATA_CHANNELS, Code, I2Error, Line, in_thread
+from i2core.api import SESSION_CHANNELS, Code, I2Error, Line, in_thread
 from i2core.config.words import Bilingual
 from i2core.rule.backup.entry.owners import Key
 from i2core.rule.backup.entry.replicas import Replicas
@@ -84,7 +84,7 @@ class Passes:
     async def _pass(self, replica: Replica) -> float:
         """One pass; seconds to the next one."""
         key = (replica.peer, replica.rule)
-        end_sessions = partial(self._replicas.end_sessions, key, DATA_CHANNELS)
+        end_sessions = partial(self._replicas.end_sessions, key, SESSION_CHANNELS)
         async with replica.recording.used(self._open_history(replica), end_sessions) as history:
             if history is None or history.thinner is None:
                 return AGAIN_S

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
-from i2core.api import BLOCK_BYTES, Ask, Entry, NamePages, Place, ProtocolError, Seen, Sink
+from i2core.api import BLOCK_BYTES, Ask, Channel, Entry, NamePages, Place, ProtocolError, Seen, Sink
 from i2core.api.changes import join
 from i2core.rule.backup.session.compare import Comparison, Path, is_guarded, same_meta
 from i2core.rule.backup.session.leftovers import Leftovers
@@ -15,7 +15,7 @@ from i2core.rule.backup.session.unlisted import Room, Tally, Unlisted
 from i2core.rule.backup.session.writer import ReplicaWriter
 from i2core.wire.listing import INLINE_BLOCKS, ChunkVerdicts, ReceivedChunk, Verdict
 from i2core.wire.message_size import parts
-from i2core.wire.questions import HashQuery, NamesQuery
+from i2core.wire.questions import Examined, ExamineQuery, HashQuery, NamesQuery
 
 MOST_PAGED = 4
 """Directories whose names are sent page by page at the same time. A work node needs two: one, and one beneath it."""
@@ -30,14 +30,15 @@ _BLOCKS = int(Verdict.BLOCKS)
 class CompareServer:
     """Answers the questions of one session. Its memory between questions is bounded, whatever is asked."""
 
-    def __init__(self, sink: Sink, writer: ReplicaWriter, roots: SessionRoots, *, mirrors: bool) -> None:
-        """`mirrors`: as in `Leftovers`."""
+    def __init__(self, sink: Sink, writer: ReplicaWriter, roots: SessionRoots, channel: Channel) -> None:
+        mirrors = channel is Channel.MIRROR
         self._sink = sink
         self._unflushed = writer.unflushed
         self._roots = roots
         self._comparison = Comparison(owns=sink.owns)
         self._unlisted = Unlisted()
-        self._leftovers = Leftovers(writer, mirrors=mirrors)
+        self._leftovers = None if channel is Channel.COMPARE else Leftovers(writer, mirrors=mirrors)
+        """None: the session changes nothing."""
         self._mirrors = mirrors
         self._pages = OpenPages(sink)
 
@@ -73,12 +74,18 @@ class CompareServer:
             names = await self._tally(place) if there.names is None else there.names
             extra = self._unlisted.listed(chunk, there.entries, names, room)
             judged.append(self._judge(chunk, there, heads)._replace(orphans=extra.names, more=extra.more))
-        for number, (chunk, there) in enumerate(zip(chunks, seen, strict=True)):
-            if await self._leftovers.listed(chunk, judged[number], leftovers=there.leftovers):
-                judged[number] = judged[number]._replace(here=Verdict.META)
-                self._unflushed.note()
+        if self._leftovers is not None:
+            await self._remove_leftovers(self._leftovers, chunks, seen, judged)
         await self._add_digests(chunks, judged)
         return judged
+
+    async def _remove_leftovers(
+        self, leftovers: Leftovers, chunks: Sequence[ReceivedChunk], seen: Sequence[Seen], judged: list[ChunkVerdicts]
+    ) -> None:
+        for number, (chunk, there) in enumerate(zip(chunks, seen, strict=True)):
+            if await leftovers.listed(chunk, judged[number], leftovers=there.leftovers):
+                judged[number] = judged[number]._replace(here=Verdict.META)
+                self._unflushed.note()
 
     async def digests(self, query: HashQuery) -> bytes:
         """The digests of a file's blocks, encoded."""
@@ -87,6 +94,21 @@ class CompareServer:
             found = await self._sink.block_map(place, query.first, query.blocks, staged=query.staged)
             return found.encode()
         return await self._sink.hashes(place, query.first, query.blocks, staged=query.staged)
+
+    async def examined(self, query: ExamineQuery) -> list[Examined | None]:
+        """What the replica has under each of the names; or, without names, the directory itself."""
+        place = self._roots.checked(Place(query.root, query.path))
+        (seen,) = await self._sink.look([Ask(place, query.names)])
+        entries = seen.entries if query.names else [seen.here]
+        born = await self._sink.born(place, query.names) if query.names else [0]
+        return [
+            None
+            if entry is None
+            else Examined(
+                entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, entry.nlink, entry.xattrs, born_ns
+            )
+            for entry, born_ns in zip(entries, born, strict=True)
+        ]
 
     async def names(self, query: NamesQuery) -> list[bytes]:
         """The next page of a directory's names."""

@@ -36,9 +36,10 @@ from i2core.tasks import background
 from i2core.wire.frame import FRAME_LIMIT, SMALL_BYTES, Frame, FrameStream, FrameType, aad
 from i2core.wire.listing import decode_survey, encode_verdicts
 from i2core.wire.messages import Fault, Hello, dump
-from i2core.wire.questions import HashQuery, NamesQuery, OrphanList, encode_names
+from i2core.wire.questions import ExamineQuery, HashQuery, NamesQuery, OrphanList, encode_examined, encode_names
 
 T = TypeVar("T")
+_CHANGES = (FrameType.BATCH, FrameType.ORPHANS)
 
 
 @attrs.frozen
@@ -77,10 +78,11 @@ class Receiver:
         archive = as_path(policy.to) if policy.to and policy.archive and not mirrors else b""
         applier = RecordApplier(writer, gate, archive)
         self._batches = BatchReceiver(self._channel, replica, roots, applier, writer.unflushed, acks)
-        self._questions = CompareServer(sink, writer, roots, mirrors=mirrors)
+        self._questions = CompareServer(sink, writer, roots, self._channel)
         self._orphans = OrphanKeeper(hello, replica, roots, writer, gate)
         applied_seq = replica.progress.applied_seq
-        if applied_seq > replica.durable_seq or (replica.unsynced and mirrors):
+        asks = self._channel is Channel.COMPARE  # what is not durable yet is the business of the others
+        if not asks and (applied_seq > replica.durable_seq or (replica.unsynced and mirrors)):
             writer.unflushed.note(seq=applied_seq)
 
     async def run(self) -> None:
@@ -123,6 +125,8 @@ class Receiver:
         if frame.type is FrameType.FLUSH:
             await self._window.flush(report=True)
             return
+        if self._channel is Channel.COMPARE and frame.type in _CHANGES:
+            raise ProtocolError(f"a {frame.type.name} in a session that only asks")
         match frame.type:
             case FrameType.BATCH:
                 await self._batches.receive(frame.seq, await self._read(frame, bytes))
@@ -135,6 +139,9 @@ class Receiver:
             case FrameType.NAMES:
                 names = await self._questions.names(await self._read(frame, NamesQuery.decode))
                 await self._answer(FrameType.NAMED, frame.ident, encode_names(names))
+            case FrameType.EXAMINE:
+                found = await self._questions.examined(await self._read(frame, ExamineQuery.decode))
+                await self._answer(FrameType.EXAMINED, frame.ident, encode_examined(found))
             case FrameType.ORPHANS:
                 await self._orphans.treat(await self._read(frame, OrphanList.decode))
                 await self._answer(FrameType.DONE, frame.ident, b"")

@@ -21,6 +21,7 @@ from i2core.api.records import safe_name
 from i2core.posix.entries import read_entries
 from i2core.posix.errnos import GONE
 from i2core.posix.opening import CONTENT, READABLE
+from i2core.posix.syscalls import born_ns
 
 CHECKED = 1000
 """Objects that are counted until it is checked again whether anybody still waits for the result."""
@@ -165,6 +166,27 @@ def _answer(directory: Directory, ask: Ask, kept: Kept, most_bytes: int) -> Seen
 def find(directories: Directories, place: Place) -> Directory | None:
     """The directory at `place`; None when there is none."""
     return _find(directories, place.root, place.path)
+
+
+def born(directories: Directories, place: Place, names: Sequence[bytes]) -> list[int]:
+    """As `Sink.born`."""
+    directory = _find(directories, *place)
+    if directory is None:
+        return [0] * len(names)
+    found = []
+    for name in names:
+        try:
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+        except OSError as error:
+            if error.errno not in _MISSING:
+                raise
+            found.append(0)
+            continue
+        try:
+            found.append(born_ns(fd))
+        finally:
+            os.close(fd)
+    return found
 
 
 class HardLinks:

@@ -198,6 +198,9 @@ class FsSink(Sink):
 
         return await self._read(place, work)
 
+    async def born(self, place: Place, names: Sequence[bytes]) -> list[int]:
+        return await self._read(place, lambda directories: reading.born(directories, place, names))
+
     async def losses(self, places: Sequence[Place], limit: int) -> list[int]:
         def work(open_: Directories) -> list[int]:
             links = reading.HardLinks(all_of_them=True)
@@ -240,6 +243,8 @@ class FsSink(Sink):
         if fd < 0:
             return nullcontext()
         file = FoundFile(fd)
+        if self._context.asks:
+            return file
         if not staged:
             self._kept.left.note(place, file.fd, file.status)
         if not first:
