@@ -17,7 +17,6 @@ from i2core.config.words import bilingual
 from i2core.drivers.select import Drivers, open_codecs, open_filters
 from i2core.limits.throttle import ThrottledStream
 from i2core.rule.catalog.catalog import Catalog
-from i2core.rule.life.report import Say
 from i2core.rule.life.status import RuleStatus
 from i2core.rule.source.source import Source
 from i2core.rule.work.hello import hello
@@ -37,7 +36,6 @@ class Ends:
     transport: ClientTransport
     state_dir: Path
     """Where the rule's catalog is, and what is known of its roots."""
-    say: Say
 
     @asynccontextmanager
     async def source(self, status: RuleStatus) -> AsyncIterator[Source]:

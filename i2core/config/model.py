@@ -120,6 +120,20 @@ class SnapshotPlan:
     when_full: WhenFull = WhenFull.ROTATE
 
 
+@attrs.frozen(kw_only=True)
+class ComparePlan:
+    """`compare = { every, start, strict, mend }`: automatic compares of source and replica."""
+
+    every_s: float
+    """Seconds between the beginnings of two compares, at least 3600."""
+    start: datetime.datetime | None = None
+    """Local wall-clock time of one of them; None: one interval after the node starts."""
+    strict: bool = False
+    """True: contents are compared as well."""
+    mend: bool = False
+    """True: what is missing or different is sent."""
+
+
 DETAILED_DAYS, DAILY, MONTHLY = (1, 3650), (0, 3650), (0, 1200)
 """The least and the most of each field of `CdpRetention`."""
 
@@ -185,6 +199,7 @@ class Rule:
     rescan_s: float = 3600.0
     """Seconds between paced scans, which find changes without an event (mmap stores); 0 turns them off."""
     autostart: bool = True
+    compare: ComparePlan | None = None
     snapshot: SnapshotPlan | None = None
     cdp: CdpRetention | None = None
     bandwidth: tuple[BandwidthWindow, ...] = ()

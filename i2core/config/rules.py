@@ -20,6 +20,7 @@ from i2core.config.model import (
     BandwidthWindow,
     Brake,
     CdpRetention,
+    ComparePlan,
     DriverChoice,
     First,
     HistoryTerms,
@@ -85,12 +86,13 @@ def read_rule(table: Table, context: Context) -> PlacedRule:
         rescan_s=table.take("rescan", values.duration(1.0, zero=True), HOUR_S),
         autostart=table.take("autostart", values.flag, True),
         rpo_s=table.take("rpo", values.duration(1.0), None),
+        compare=_compare(table.table("compare")) if "compare" in table else None,
         snapshot=_snapshot(table.table("snapshot")) if "snapshot" in table else None,
         cdp=_cdp(table),
         bandwidth=tuple(read_window(window) for window in table.tables("bandwidth", "[[rule.bandwidth]]")),
         delete_target_with_rule=table.take("delete_target_with_rule", values.flag, False),
     )
-    table.known.add("snapshot")
+    table.known.update(("compare", "snapshot"))
     return PlacedRule(rule, table.path, tuple(place for place, _ in placed), tuple(excludes))
 
 
@@ -221,6 +223,15 @@ def read_brake(table: Table) -> Brake:
         share=table.take("share", values.share, 0.5),
         window_s=table.take("window", values.duration(0.001), 60.0),
         least=table.take("least", values.whole(1), 1000),
+    )
+
+
+def _compare(table: Table) -> ComparePlan:
+    return ComparePlan(
+        every_s=table.need("every", values.duration(HOUR_S), HOUR_S),
+        start=table.take("start", values.moment, None),
+        strict=table.take("strict", values.flag, False),
+        mend=table.take("mend", values.flag, False),
     )
 
 

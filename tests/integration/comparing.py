@@ -31,7 +31,7 @@ def ends_of(nodes: Nodes, rule: Rule | None = None) -> Ends:
     """Both sides of the rule."""
     peer = Peer("bak", "127.0.0.1", nodes.ports, None)
     work = WorkRule(rule=rule or nodes.rule(), peer=peer, view=nodes.view)
-    return Ends(work=work, drivers=nodes.registry, transport=nodes.wire, state_dir=nodes.home / "work", say=nodes.say)
+    return Ends(work=work, drivers=nodes.registry, transport=nodes.wire, state_dir=nodes.home / "work")
 
 
 async def compare(nodes: Nodes, *paths: str, rule: Rule | None = None, **asked: bool) -> Compared:

@@ -7,15 +7,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from i2_filter_glob.plugin import i2_filters
 
 from i2core.api import Change, Op, Place, UsageError
 from i2core.compare import comparing
 from i2core.compare.result import Kind
+from i2core.compare.second_look import SecondLook
 from i2core.config.model import DriverChoice
 from i2core.testing.trees import compare_trees
 
 from .comparing import compare, flip
-from .pair import Nodes, open_nodes, until
+from .pair import open_nodes, until
 
 LARGE = 3 << 20
 
@@ -100,7 +102,7 @@ async def test_only_some_paths(tmp_path: Path) -> None:
 
 
 async def test_excluded_names_are_no_orphans(tmp_path: Path) -> None:
-    async with open_nodes(tmp_path, *glob()) as nodes:
+    async with open_nodes(tmp_path, *i2_filters()) as nodes:
         rule = nodes.rule(filters=(DriverChoice(name="glob", options={"exclude_types": ["*.tmp"]}),))
         fill(nodes.source)
         await nodes.run(rule)
@@ -108,13 +110,6 @@ async def test_excluded_names_are_no_orphans(tmp_path: Path) -> None:
         (nodes.target / "b.tmp").touch()
         shutil.copystat(nodes.source, nodes.target)
         assert (await compare(nodes, rule=rule)).found == {}
-
-
-def glob() -> list[object]:
-    """The filter of excluded names."""
-    from i2_filter_glob.plugin import i2_filters
-
-    return list(i2_filters())
 
 
 async def test_a_running_rule_is_mended(tmp_path: Path) -> None:
@@ -151,7 +146,7 @@ async def test_what_changes_meanwhile_is_not_called_different(tmp_path: Path, mo
     async with open_nodes(tmp_path) as nodes:
         fill(nodes.source)
         async with nodes.running() as status:
-            look = comparing.SecondLook.directory
+            look = SecondLook.directory
             turns = []
 
             async def write_first(self: object, *arguments: object) -> object:
@@ -160,7 +155,7 @@ async def test_what_changes_meanwhile_is_not_called_different(tmp_path: Path, mo
                     (nodes.source / "small").write_bytes(b"changed" * len(turns))
                 return await look(self, *arguments)  # type: ignore[arg-type]
 
-            monkeypatch.setattr(comparing.SecondLook, "directory", write_first)
+            monkeypatch.setattr(SecondLook, "directory", write_first)
             (nodes.source / "small").write_bytes(b"changed")
             done = await compare(nodes)
             assert len(turns) > 2

@@ -105,6 +105,25 @@ class ControlClient:
         found: list[dict[str, Any]] = self._call("GET", f"/v1/rules/{quote(name, safe='')}/recoveries")
         return found
 
+    def begin_compare(self, name: str, asked: Mapping[str, Any]) -> int:
+        """Begins a compare of a rule; the number of the task. `asked`: as the API has it."""
+        return int(self._call("POST", self._compares(name), body=json.dumps(asked))["task"])
+
+    def compares(self, name: str) -> list[dict[str, Any]]:
+        """The compares of a rule that are remembered, the latest first."""
+        found: list[dict[str, Any]] = self._call("GET", self._compares(name))
+        return found
+
+    def compared(self, name: str, number: int, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """A page of what a compare has found: {"task", "items", "after"}. `asked`: as the API has it."""
+        query = urlencode({key: value for key, value in asked.items() if value is not None})
+        found: dict[str, Any] = self._call("GET", f"{self._compares(name)}/{number}?{query}")
+        return found
+
+    @staticmethod
+    def _compares(name: str) -> str:
+        return f"/v1/rules/{quote(name, safe='')}/compares"
+
     @staticmethod
     def _past(name: str, word: str = "", asked: Mapping[str, Any] | None = None) -> str:
         given = {key: value for key, value in (asked or {}).items() if value is not None}

@@ -18,6 +18,7 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     …    /v1/rules/NAME/history, recoveries, mounts
                                         the past of a received rule: see `history_api`, `trim_api`, `recovery_api`,
                                         `mount_api`
+    …    /v1/rules/NAME/compares        compares of a rule that this node sends: see `compare_api`
     GET  /v1/tasks                      all long operations that are remembered: `Task.as_json`
     GET  /v1/tasks/NUMBER?wait=SECONDS  one of them; waits so long for its end, 60 at most
     POST /v1/tasks/NUMBER/cancel        {"number", "done"}: done is False when it had ended
@@ -45,6 +46,7 @@ from i2core.api import Code, I2Error
 from i2core.node.control.http import HttpServer
 from i2core.node.control.socket_path import SOCKET, short_path
 from i2core.node.daemon.answers import Document, number, rule_name
+from i2core.node.daemon.compare_api import compare_routes
 from i2core.node.daemon.faults import as_i2error, error_json
 from i2core.node.daemon.history_api import history_routes
 from i2core.node.daemon.metrics import CONTENT_TYPE, exposition
@@ -83,6 +85,7 @@ def control_app(node: RunningNode) -> Starlette:
             *history_routes(node),
             *recovery_routes(node),
             *mount_routes(node),
+            *compare_routes(node),
             Route("/v1/tasks", api.tasks),
             Route("/v1/tasks/{number:int}", api.task),
             Route("/v1/tasks/{number:int}/cancel", api.cancel, methods=["POST"]),

@@ -18,6 +18,7 @@ from i2core.rule.life.life import Life
 from i2core.rule.life.report import Say
 from i2core.rule.life.states import Action, Cause, Event, advance, fault
 from i2core.rule.life.status import RuleStatus
+from i2core.rule.work.run_view import RunView
 
 Run = Callable[[Life], Awaitable[None]]
 """One run of a rule, with a new status. It returns or raises when it ends by itself; cancel it to end it."""
@@ -32,6 +33,8 @@ class RuleRunner:
     say: Say
     throttle: Throttle = attrs.field(factory=Throttle)
     """The bandwidth limits of this rule; call `limited` when one of them changes."""
+    view: RunView = attrs.field(factory=RunView)
+    """Sees the run while there is one."""
     life: Life = attrs.field(init=False)
     _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
     _scope: trio.CancelScope | None = attrs.field(default=None, init=False)

@@ -19,6 +19,7 @@ from i2core.config.words import bilingual
 from i2core.history.moments.zones import zone_or_local
 from i2core.limits.throttle import RateLimit
 from i2core.node.control.errors import unknown_rule
+from i2core.node.daemon.compares import Compares
 from i2core.node.daemon.objectives import Objectives
 from i2core.node.daemon.past import ReceivedPast
 from i2core.node.daemon.rule_runner import RuleRunner
@@ -59,12 +60,15 @@ class RunningNode:
     trust: Trust = attrs.field(init=False)
     tasks: Tasks = attrs.field(init=False)
     """Long operations."""
+    compares: Compares = attrs.field(init=False)
+    """The compares of its rules, and their results."""
     _began_s: float = attrs.field(factory=time.monotonic, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.peer_book = PeerBook(self.config.state_dir)
         self.trust = Trust(self.config, self.peer_book, partial(self.logbook.say, ""))
         self.tasks = Tasks(self.config.state_dir / "tasks", self.logbook.say)
+        self.compares = Compares(self.config.state_dir / "compares", self.nursery, self.tasks, self.logbook.say)
 
     def status(self) -> dict[str, Any]:
         """The node itself: name, version, uptime, problems of plugins."""
@@ -202,6 +206,15 @@ class RunningNode:
 
     def _backup_of(self, name: str) -> str:
         return next((rule.backup for rule in self.config.rules if rule.name == name), "the backup node")
+
+    def sent_rule(self, name: str) -> str:
+        """The name, if it is that of a rule that this node sends.
+
+        Raises:
+            UsageError: it is none.
+        """
+        self._runner(name)
+        return name
 
     def _runner(self, name: str) -> RuleRunner:
         if name in self.runners:

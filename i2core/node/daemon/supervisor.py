@@ -23,8 +23,8 @@ from i2core.api import (
 from i2core.config.model import BackupRole, NodeConfig, WorkRole
 from i2core.config.notices import notices
 from i2core.config.options import structure_options
-from i2core.drivers.select import check_drivers
 from i2core.limits.throttle import Throttle
+from i2core.node.daemon.compare_schedule import keep_comparing
 from i2core.node.daemon.control_api import serve_control
 from i2core.node.daemon.control_port import ControlPort, control_place
 from i2core.node.daemon.limits import keep_limits, set_limits
@@ -35,10 +35,10 @@ from i2core.node.daemon.plaintext import plaintext_risks
 from i2core.node.daemon.reload import follow_config
 from i2core.node.daemon.rule_runner import RuleRunner
 from i2core.node.daemon.running import RunningNode
+from i2core.node.daemon.work_rules import Reach, work_rule
 from i2core.node.logs.logbook import Logbook
 from i2core.node.pairing.enrolment import Enrolment
 from i2core.node.pairing.identity import Identity
-from i2core.node.pairing.peers import reach
 from i2core.node.pairing.token import TokenShelf
 from i2core.node.pairing.trust import TrustedTransport
 from i2core.registry import Registry
@@ -46,7 +46,6 @@ from i2core.rule.backup.service import BackupService
 from i2core.rule.life.life import Life
 from i2core.rule.life.report import Line, code_in
 from i2core.rule.work.runner import run_rule
-from i2core.rule.work.work_rule import WorkRule
 from i2core.tasks import background
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -125,28 +124,19 @@ async def _add_rules(node: RunningNode, role: WorkRole, drivers: AsyncExitStack)
     context = _transport_context(node, {}, plaintext=role.plaintext)
     opened: ClientTransport = await drivers.enter_async_context(spec.open(structure_options(spec, {}), context))
     transport = TrustedTransport(opened, node.trust)
+    node.compares.ends = Reach(node, transport).ends
+    node.nursery.start_soon(keep_comparing, node)
     for rule in node.config.rules:
         run = partial(_run_rule, node, rule.name, transport)
         node.runners[rule.name] = RuleRunner(rule.name, run, node.logbook.say, Throttle([node.limit]))
 
 
 async def _run_rule(node: RunningNode, name: str, transport: ClientTransport, life: Life) -> None:
-    # The config may have been edited since the last run.
-    rule, role = next(rule for rule in node.config.rules if rule.name == name), node.config.work
+    role = node.config.work
     assert role is not None
-    check_drivers(rule, node.registry)
     node.budget.limit(memory=role.memory_limit, disk=role.disk_limit)
-    work = WorkRule(
-        rule=rule,
-        peer=reach(node.config, rule.backup),
-        memory=node.budget.memory,
-        disk=node.budget.disk,
-        cache_dir=role.cache_dir or node.config.state_dir / "cache",
-        throttle=node.runners[name].throttle,
-        compare=node.runners[name].take_compare(),
-    )
     await run_rule(
-        work,
+        attrs.evolve(work_rule(node, name), compare=node.runners[name].take_compare()),
         registry=node.registry,
         transport=transport,
         status=life.status,

@@ -1,0 +1,110 @@
+"""Compares by command: what differs, mending, kept results, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from i2core.testing.trees import compare_trees
+
+from .test_system_daemon import Site, site
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from .commands import Commands
+
+__all__ = ["site"]
+
+
+class Work:
+    """A running rule, and the commands of its work node."""
+
+    def __init__(self, site: Site, i2: Commands, source: Path) -> None:
+        self.site, self.i2, self.source = site, i2, source
+        self.replica = site.replica("data1")
+
+    def run(self, *arguments: str | Path, code: int = 0, node: str = "work") -> subprocess.CompletedProcess[str]:
+        """Runs `i2`."""
+        done = self.i2.run(*arguments, "--config", self.site.config(node))
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def ask(self, *arguments: str | Path, code: int = 0) -> Any:
+        """The JSON answer of a command."""
+        return json.loads(self.run(*arguments, "--json", code=code).stdout)
+
+    def settle(self) -> None:
+        """Waits until both sides are equal."""
+        self.i2.eventually("all has arrived", lambda: compare_trees(self.source, self.replica) == [])
+
+
+@pytest.fixture
+def work(site: Site, i2: Commands, source: Path) -> Work:
+    site.prepare(site.rule("data1", source))
+    site.start("backup")
+    site.start("work")
+    site.replicating("data1")
+    work = Work(site, i2, source)
+    work.settle()
+    return work
+
+
+def flip(path: Path) -> None:
+    """Changes one byte of a file, and neither its size nor its time."""
+    status = path.stat()
+    with open(path, "r+b") as file:
+        (byte,) = file.read(1)
+        file.seek(0)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_differences_are_found_and_mended(work: Work) -> None:
+    equal = work.ask("compare", "data1", "--strict")
+    assert equal["items"] == []
+    assert equal["result"]["same"] == equal["result"]["objects"] > 0
+
+    flip(work.replica / "d1" / "deep" / "f1")
+    shutil.rmtree(work.replica / "d2")
+    (work.replica / "mine").write_text("mine")
+    found = work.ask("compare", "data1", "--strict", code=3)
+    kinds = {Path(item["path"]).name: item["kind"] for item in found["items"]}
+    assert kinds["f1"] == "different" and kinds["d2"] == "missing" and kinds["mine"] == "extra"
+    assert [item["reasons"] for item in found["items"] if item["path"].endswith("f1")] == [["content"]]
+
+    shown = work.run("compare", "data1", "--show", str(found["task"]["ident"]), "--kind", "extra").stdout
+    assert shown.splitlines() == [f"only there  {work.source}/mine"]
+    page = work.ask("compare", "data1", "--show", str(found["task"]["ident"]), "--limit", "1")
+    assert len(page["items"]) == 1 and page["after"]
+
+    mended = work.ask("compare", "data1", "--strict", "--mend", code=3)["result"]
+    assert mended["mended"] == mended["missing"] + mended["different"] > 2
+    assert mended["extra"] == mended["differs"] == 1
+    (work.replica / "mine").unlink()
+    work.ask("compare", "data1", "d1", "--mend")
+    work.ask("compare", "data1", "--mend", code=0)
+    work.settle()
+    assert work.ask("compare", "data1", "--strict")["items"] == []
+    assert len(work.ask("compare", "data1", "--list")) == 6
+
+
+def test_a_stopped_rule_and_what_is_refused(work: Work, tmp_path: Path) -> None:
+    work.run("rule", "stop", "data1")
+    (work.source / "new").write_text("new")
+    found = work.ask("compare", "data1", code=3)
+    assert [(Path(item["path"]).name, item["kind"]) for item in found["items"] if item["reasons"] != ["time"]] == [
+        ("new", "missing")
+    ]
+    assert "only a running rule can mend" in work.run("compare", "data1", "--mend", code=2).stderr
+    assert "not beneath a source" in work.run("compare", "data1", tmp_path / "elsewhere", code=2).stderr
+    assert "run the command on work" in work.run("compare", "data1", code=2, node="backup").stderr
+    assert "no rule of this name" in work.run("compare", "none", code=2).stderr
+    booked = work.ask("compare", "data1", "--when", "2099-01-01T00:00")
+    assert work.ask("task", "show", str(booked["task"]))["progress"]["phase"] == "booked"
+    work.run("task", "cancel", str(booked["task"]))
