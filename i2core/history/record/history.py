@@ -31,7 +31,8 @@ from i2core.history.record.writing import End, FrameWriter
 from i2core.history.retention.kept import Kept
 from i2core.history.retention.pins import Pins
 from i2core.history.retention.state import kept_of
-from i2core.history.retention.thinner import Keeping, Thinner
+from i2core.history.retention.terms import Keeping
+from i2core.history.retention.thinner import Thinner
 
 
 @attrs.frozen(kw_only=True)

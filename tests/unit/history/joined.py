@@ -25,7 +25,8 @@ from i2core.history.retention.kept import Kept
 from i2core.history.retention.pins import Pins
 from i2core.history.retention.policy import DAY_NS, Days
 from i2core.history.retention.state import kept_of
-from i2core.history.retention.thinner import Keeping, Terms, Thinner
+from i2core.history.retention.terms import Keeping, Terms
+from i2core.history.retention.thinner import Thinner
 
 from .world import World
 

@@ -221,10 +221,10 @@ BUGS = {
         "index.partitions", "        self._check_files()\n", "", 14, RECORDED
     ),
     "no mark is set": Bug(
-        "retention.thinner", "partial(journal.mark, change.add, change.remove)", "partial(journal.mark)", 0, THINNED
+        "retention.promise", "partial(journal.mark, change.add, change.remove)", "partial(journal.mark)", 0, THINNED
     ),
     "the floor passes what is durable": Bug(
-        "retention.thinner", "max(self._held.durable.seq, self.state.floor)", "1 << 40", 0, THINNED
+        "retention.promise", "max(self._held.durable.seq, self.state.floor)", "1 << 40", 0, THINNED
     ),
     "the journal's note has the old generation": Bug(
         "retention.joint",
@@ -247,7 +247,7 @@ BUGS = {
     ),
     "rows above the cut are forgotten": Bug("retention.joint", "put(self.upper, table, above)", "pass", 0, THINNED),
     "marks protect nothing": Bug(
-        "retention.thinner",
+        "retention.promise",
         "self.state.kept(self._held.journal.marks, self._held.pins",
         "self.state.kept((), self._held.pins",
         0,

@@ -16,7 +16,8 @@ from i2core.api.journal import JournalContext
 from i2core.api.records import Kind, Record
 from i2core.config.model import CdpRetention, HistoryTerms, WhenHistoryFull
 from i2core.history.retention.policy import DAY_NS
-from i2core.history.retention.thinner import Terms, Thinner
+from i2core.history.retention.terms import Terms
+from i2core.history.retention.thinner import Thinner
 from i2core.testing.memory_replica import EMPTY_FILE
 
 from .joined import Joined

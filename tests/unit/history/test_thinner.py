@@ -20,7 +20,8 @@ from i2core.history.index.index import Index
 from i2core.history.retention import joint
 from i2core.history.retention.pins import MomentGone
 from i2core.history.retention.policy import DAY_NS
-from i2core.history.retention.thinner import Terms, Thinner
+from i2core.history.retention.terms import Terms
+from i2core.history.retention.thinner import Thinner
 from i2core.history.retention.trim import InUse, Locked
 from i2core.testing.memory_journal import memory_journal
 from i2core.testing.memory_replica import EMPTY_FILE

@@ -19,8 +19,9 @@ from i2core.api import NoConfig
 from i2core.api.journal import Journal, JournalContext
 from i2core.config.model import CdpRetention
 from i2core.history.index.schema import TABLES
-from i2core.history.retention import thinner as runner
-from i2core.history.retention.thinner import Terms, Thinner
+from i2core.history.retention import giving_up
+from i2core.history.retention.terms import Terms
+from i2core.history.retention.thinner import Thinner
 from i2core.testing.memory_journal import memory_journal
 from i2core.testing.memory_shelf import MemoryShelf
 
@@ -68,7 +69,7 @@ class Life:
         rng = self.rng
         policy = CdpRetention(detailed_days=1, daily=rng.randrange(4), monthly=rng.randrange(2))
         self.world.terms = Terms(policy=policy)
-        runner._SLICE_S = 0.0 if rng.random() < 0.5 else 0.05  # a kill may come after each step of a sweep
+        giving_up._SLICE_S = 0.0 if rng.random() < 0.5 else 0.05  # a kill may come after each step of a sweep
         self.kills_at_all = rng.random() < 0.7
         self.moments = self.kills = self.merged = self.dropped = 0
 
@@ -111,7 +112,7 @@ class Life:
 
     async def _once(self, thinner: Thinner) -> None:
         await thinner.run_once(lambda code, text: None)
-        assert thinner.objective().is_met, (thinner.objective(), thinner.state)
+        assert thinner.objective().is_met, (thinner.objective(), thinner.promise.state)
 
     def _read(self, *where: object) -> None:
         world, kept = self.world, self.world.kept()

@@ -22,10 +22,11 @@ from i2core.api.journal import JournalFull
 from i2core.api.journal import Merge as MergedSegment
 from i2core.config.model import CdpRetention
 from i2core.history.record.clock import Reading
-from i2core.history.retention import thinner as runner
+from i2core.history.retention import giving_up
 from i2core.history.retention.policy import DAY_NS, Days
 from i2core.history.retention.state import kept_of
-from i2core.history.retention.thinner import Keeping, Terms, Thinner
+from i2core.history.retention.terms import Keeping, Terms
+from i2core.history.retention.thinner import Thinner
 from i2core.testing.journal import MemoryJournal
 
 from . import recorded, recorded_lives
@@ -188,7 +189,7 @@ def live(seed: int, rounds: int = 10) -> Lived:
     with tempfile.TemporaryDirectory(prefix="i2-thinned-", dir=MEMORY) as directory:
         try:
             life = Life(seed, directory)
-            runner._SLICE_S = life.rng.choice((0.0, 3600.0))  # after each step, or never
+            giving_up._SLICE_S = life.rng.choice((0.0, 3600.0))  # after each step, or never
             with life.world.watched(), _in_order(seed):
                 return trio.run(life.live, rounds)
         except BaseException as error:

@@ -25,7 +25,7 @@ from i2core.history.record.durable import CannotGoOn, Durable
 from i2core.history.record.history import History, HistoryContext, open_history
 from i2core.history.retention.forecast import Forecast
 from i2core.history.retention.policy import Days
-from i2core.history.retention.thinner import Keeping, Terms
+from i2core.history.retention.terms import Keeping, Terms
 from i2core.posix.path_text import as_path
 from i2core.rule.backup.replica.replica import Replica
 from i2core.rule.backup.replica.state_files import rule_key
