@@ -1,4 +1,4 @@
-"""System calls that the standard library lacks, for core and drivers: openat2(2), listxattrat(2), statx(2),
+"""System calls that the standard library lacks, for core and drivers: openat2(2), listxattrat(2), statx(2), syncfs(2),
 ioctl_iflags(2) and ioctl_xfs_fsgetxattr(2).
 
 All release the interpreter lock while they run.
@@ -22,6 +22,8 @@ _open.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p,
 _list = ctypes.CDLL(None, use_errno=True).syscall
 _list.restype = ctypes.c_long
 _list.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint, ctypes.c_char_p, ctypes.c_size_t)
+_syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+_syncfs.argtypes = (ctypes.c_int,)
 _statx = getattr(ctypes.CDLL(None, use_errno=True), "statx", None)
 if _statx is not None:
     _statx.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p)
@@ -150,6 +152,15 @@ def _extended_status(fd: int) -> bytes:
     if _statx is None or _statx(fd, b"", _AT_EMPTY_PATH | _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, buffer):
         return bytes(_STATX_BYTES)
     return buffer.raw
+
+
+def sync_filesystem(fd: int) -> None:
+    """syncfs(2): the whole file system of `fd` is durable. An error that write-back met since `fd` was opened is
+    raised once; what it hit is lost."""
+    while _syncfs(fd):
+        code = ctypes.get_errno()
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
 
 
 def inode_flags(fd: int) -> int:

@@ -15,8 +15,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from i2_sink_fs.system import sync_filesystem
 
+from i2core.posix.syscalls import sync_filesystem
 from i2core.testing.power import RecordedDisk, crash_image, mounted_image, recorded_disk
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]

@@ -96,7 +96,7 @@ def _real() -> dict[str, object]:
         "mount_of": mounts.mount_of,
         "read_mounts": mounts.read_mounts,
         "inode_flags": syscalls.inode_flags,
-        "sync_filesystem": importlib.import_module(f"{sink}.system").sync_filesystem,
+        "sync_filesystem": syscalls.sync_filesystem,
         "punch_hole": importlib.import_module(f"{sink}.system").punch_hole,
         "lock": locks.lock,
         "DirtySet": DirtySet,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 import trio.testing
-from i2_sink_fs import content, system, volumes
+from i2_sink_fs import content, volumes
 from i2_sink_fs.attributes import Attributes
 from i2_sink_fs.directories import Directories
 from i2_sink_fs.plugin import open_fs
@@ -21,6 +21,7 @@ from i2_sink_fs.roots import Roots
 from i2_sink_fs.staging import Staging
 
 from i2core.api import BLOCK_BYTES, Ask, Batch, Code, Kind, Meta, NoConfig, Place, Record, SinkContext, StopRule
+from i2core.posix import syscalls
 
 if TYPE_CHECKING:
     from conftest import OpenAt, Replica
@@ -52,7 +53,7 @@ async def test_mount_inside_a_replica_is_flushed(
     small_disk: Path, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
-    real = system.sync_filesystem
+    real = syscalls.sync_filesystem
 
     def sync(fd: int) -> None:
         synced.append(os.fstat(fd).st_dev)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from i2_sink_fs import system
 from i2_sink_fs.present.replica import FsReplica
 from i2_sink_fs.removal import remove
 from i2_sink_fs.roots import Roots
@@ -20,6 +19,7 @@ from i2_sink_fs.system import rename_new
 
 from i2core.api import Batch, Kind, Meta, Record, SinkContext, StopRule
 from i2core.api.present import STAGING, STORE, TOP, Handle
+from i2core.posix import syscalls
 from i2core.posix.errnos import PASSING
 from i2core.posix.syscalls import inode_flags, set_inode_flags
 
@@ -395,7 +395,7 @@ def test_a_copy_is_durable_before_the_object_goes(
 
     tree(root / "tree")
     with opened(tmp_path, root, small_disk / "data") as replica:
-        monkeypatch.setattr("i2_sink_fs.volumes.sync_filesystem", noted("sync", system.sync_filesystem))
+        monkeypatch.setattr("i2_sink_fs.volumes.sync_filesystem", noted("sync", syscalls.sync_filesystem))
         for module in ("copying", "replica"):
             monkeypatch.setattr(f"i2_sink_fs.present.{module}.rename_new", noted("rename", rename_new))
             monkeypatch.setattr(f"i2_sink_fs.present.{module}.remove", noted("remove", remove))

@@ -1,4 +1,4 @@
-"""System calls that the standard library lacks, syncfs(2), fallocate(2) and renameat2(2).
+"""System calls that the standard library lacks, fallocate(2) and renameat2(2).
 
 All release the interpreter lock while they run and raise OSError with the errno of the kernel.
 """
@@ -10,8 +10,6 @@ import errno
 import os
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_syncfs = _libc.syncfs
-_syncfs.argtypes = (ctypes.c_int,)
 _fallocate = _libc.fallocate64 if hasattr(_libc, "fallocate64") else _libc.fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _rename = getattr(_libc, "renameat2", None)
@@ -20,15 +18,6 @@ if _rename is not None:
 
 _NOREPLACE = 1
 _FALLOC_KEEP_SIZE, _FALLOC_PUNCH_HOLE = 0x01, 0x02
-
-
-def sync_filesystem(fd: int) -> None:
-    """syncfs(2): the whole file system of `fd` is durable. An error that write-back met since `fd` was opened is
-    raised once; what it hit is lost."""
-    while _syncfs(fd):
-        code = ctypes.get_errno()
-        if code != errno.EINTR:
-            raise OSError(code, os.strerror(code))
 
 
 def punch_hole(fd: int, offset: int, size: int) -> None:

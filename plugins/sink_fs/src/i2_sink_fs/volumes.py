@@ -13,8 +13,8 @@ import attrs
 from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.outcome import stop
 from i2_sink_fs.paths import proc_path
-from i2_sink_fs.system import sync_filesystem
 from i2core.api import StopRule
+from i2core.posix.syscalls import sync_filesystem
 
 
 @attrs.define
