@@ -37,6 +37,7 @@ HOOK_KINDS: Mapping[str, frozenset[DriverKind]] = MappingProxyType(
         "i2_transports": frozenset({DriverKind.CLIENT_TRANSPORT, DriverKind.SERVER_TRANSPORT}),
         "i2_sinks": frozenset({DriverKind.SINK}),
         "i2_journals": frozenset({DriverKind.JOURNAL}),
+        "i2_snapshot_stores": frozenset({DriverKind.SNAPSHOT_STORE}),
     }
 )
 """The kinds of drivers that each hook may return."""

@@ -50,3 +50,8 @@ class Hooks:
     def i2_journals(self) -> Iterable[DriverSpec]:
         """Drivers that keep the history of a replica (`Journal`)."""
         return ()
+
+    @hookspec
+    def i2_snapshot_stores(self) -> Iterable[DriverSpec]:
+        """Drivers that keep snapshots of a replica (`SnapshotStore`)."""
+        return ()

@@ -27,6 +27,7 @@ class DriverKind(enum.Enum):
     SERVER_TRANSPORT = "server_transport"
     SINK = "sink"
     JOURNAL = "journal"
+    SNAPSHOT_STORE = "snapshot_store"
 
 
 @attrs.frozen
@@ -36,7 +37,7 @@ class NoConfig:
 
 @attrs.frozen
 class Probe:
-    """What a capture's probe found: whether it works for these roots here, and why (not), in one line."""
+    """What a probe found: whether the driver works for these roots here, and why (not), in one line."""
 
     works: bool
     why: str
@@ -65,8 +66,9 @@ class DriverSpec:
     """Values of `sys.platform` on which the driver can work."""
     rank: int = 0
     """For ``"auto"``: of the drivers whose probe works, the highest rank is taken."""
-    probe: Callable[[CaptureContext], Probe] | None = None
-    """Captures: can it work for these roots, here, now? Reads only, leaves no trace."""
+    probe: Callable[[Any], Probe] | None = None
+    """Captures and snapshot stores: ``probe(context)``: can it work for these roots, here, now? Reads only, leaves no
+    trace. May block."""
     replica: Callable[[Any, SinkContext], AbstractAsyncContextManager[Replica]] | None = None
     """Sinks that can keep a history: ``replica(config, context)`` opens the same replica for it, with the same checks
     and locks as `open`. One process may have both open. None: there is no history with this driver."""

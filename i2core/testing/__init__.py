@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from i2core.testing.memory_net import MemoryNet as MemoryNet
     from i2core.testing.memory_replica import MemoryReplica as MemoryReplica
     from i2core.testing.memory_sink import MemorySink as MemorySink
+    from i2core.testing.memory_snapshots import MemorySnapshots as MemorySnapshots
     from i2core.testing.memory_tree import MemoryTree as MemoryTree
     from i2core.testing.replica import check_present as check_present
     from i2core.testing.replica import check_replica as check_replica
     from i2core.testing.sink import check_sink as check_sink
+    from i2core.testing.snapshot_store import check_snapshot_store as check_snapshot_store
     from i2core.testing.transport import check_client_transport as check_client_transport
     from i2core.testing.transport import check_server_transport as check_server_transport
     from i2core.testing.tree import check_tree as check_tree
@@ -42,9 +44,11 @@ NAMES = {
     "memory_net": ("MemoryNet",),
     "memory_replica": ("MemoryReplica",),
     "memory_sink": ("MemorySink",),
+    "memory_snapshots": ("MemorySnapshots",),
     "memory_tree": ("MemoryTree",),
     "replica": ("check_present", "check_replica"),
     "sink": ("check_sink",),
+    "snapshot_store": ("check_snapshot_store",),
     "transport": ("check_client_transport", "check_server_transport"),
     "tree": ("check_tree",),
 }

@@ -32,6 +32,7 @@ CHECKS: Mapping[DriverKind, Check] = MappingProxyType(
         DriverKind.SERVER_TRANSPORT: _from("transport", "check_server_transport"),
         DriverKind.SINK: _from("sink", "check_sink"),
         DriverKind.JOURNAL: _from("journal", "check_journal"),
+        DriverKind.SNAPSHOT_STORE: _from("snapshot_store", "check_snapshot_store"),
     }
 )
 """The check of each kind of driver."""
