@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.argument("directory", metavar="DIR", shell_complete=directories)
 @click.option("--at", metavar="MOMENT", help="The moment; default: now.")
 @click.option("--at-seq", type=click.IntRange(0), help="The state after the change of this number (see i2 cdp log).")
+@click.option("--snapshot", type=click.IntRange(1), help="A snapshot instead of a moment (see i2 snapshot list).")
 @click.option("--nearest", type=click.Choice(["before", "after"]), help="Take a neighbour of a moment that is gone.")
 @click.option("--writable", is_flag=True, help="What is written is kept in a layer above, and thrown away at the end.")
 @click.option("--everybody", is_flag=True, help="Let every user in, as far as modes and ACLs allow.")

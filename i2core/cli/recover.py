@@ -29,6 +29,7 @@ SHOWN = 20
 @click.option("--to", "to", metavar="DIR", required=True, shell_complete=directories, help="Where to, on this node.")
 @click.option("--at", metavar="MOMENT", help="The moment; default: now.")
 @click.option("--at-seq", type=click.IntRange(0), help="The state after the change of this number (see i2 cdp log).")
+@click.option("--snapshot", type=click.IntRange(1), help="A snapshot instead of a moment (see i2 snapshot list).")
 @click.option("--nearest", type=click.Choice(["before", "after"]), help="Take a neighbour of a moment that is gone.")
 @click.option(
     "--extra",
@@ -73,7 +74,7 @@ def recover(
                 _show_plan(plan)
                 raise click.exceptions.Exit(0 if plan["equal"] else EXIT_DIFFERENT)
             _ask_about_newer(plan)
-            body = body if "at_seq" in body else _at(body, plan["seq"])
+            body = body if "at_seq" in body or "snapshot" in body else _at(body, plan["seq"])
         result = _done(node, name, body)
     _show_result(name, result)
     if not result["equal"]:
@@ -86,6 +87,7 @@ def _wish(paths: tuple[str, ...], asked: Mapping[str, Any]) -> dict[str, Any]:
         "to": os.path.abspath(asked["to"]),
         "at": asked["at"],
         "at_seq": asked["at_seq"],
+        "snapshot": asked["snapshot"],
         "nearest": asked["nearest"],
         "paths": list(paths),
         "extra": asked["extra"],
@@ -177,13 +179,20 @@ def _show_plan(plan: Mapping[str, Any], *, to_stderr: bool = False) -> None:
         click.echo(f"    {words('skipped_more', more=rest)}")
 
 
+def _moment(result: Mapping[str, Any]) -> str:
+    parts = [] if result["seq"] is None else [f"{words('seq')} {result['seq']}"]
+    if "snapshot" in result:
+        parts.append(f"{words('snapshot')} {result['snapshot']}")
+    return f"{result['moment']}  ({', '.join(parts)})"
+
+
 def _show_result(name: str, result: Mapping[str, Any]) -> None:
     if wants_json():
         document(result)
         return
     rows = [
         (words("rule"), name),
-        (words("recover_moment"), f"{result['moment']}  ({words('seq')} {result['seq']})"),
+        (words("recover_moment"), _moment(result)),
         (words("recover_to"), result["to"]),
         (words("recover_files"), f"{result['files']:,}  {size(result['bytes'])}"),
         (words("recover_written"), f"{result['sent_files']:,}  {size(result['sent_bytes'])}"),

@@ -106,6 +106,15 @@ def capture(table: Table, context: Context) -> DriverChoice:
     return choice
 
 
+def snapshot_store(table: Table, context: Context) -> DriverChoice:
+    """`store` of `[backup] snapshot`: a driver, or ``"auto"``, which is resolved when a snapshot is taken."""
+    auto = DriverChoice(name="auto")
+    choice = table.take("store", _named, auto)
+    if choice != auto:
+        check_choice(choice, DriverKind.SNAPSHOT_STORE, (*table.path, "store"), context, more=["auto"])
+    return choice
+
+
 def compression(table: Table, context: Context) -> DriverChoice | None:
     """`compress`: a level of zstd, or another codec as a table; None for ``"none"``."""
 

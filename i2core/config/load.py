@@ -189,6 +189,7 @@ def _backup(table: Table, state_dir: bytes, context: Context) -> BackupRole:
         keys=keys,
         cdp_dir=cdp_dir,
         cdp=read_history_terms(table.table("cdp")),
+        snapshot=choices.snapshot_store(table.table("snapshot"), context),
     )
 
 

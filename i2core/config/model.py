@@ -109,15 +109,22 @@ class Brake:
 
 @attrs.frozen(kw_only=True)
 class SnapshotPlan:
-    """`snapshot = { every, start, keep, when_full }`: automatic snapshots."""
+    """`snapshot = { store, every, start, keep, when_full }` of a rule: what keeps its snapshots, and automatic ones."""
 
-    every_s: float
-    """Seconds between two snapshots, at least 3600."""
+    store: str = "auto"
+    """The driver; ``"auto"``: the one that the backup node chooses (`BackupRole.snapshot`)."""
+    every_s: float | None = None
+    """Seconds between two automatic snapshots, at least `SNAPSHOT_EVERY_S`; None: there are none."""
     start: datetime.datetime | None = None
-    """Local wall-clock time of the first one; None: one interval after the rule starts."""
+    """Local wall-clock time of the first one, on the work node; None: one interval after the backup node has first
+    heard of the plan."""
     keep: int = 24
-    """1 to 64."""
+    """So many automatic ones, 1 to 64."""
     when_full: WhenFull = WhenFull.ROTATE
+
+
+SNAPSHOT_EVERY_S = 300.0
+"""Automatic snapshots are not taken more often."""
 
 
 @attrs.frozen(kw_only=True)
@@ -260,6 +267,8 @@ class BackupRole:
     cdp_dir: bytes | None = None
     """Directory of the histories' journals and indexes. A config file always has one; None: no history is kept."""
     cdp: HistoryTerms = HistoryTerms()
+    snapshot: DriverChoice = DriverChoice(name="auto")
+    """`snapshot = { store }`: what keeps the snapshots of rules that name no store themselves."""
 
 
 @attrs.frozen(kw_only=True)

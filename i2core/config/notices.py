@@ -12,7 +12,7 @@ from i2core.config.model import HistoryTerms, NodeConfig, Rule
 from i2core.config.values import absolute_path, quoted
 from i2core.config.words import Bilingual, bilingual
 
-DORMANT_OF_RULE = ("snapshot", "delete_target_with_rule")
+DORMANT_OF_RULE = ("delete_target_with_rule",)
 """Keys of a rule that only a later version will implement."""
 PATTERN = re.compile(r"[*?\[]")
 """Characters that shells and other tools interpret as a pattern."""

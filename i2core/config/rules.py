@@ -17,6 +17,7 @@ from i2core.config.model import (
     DAILY,
     DETAILED_DAYS,
     MONTHLY,
+    SNAPSHOT_EVERY_S,
     BandwidthWindow,
     Brake,
     CdpRetention,
@@ -236,8 +237,11 @@ def _compare(table: Table) -> ComparePlan:
 
 
 def _snapshot(table: Table) -> SnapshotPlan:
+    planned = any(key in table for key in ("start", "keep", "when_full"))
+    read = values.duration(SNAPSHOT_EVERY_S)
     return SnapshotPlan(
-        every_s=table.need("every", values.duration(HOUR_S), HOUR_S),
+        store=table.take("store", values.name, "auto"),
+        every_s=table.need("every", read, HOUR_S) if planned else table.take("every", read, None),
         start=table.take("start", values.moment, None),
         keep=table.take("keep", values.whole(1, 64), 24),
         when_full=table.take("when_full", values.word(WhenFull), WhenFull.ROTATE),

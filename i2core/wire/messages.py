@@ -7,6 +7,7 @@ both nodes: by the sender, and by a receiver whose peer did not.
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any, TypeVar
 
@@ -17,7 +18,16 @@ from cattrs.gen import make_dict_unstructure_fn, override
 from i2core.api import Failure, I2Error, LinkError, PeerRefused, Place, ProtocolError, StopRule
 from i2core.api.codes import Code
 from i2core.api.records import Buffer, safe_path
-from i2core.config.model import DAILY, DETAILED_DAYS, MONTHLY, Brake, CdpRetention
+from i2core.config.model import (
+    DAILY,
+    DETAILED_DAYS,
+    MONTHLY,
+    SNAPSHOT_EVERY_S,
+    Brake,
+    CdpRetention,
+    SnapshotPlan,
+    WhenFull,
+)
 from i2core.config.values import Wrong, name
 from i2core.posix.path_text import as_path, as_text
 from i2core.wire.free_text import shortened
@@ -29,7 +39,9 @@ clear message. Every session uses the lowest version that it needs, so that node
 together."""
 CDP_PROTOCOL = 4
 """The version of a session whose rule wants a history, for the same reason; it may carry inode flags as well."""
-PROTOCOLS = (PROTOCOL_VERSION, FLAGS_PROTOCOL, CDP_PROTOCOL)
+SNAPSHOT_PROTOCOL = 5
+"""The version of a session whose rule plans snapshots, likewise; it may have all of the above."""
+PROTOCOLS = (PROTOCOL_VERSION, FLAGS_PROTOCOL, CDP_PROTOCOL, SNAPSHOT_PROTOCOL)
 
 FUTILE = (Code.DECRYPT, Code.DECOMPRESS, Code.VERSION_MISMATCH)
 """Errors that would occur again at the next attempt."""
@@ -49,6 +61,7 @@ _converter.register_unstructure_hook_factory(
         _converter,
         inode_flags=override(omit_if_default=True),
         cdp=override(omit_if_default=True),
+        snapshot=override(omit_if_default=True),
         zone=override(omit_if_default=True),
         sources=override(omit_if_default=True),
     ),
@@ -149,6 +162,38 @@ def policy_of(cdp: CdpRetention) -> CdpPolicy:
     return CdpPolicy(detailed_days=cdp.detailed_days, daily=cdp.daily, monthly=cdp.monthly)
 
 
+_interval = attrs.validators.optional([attrs.validators.ge(SNAPSHOT_EVERY_S), attrs.validators.lt(float("inf"))])
+
+
+def _local_time(_message: object, _field: object, text: str | None) -> None:
+    if text is not None and datetime.datetime.fromisoformat(text).tzinfo is not None:
+        raise ValueError("a local time with a zone")
+
+
+@attrs.frozen(kw_only=True)
+class SnapshotWish:
+    """The snapshots that a rule wants: see `SnapshotPlan`."""
+
+    store: str = attrs.field(validator=_rule_name)
+    every_s: float | None = attrs.field(validator=_interval)
+    start: str | None = attrs.field(validator=_local_time)
+    keep: int = attrs.field(validator=[attrs.validators.ge(1), attrs.validators.le(64)])
+    rotate: bool
+
+    @classmethod
+    def of(cls, plan: SnapshotPlan) -> SnapshotWish:
+        """The plan of a config as a message."""
+        start = None if plan.start is None else plan.start.isoformat()
+        rotate = plan.when_full is WhenFull.ROTATE
+        return cls(store=plan.store, every_s=plan.every_s, start=start, keep=plan.keep, rotate=rotate)
+
+    def plan(self) -> SnapshotPlan:
+        """The plan again."""
+        start = None if self.start is None else datetime.datetime.fromisoformat(self.start)
+        when_full = WhenFull.ROTATE if self.rotate else WhenFull.STOP
+        return SnapshotPlan(store=self.store, every_s=self.every_s, start=start, keep=self.keep, when_full=when_full)
+
+
 @attrs.frozen(kw_only=True)
 class Hello:
     """Opens a session on a channel. Paths are raw bytes as Latin-1 text."""
@@ -166,8 +211,11 @@ class Hello:
     """The rule carries inode flags and project ids. Omitted when false, for a peer that does not know the field."""
     cdp: CdpPolicy | None = None
     """The rule wants a history of its replica; None: it does not, and the field is omitted."""
+    snapshot: SnapshotWish | None = None
+    """The snapshots that the rule wants; None: those that somebody takes by hand, and the field is omitted."""
     zone: str = attrs.field(default="", validator=attrs.validators.max_len(NAME_CHARS))
-    """The work node's time zone, in which people read the moments of that history. Omitted without one."""
+    """The work node's time zone, in which people read the moments of that history, and its schedules are meant. Omitted
+    without history and schedule."""
     sources: list[str] = attrs.field(factory=list, validator=_sources)
     """The directories on the work node, one for each target, by which people name what they want back. Omitted
     without a history."""

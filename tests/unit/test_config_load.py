@@ -89,7 +89,6 @@ def test_the_work_sample() -> None:
         BandwidthWindow(days=frozenset(range(5)), first_minute=480, end_minute=1080, limit_bps=2_000_000),
     )
     assert [(notice.rule, notice.key) for notice in notices(config)] == [
-        ("data1", "rule.snapshot"),
         ("data1", "rule.exclude"),
     ]
 
@@ -253,6 +252,11 @@ def test_a_window_may_reach_into_the_next_day(tmp_path: Path) -> None:
 def test_snapshot_takes_toml_times(tmp_path: Path) -> None:
     (rule,) = with_rule(tmp_path, 'snapshot = { every = "90m", start = 2026-01-01T08:30:00, keep = 64 }\n').rules
     assert rule.snapshot == SnapshotPlan(every_s=5400.0, start=datetime.datetime(2026, 1, 1, 8, 30), keep=64)
+
+
+def test_snapshots_may_be_taken_by_hand_alone(tmp_path: Path) -> None:
+    (rule,) = with_rule(tmp_path, 'snapshot = { store = "btrfs" }\n').rules
+    assert rule.snapshot == SnapshotPlan(store="btrfs")
 
 
 def test_names_can_be_read_without_the_disk(tmp_path: Path) -> None:

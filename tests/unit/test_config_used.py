@@ -38,7 +38,7 @@ def _reads(*folders: Path) -> dict[str, int]:
 
 def _owned(kind: type) -> set[str]:
     """Classes of values that only keys without effect have."""
-    return {model.SnapshotPlan.__name__, model.HistoryTerms.__name__} & {kind.__name__}
+    return {model.HistoryTerms.__name__} & {kind.__name__}
 
 
 def test_each_key_is_read_or_reported_as_without_effect() -> None:
@@ -109,7 +109,6 @@ def test_keys_without_effect_are_reported(tmp_path: Path, monkeypatch: pytest.Mo
         "backup.cdp.grace",
         "node.control_listen",
         "node.console",
-        "rule.snapshot",
         "rule.delete_target_with_rule",
         "rule.exclude",
         "rule.exclude",

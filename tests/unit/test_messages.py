@@ -22,6 +22,7 @@ from i2core.wire.messages import (
     Hello,
     Hold,
     OrphanPolicy,
+    SnapshotWish,
     Welcome,
     code_of,
     dump,
@@ -39,6 +40,7 @@ HELLO = Hello(
     orphans=OrphanPolicy(action="move", to="/backup/aside", archive=True),
     brake=BrakeLimits(share=0.5, window_s=60.0, least=1000),
 )
+SNAPSHOT = SnapshotWish(store="auto", every_s=300.0, start="2026-01-01T00:30:00", keep=24, rotate=True)
 CDP = CdpPolicy(detailed_days=7, daily=30, monthly=12)
 FAILED = FailedRecord(seq=9, root=1, path="d\xe4ta\n", code=3563, message="why", repair=True)
 MESSAGES = [
@@ -182,3 +184,32 @@ def test_a_fault_says_whether_to_try_again(error: LinkError | StopRule, raised: 
 def test_codes_of_the_future_read_as_internal() -> None:
     assert code_of(3588) is Code.LOCKED
     assert code_of(99_999) is Code.INTERNAL
+
+
+def test_planned_snapshots_are_left_out_where_there_are_none() -> None:
+    assert b"snapshot" not in dump(HELLO)
+    wanted = attrs.evolve(HELLO, snapshot=SNAPSHOT)
+    assert parse(dump(wanted), Hello) == wanted
+    assert SnapshotWish.of(SNAPSHOT.plan()) == SNAPSHOT
+    by_hand = attrs.evolve(SNAPSHOT, every_s=None, start=None, rotate=False)
+    assert SnapshotWish.of(by_hand.plan()) == by_hand
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"every_s": 299.0},
+        {"every_s": float("inf")},
+        {"start": "tomorrow"},
+        {"start": "2026-01-01T00:30:00+08:00"},
+        {"keep": 0},
+        {"keep": 65},
+        {"store": "../x"},
+        {"store": ""},
+    ],
+)
+def test_a_plan_of_snapshots_is_checked(wrong: dict[str, object]) -> None:
+    fields = json.loads(dump(attrs.evolve(HELLO, snapshot=SNAPSHOT)))
+    fields["snapshot"] |= wrong
+    with pytest.raises(ProtocolError):
+        parse(json.dumps(fields).encode(), Hello)

@@ -124,6 +124,23 @@ class ControlClient:
     def _compares(name: str) -> str:
         return f"/v1/rules/{quote(name, safe='')}/compares"
 
+    def snapshots(self, name: str, *, space: bool = False) -> list[dict[str, Any]]:
+        """The snapshots of a received rule, oldest first. `space`: the room of each is measured."""
+        asked = "?space=1" if space else ""
+        path = f"/v1/rules/{quote(name, safe='')}/snapshots{asked}"
+        found: list[dict[str, Any]] = self._call("GET", path, timeout_s=_LONG_S)
+        return found
+
+    def create_snapshot(self, name: str, tag: str = "") -> int:
+        """Begins to take one; the number of the task."""
+        path = f"/v1/rules/{quote(name, safe='')}/snapshots"
+        return int(self._call("POST", path, body=json.dumps({"tag": tag}))["task"])
+
+    def remove_snapshot(self, name: str, number: int) -> bool:
+        """Removes one; False when it was removed before."""
+        path = f"/v1/rules/{quote(name, safe='')}/snapshots/{number}/remove"
+        return bool(self._call("POST", path, timeout_s=_LONG_S)["done"])
+
     @staticmethod
     def _past(name: str, word: str = "", asked: Mapping[str, Any] | None = None) -> str:
         given = {key: value for key, value in (asked or {}).items() if value is not None}

@@ -15,9 +15,9 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     POST /v1/rules/NAME/forget
     POST /v1/rules/NAME/hand-over?to=PEER/RULE
                                         that rule may take the targets of NAME, which is RULE or PEER/RULE
-    …    /v1/rules/NAME/history, recoveries, mounts
+    …    /v1/rules/NAME/history, recoveries, mounts, snapshots
                                         the past of a received rule: see `history_api`, `trim_api`, `recovery_api`,
-                                        `mount_api`
+                                        `mount_api`, `snapshot_api`
     …    /v1/rules/NAME/compares        compares of a rule that this node sends: see `compare_api`
     GET  /v1/tasks                      all long operations that are remembered: `Task.as_json`
     GET  /v1/tasks/NUMBER?wait=SECONDS  one of them; waits so long for its end, 60 at most
@@ -53,6 +53,7 @@ from i2core.node.daemon.metrics import CONTENT_TYPE, exposition
 from i2core.node.daemon.mount_api import mount_routes
 from i2core.node.daemon.recovery_api import recovery_routes
 from i2core.node.daemon.running import RunningNode
+from i2core.node.daemon.snapshot_api import snapshot_routes
 from i2core.node.daemon.trim_api import trim_routes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -86,6 +87,7 @@ def control_app(node: RunningNode) -> Starlette:
             *recovery_routes(node),
             *mount_routes(node),
             *compare_routes(node),
+            *snapshot_routes(node),
             Route("/v1/tasks", api.tasks),
             Route("/v1/tasks/{number:int}", api.task),
             Route("/v1/tasks/{number:int}/cancel", api.cancel, methods=["POST"]),

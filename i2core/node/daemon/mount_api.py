@@ -3,6 +3,7 @@
     POST /v1/rules/NAME/mounts          mounts a moment, and answers {"task", "moment", "seq"}; its body:
              "dir": DIR                 an empty directory of this node
              "at": MOMENT               or "at_seq": NUMBER; default: now. "nearest": "before" | "after"
+             "snapshot": NUMBER         this snapshot instead
              "writable": true           a layer above keeps what is written, and is thrown away at the end
              "everybody": true          every user may enter, as far as modes and ACLs allow; else root alone
 
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -24,16 +24,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from i2core.api import UsageError, in_thread
-from i2core.api.tree import Tree
 from i2core.config.words import bilingual
-from i2core.history.ask.span import span_of
-from i2core.history.model.rows import Moment
 from i2core.mount.mounted import mounted
 from i2core.node.control.client import error_of
 from i2core.node.daemon.answers import Document, body_of, rule_name
 from i2core.node.daemon.forbidden import forbidden_places
-from i2core.node.daemon.history_api import At, moment_at
-from i2core.node.daemon.past import ReceivedPast
+from i2core.node.daemon.past_state import AtOrSnapshot, Chosen, choose, opened
 from i2core.node.daemon.running import RunningNode
 from i2core.node.daemon.tasks import Task, TaskState
 
@@ -42,7 +38,7 @@ Show = Callable[[Mapping[str, Any]], None]
 
 
 @attrs.frozen(kw_only=True)
-class Asked(At):
+class Asked(AtOrSnapshot):
     """The body of the question."""
 
     dir: str
@@ -63,16 +59,14 @@ class _Mounts:
         name, asked = rule_name(request), body_of(await request.body(), Asked)
         if not os.path.isabs(asked.dir):
             raise UsageError(bilingual("is not an absolute path", "不是绝对路径"), obj=asked.dir)
-        async with self._node.past(name) as past:
-            span = await in_thread(span_of, past.history, past.zone)
-            moment = await in_thread(moment_at, asked, past, span)
-        work = partial(self._mount, name, asked, moment)
-        told = {"dir": asked.dir, "moment": span.shown(moment.time_ns), "seq": moment.seq, "writable": asked.writable}
+        chosen = await choose(self._node, name, asked)
+        work = partial(self._mount, name, asked, chosen)
+        told = {"dir": asked.dir, **chosen.as_json(), "writable": asked.writable}
         begun = await self._node.tasks.begin(self._node.nursery, "mount", name, told, work)
         task = await self._there(begun)
         if task.error is not None:
             raise error_of(task.error)
-        return Document({"task": task.ident, "moment": told["moment"], "seq": moment.seq})
+        return Document({"task": task.ident, **chosen.as_json()})
 
     async def _there(self, task: Task) -> Task:
         """The task once the mount is there, or has failed."""
@@ -81,32 +75,22 @@ class _Mounts:
             task = self._node.tasks.get(task.ident)
         return task
 
-    async def _mount(self, name: str, asked: Asked, moment: Moment, show: Show) -> dict[str, Any]:
+    async def _mount(self, name: str, asked: Asked, chosen: Chosen, show: Show) -> dict[str, Any]:
         node = self._node
         forbidden = await in_thread(forbidden_places, node)
-        async with node.past(name) as past:
-            with past.pinned(moment.seq), ExitStack() as stack:
-                trees = _trees(past, moment, stack)
-                async with mounted(
-                    trees[0] if len(trees) == 1 else dict(zip(_names(past.targets), trees, strict=True)),
-                    os.fsencode(asked.dir),
-                    partial(node.logbook.say, past.rule, None),
-                    forbidden=[place.path for place in forbidden],
-                    everybody=asked.everybody,
-                    writable=asked.writable,
-                ) as mount:
-                    show({"mounted": os.fsdecode(mount.point)})
-                    await mount.ended.wait()
+        async with opened(node, name, chosen) as state:
+            trees, rule = state.trees, state.rule
+            async with mounted(
+                trees[0] if len(trees) == 1 else dict(zip(_names(rule.targets), trees, strict=True)),
+                os.fsencode(asked.dir),
+                partial(node.logbook.say, rule.rule, None),
+                forbidden=[place.path for place in forbidden],
+                everybody=asked.everybody,
+                writable=asked.writable,
+            ) as mount:
+                show({"mounted": os.fsdecode(mount.point)})
+                await mount.ended.wait()
         return {"mounted": None}
-
-
-def _trees(past: ReceivedPast, moment: Moment, stack: ExitStack) -> list[Tree]:
-    trees: list[Tree] = []
-    for number, target in enumerate(past.targets):
-        tree = past.history.tree(number, moment.seq, target)
-        stack.callback(tree.close)
-        trees.append(tree)
-    return trees
 
 
 def _names(targets: tuple[bytes, ...]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""The past of one received rule, as the control API asks about it."""
+"""One received rule, and its past, as the control API asks about them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from i2core.history.retention.pins import MomentGone
 
 
 @attrs.frozen(kw_only=True)
-class ReceivedPast:
-    """An open history, and what people call its parts."""
+class ReceivedRule:
+    """A received rule, and what people call its parts."""
 
     peer: str
     rule: str
@@ -28,6 +28,24 @@ class ReceivedPast:
     """Those on the work node; empty: not known."""
     zone: datetime.tzinfo
     """The work node's time zone."""
+
+    def place(self, path: str) -> Place:
+        """The place that a path means, as it is written on either node.
+
+        Raises:
+            UsageError: it is in no directory of the rule.
+        """
+        return place_of(os.fsencode(path), self.targets, self.sources)
+
+    def named(self, root: int) -> bytes:
+        """The directory of a root, as people know it."""
+        return self.sources[root] if self.sources else self.targets[root]
+
+
+@attrs.frozen(kw_only=True)
+class ReceivedPast(ReceivedRule):
+    """With its history, open."""
+
     history: History
 
     @contextmanager
@@ -48,15 +66,3 @@ class ReceivedPast:
                     next_step=bilingual("i2 cdp range tells which ones are there", "可用 i2 cdp range 查看可用的时刻"),
                 ) from error
             yield
-
-    def place(self, path: str) -> Place:
-        """The place that a path means, as it is written on either node.
-
-        Raises:
-            UsageError: it is in no directory of the rule.
-        """
-        return place_of(os.fsencode(path), self.targets, self.sources)
-
-    def named(self, root: int) -> bytes:
-        """The directory of a root, as people know it."""
-        return self.sources[root] if self.sources else self.targets[root]

@@ -3,6 +3,7 @@
     POST /v1/rules/NAME/recoveries      begins a recovery, and answers {"task"}; its body is a JSON object:
              "to": DIR                  the destination, an absolute directory of this node
              "at": MOMENT               or "at_seq": NUMBER; default: now. "nearest": "before" | "after"
+             "snapshot": NUMBER         this snapshot instead
              "paths": [PATH, …]         only these
              "extra": "keep" | "aside" | "delete"
              "dry_run": true            nothing is written: the result tells what would be done
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -28,12 +28,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from i2core.api import in_thread
-from i2core.history.ask.span import Span, span_of
-from i2core.history.model.rows import Moment
 from i2core.node.daemon.answers import Document, body_of, rule_name
 from i2core.node.daemon.forbidden import forbidden_places
-from i2core.node.daemon.history_api import At, moment_at
-from i2core.node.daemon.past import ReceivedPast
+from i2core.node.daemon.past_state import AtOrSnapshot, Chosen, PastState, choose, opened
 from i2core.node.daemon.running import RunningNode
 from i2core.recovery.engine import Recovery
 from i2core.recovery.local_end import LocalEnd
@@ -50,7 +47,7 @@ Show = Callable[[Mapping[str, Any]], None]
 
 
 @attrs.frozen(kw_only=True)
-class Asked(At):
+class Asked(AtOrSnapshot):
     """The body of the question."""
 
     to: str
@@ -76,54 +73,47 @@ class _Recoveries:
 
     async def begin(self, request: Request) -> Response:
         name, asked = rule_name(request), body_of(await request.body(), Asked)
-        async with self._node.past(name) as past:  # what cannot be had is told at once
-            span = await in_thread(span_of, past.history, past.zone)
-            moment = await in_thread(moment_at, asked, past, span)
-        work = partial(self._recover, name, asked, moment)
+        chosen = await choose(self._node, name, asked)  # what cannot be had is told at once
+        work = partial(self._recover, name, asked, chosen)
         told = attrs.asdict(asked, filter=lambda _, value: value not in (None, [], False))
-        told |= {"extra": asked.extra.value, "moment": span.shown(moment.time_ns), "seq": moment.seq}
+        told |= {"extra": asked.extra.value} | chosen.as_json()
         task = await self._node.tasks.begin(self._node.nursery, "recovery", name, told, work)
         return Document({"task": task.ident})
 
     async def tried(self, request: Request) -> Response:
-        async with self._node.past(rule_name(request)) as past:
-            place = place_of(self._node.config.state_dir, past.peer, past.rule)
+        rule = self._node.received(rule_name(request))
+        place = place_of(self._node.config.state_dir, rule.peer, rule.rule)
         return Document([attrs.asdict(tried) for tried in await in_thread(read_tried, place)])
 
-    async def _recover(self, name: str, asked: Asked, moment: Moment, show: Show) -> dict[str, Any]:
+    async def _recover(self, name: str, asked: Asked, chosen: Chosen, show: Show) -> dict[str, Any]:
         node = self._node
-        async with node.past(name) as past:
-            with past.pinned(moment.seq), ExitStack() as trees:
-                span = await in_thread(span_of, past.history, past.zone)
-                order = await in_thread(self._order, asked, past, span, moment, trees)
-                place = place_of(node.config.state_dir, past.peer, past.rule)
-                end = LocalEnd(
-                    os.fsencode(asked.to),
-                    state_dir=node.config.state_dir,
-                    place=place,
-                    say=node.logbook.say,
-                    forbidden=forbidden_places(node),
-                )
-                recovery = Recovery(order, end, place=place, say=node.logbook.say)
-                async with background() as nursery:
-                    nursery.start_soon(_report, recovery, show)
-                    if asked.dry_run:
-                        return await _planned(recovery, span, moment)
-                    outcome = await recovery.run()
-                show(recovery.progress().as_json())
-        return outcome.as_json() | _of(span, moment)
+        async with opened(node, name, chosen) as state:
+            order = await in_thread(self._order, asked, state, chosen)
+            place = place_of(node.config.state_dir, state.rule.peer, state.rule.rule)
+            end = LocalEnd(
+                os.fsencode(asked.to),
+                state_dir=node.config.state_dir,
+                place=place,
+                say=node.logbook.say,
+                forbidden=forbidden_places(node),
+            )
+            recovery = Recovery(order, end, place=place, say=node.logbook.say)
+            async with background() as nursery:
+                nursery.start_soon(_report, recovery, show)
+                if asked.dry_run:
+                    return await _planned(recovery) | chosen.as_json()
+                outcome = await recovery.run()
+            show(recovery.progress().as_json())
+        return outcome.as_json() | chosen.as_json()
 
-    def _order(self, asked: Asked, past: ReceivedPast, span: Span, moment: Moment, trees: ExitStack) -> Order:
-        roots = []
-        for number, target in enumerate(past.targets):
-            tree = past.history.tree(number, moment.seq, target)
-            trees.callback(tree.close)
-            roots.append(Root(tree=tree, path=past.named(number)))
-        places = [past.place(path) for path in asked.paths]
+    def _order(self, asked: Asked, state: PastState, chosen: Chosen) -> Order:
+        rule = state.rule
+        roots = [Root(tree=tree, path=rule.named(number)) for number, tree in enumerate(state.trees)]
+        places = [rule.place(path) for path in asked.paths]
         return Order(
-            rule=past.rule,
-            moment=span.shown(moment.time_ns),
-            parts=parts_of(roots, [os.path.join(past.named(place.root), place.path) for place in places]),
+            rule=rule.rule,
+            moment=chosen.moment,
+            parts=parts_of(roots, [os.path.join(rule.named(place.root), place.path) for place in places]),
             extra=asked.extra,
             strict=asked.strict,
             prove=asked.prove,
@@ -136,13 +126,13 @@ async def _report(recovery: Recovery, show: Show) -> None:
         await trio.sleep(_REPORT_S)
 
 
-async def _planned(recovery: Recovery, span: Span, moment: Moment) -> dict[str, Any]:
+async def _planned(recovery: Recovery) -> dict[str, Any]:
     plan = await recovery.plan()
     try:
         items = await in_thread(plan.page, 0, LISTED)
     finally:
         await in_thread(plan.close)
-    return _plan_json(plan, items) | _of(span, moment)
+    return _plan_json(plan, items)
 
 
 def _plan_json(plan: Plan, items: list[Item]) -> dict[str, Any]:
@@ -153,7 +143,3 @@ def _plan_json(plan: Plan, items: list[Item]) -> dict[str, Any]:
         "totals": {what.value: attrs.asdict(total) for what, total in plan.totals.items() if total.count},
         "items": [{**item._asdict(), "path": os.fsdecode(item.path), "what": item.what.value} for item in items],
     }
-
-
-def _of(span: Span, moment: Moment) -> dict[str, Any]:
-    return {"moment": span.shown(moment.time_ns), "seq": moment.seq}

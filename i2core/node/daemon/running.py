@@ -21,7 +21,7 @@ from i2core.limits.throttle import RateLimit
 from i2core.node.control.errors import unknown_rule
 from i2core.node.daemon.compares import Compares
 from i2core.node.daemon.objectives import Objectives
-from i2core.node.daemon.past import ReceivedPast
+from i2core.node.daemon.past import ReceivedPast, ReceivedRule
 from i2core.node.daemon.rule_runner import RuleRunner
 from i2core.node.daemon.tasks import Tasks
 from i2core.node.logs.logbook import Logbook
@@ -35,6 +35,7 @@ from i2core.rule.life.status import Received
 from i2core.rule.outgoing.spool import Budget
 
 if TYPE_CHECKING:
+    from i2core.rule.backup.entry.rule_snapshots import RuleSnapshots
     from i2core.rule.backup.service import BackupRuleStatus, BackupService
 
 
@@ -188,21 +189,41 @@ class RunningNode:
                 `name` has no peer.
             StopRule: it cannot be opened.
         """
-        if self.backup is None:
-            raise unknown_rule(name)
+        backup, received = self._received(name)
+        async with backup.history(received.rule, received.peer) as history:
+            yield ReceivedPast(history=history, **attrs.asdict(received, recurse=False))
+
+    @asynccontextmanager
+    async def snapshots(self, name: str) -> AsyncIterator[tuple[ReceivedRule, RuleSnapshots]]:
+        """The snapshots of a received ``RULE`` or ``PEER/RULE``, to be used in the block.
+
+        Raises:
+            UsageError: no such rule is received here; or several peers have one of that name and `name` has no peer.
+        """
+        backup, received = self._received(name)
+        with backup.snapshots.of((received.peer, received.rule)) as snapshots:
+            yield received, snapshots
+
+    def received(self, name: str) -> ReceivedRule:
+        """A received ``RULE`` or ``PEER/RULE``.
+
+        Raises:
+            UsageError: as `snapshots`.
+        """
+        return self._received(name)[1]
+
+    def _received(self, name: str) -> tuple[BackupService, ReceivedRule]:
         peer, rule = _peer_and_rule(name)
-        position = self.backup.position(rule, peer)
-        if position is None:
+        position = None if self.backup is None else self.backup.position(rule, peer)
+        if self.backup is None or position is None:
             raise unknown_rule(name)
-        async with self.backup.history(rule, position.peer) as history:
-            yield ReceivedPast(
-                peer=position.peer,
-                rule=rule,
-                targets=tuple(as_path(target) for target in position.targets),
-                sources=tuple(as_path(source) for source in position.sources),
-                zone=zone_or_local(position.zone),
-                history=history,
-            )
+        return self.backup, ReceivedRule(
+            peer=position.peer,
+            rule=rule,
+            targets=tuple(as_path(target) for target in position.targets),
+            sources=tuple(as_path(source) for source in position.sources),
+            zone=zone_or_local(position.zone),
+        )
 
     def _backup_of(self, name: str) -> str:
         return next((rule.backup for rule in self.config.rules if rule.name == name), "the backup node")

@@ -114,6 +114,7 @@ async def _serve_backup(node: RunningNode, role: BackupRole, drivers: AsyncExitS
         node=node.config.name,
     )
     node.nursery.start_soon(node.backup.passes.run)
+    node.nursery.start_soon(node.backup.snapshots.run)
     ports = {Channel.MIRROR: role.mirror_port, Channel.REPLICATION: role.replication_port}
     handler: StreamHandler = node.trust.guarded(node.backup.handle)
     node.ports |= await node.nursery.start(server.serve, role.listen, ports, handler)

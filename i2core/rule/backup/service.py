@@ -23,6 +23,7 @@ from i2core.rule.backup.entry.opening import SessionOpening
 from i2core.rule.backup.entry.ownership import Ownership
 from i2core.rule.backup.entry.passes import Passes
 from i2core.rule.backup.entry.replicas import Replicas
+from i2core.rule.backup.entry.snapshots import Snapshots
 from i2core.rule.backup.replica.position import Position, PositionFile, known_positions
 from i2core.rule.backup.replica.replica import Replica
 from i2core.rule.backup.session.receive import OpenSession, Receiver
@@ -117,6 +118,8 @@ class BackupService:
         )
         self.passes = Passes(self._replicas, self._opening.open_history)
         """Give up the past; `run` is for a task of the node."""
+        self.snapshots = Snapshots(self._replicas, self._opening, role, registry, state_dir / "snapshots")
+        """Those of all replicas; `run` is for a task of the node, and takes the automatic ones."""
 
     # ------------------------------------------------------------------------------------------ sessions
 
@@ -243,7 +246,7 @@ class BackupService:
                 next_step=bilingual(f"stop the rule on {peer} first", f"请先在 {peer} 上停止该规则"),
             )
         replica = self._replicas.get((peer, rule))
-        if replica is not None and replica.recording.used_now:
+        if replica is not None and (replica.recording.used_now or self.snapshots.used((peer, rule))):
             raise UsageError(
                 bilingual("its past is being read, by a mount or a recovery", "其历史正被挂载或恢复任务读取"),
                 obj=rule,

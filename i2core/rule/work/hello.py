@@ -14,9 +14,11 @@ from i2core.wire.messages import (
     CDP_PROTOCOL,
     FLAGS_PROTOCOL,
     PROTOCOL_VERSION,
+    SNAPSHOT_PROTOCOL,
     CodecName,
     Hello,
     OrphanPolicy,
+    SnapshotWish,
     limits_of,
     policy_of,
 )
@@ -25,6 +27,7 @@ from i2core.wire.messages import (
 def hello(rule: Rule, channel: Channel, epoch: int, drivers: Drivers) -> Hello:
     """The first message of a session. Of a codec's options it contains only those that the backup node may know: never
     a secret, or the path of one."""
+    has_past = rule.cdp is not None or rule.snapshot is not None
     return Hello(
         protocol=_protocol(rule),
         version=__version__,
@@ -41,13 +44,16 @@ def hello(rule: Rule, channel: Channel, epoch: int, drivers: Drivers) -> Hello:
         brake=limits_of(rule.brake),
         inode_flags=rule.inode_flags,
         cdp=policy_of(rule.cdp) if rule.cdp is not None else None,
-        zone=local_zone_name() if rule.cdp is not None else "",
-        sources=[as_text(pair.source) for pair in directories(rule)] if rule.cdp is not None else [],
+        snapshot=SnapshotWish.of(rule.snapshot) if rule.snapshot is not None else None,
+        zone=local_zone_name() if has_past else "",
+        sources=[as_text(pair.source) for pair in directories(rule)] if has_past else [],
     )
 
 
 def _protocol(rule: Rule) -> int:
     """The lowest version that has what the rule needs."""
+    if rule.snapshot is not None:
+        return SNAPSHOT_PROTOCOL
     if rule.cdp is not None:
         return CDP_PROTOCOL
     return FLAGS_PROTOCOL if rule.inode_flags else PROTOCOL_VERSION

@@ -9,6 +9,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from i2core.api import SESSION_CHANNELS, Channel, DriverKind, LinkError, SinkContext, in_thread
 from i2core.config.model import BackupRole
 from i2core.config.mounts import check_apart
@@ -126,6 +128,7 @@ class SessionOpening:
             aside,
             flags=hello.inode_flags,
             cdp=cdp,
+            snapshot=attrs.asdict(hello.snapshot) if hello.snapshot is not None and self._keeps_histories else {},
             zone=hello.zone,
             sources=tuple(hello.sources),
         )
@@ -180,7 +183,7 @@ class SessionOpening:
 
     def open_history(self, replica: Replica) -> Open:
         """How the history of the replica is opened."""
-        return lambda durable: self.histories.open(replica, self._node_secret(), durable)
+        return lambda durable: self.histories.open(replica, self.own_secret(), durable)
 
     def _context(
         self, hello: Hello, claim: Claim, replica: Replica, identities: dict[bytes, str], memory: Path
@@ -204,10 +207,11 @@ class SessionOpening:
             flags=hello.inode_flags,
             memory=memory,
             asks=hello.channel == Channel.COMPARE.value,
-            secret=self._node_secret(),
+            secret=self.own_secret(),
         )
 
-    def _node_secret(self) -> bytes:
+    def own_secret(self) -> bytes:
+        """The node's own secret, as `SinkContext.secret`; made when it is first needed. May block."""
         if not self._secret:
             self._secret = node_secret(self._state_dir)
         return self._secret

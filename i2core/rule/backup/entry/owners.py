@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import attrs
 
@@ -39,6 +40,8 @@ class Claim:
     """The rule carries inode flags."""
     cdp: tuple[int, ...] = ()
     """The history that the rule wants, see `Position.cdp`; empty: none."""
+    snapshot: dict[str, Any] = attrs.field(factory=dict, hash=False)
+    """The snapshots that it wants, see `Position.snapshot`; empty: only those by hand."""
     zone: str = ""
     sources: tuple[str, ...] = ()
     """As in `Position`."""

@@ -72,6 +72,7 @@ class Ownership:
                 exchanged=sink.exchanged,
                 flags=claim.flags,
                 cdp=claim.cdp,
+                snapshot=claim.snapshot,
                 zone=claim.zone,
                 sources=claim.sources,
             )

@@ -70,6 +70,10 @@ class Replicas:
         """The keys with a session that is open or opening."""
         return {(peer, rule) for peer, rule, _ in self._sessions}
 
+    def mirrors(self, key: Key) -> bool:
+        """True while a mirror of this rule runs, or is about to."""
+        return (*key, Channel.MIRROR.value) in self._sessions
+
     def epoch(self, key: Key) -> int:
         """The highest epoch of the sessions that are open or opening; 0: there are none."""
         return max((each.epoch for (*whose, _), each in self._sessions.items() if tuple(whose) == key), default=0)

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -44,6 +45,8 @@ class Position:
     """The rule carries inode flags."""
     cdp: list[int] = attrs.field(factory=list, validator=_NUMBERS)
     """The largest values of `CdpPolicy` that the work node has ever sent; empty: it never wanted a history."""
+    snapshot: dict[str, Any] = attrs.field(factory=dict, validator=attrs.validators.instance_of(dict))
+    """The fields of the `SnapshotWish` that the work node has sent last; empty: snapshots are taken by hand alone."""
     zone: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     """The work node's time zone; empty: not known."""
     sources: list[str] = attrs.field(factory=list, validator=_TEXTS)

@@ -130,6 +130,23 @@ class Recording:
                 raise
             self.current = history
 
+    async def make_durable(self) -> None:
+        """What any session has applied is durable, and the position of the history with it. For whoever holds
+        `Replica.flush_lock`, and only while there is a history.
+
+        Raises:
+            StopRule: data or position cannot be made durable.
+        """
+        history, replica = self.current, self._replica
+        assert history is not None
+        # Positions are taken before the sync: records applied while it runs may not be on disk when it ends.
+        exchanges = replica.exchanges
+        async with history.recorder.certain() as durable:
+            goal = replica.progress.applied_seq
+        await self.flush_sinks()
+        await replica.mark_durable(goal, exchanges, durable)
+        history.durable = durable
+
     async def flush_sinks(self) -> None:
         """Makes durable what any session has applied: one position counts for all of them.
 

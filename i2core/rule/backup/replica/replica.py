@@ -6,10 +6,11 @@ directories that were written. If others have replaced them, everything is compa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
@@ -110,13 +111,14 @@ class Replica:
         exchanged: bool = False,
         flags: bool = False,
         cdp: Sequence[int] = (),
+        snapshot: Mapping[str, Any] | None = None,
         zone: str = "",
         sources: Sequence[str] = (),
     ) -> None:
         """A session begins. When this returns, owner and directories of the replica are on disk, so a crash does not
         readmit an older owner. `exchanged`: the directories were replaced by others, so the old position is void, and
-        the history of the replica has ended. It ends as well with other targets: it knows them by their number. `cdp`:
-        the history that the rule wants; `zone`, `sources`: how people name what is in it (see `Position`).
+        the history of the replica has ended. It ends as well with other targets: it knows them by their number. `cdp`,
+        `snapshot`: what the rule wants; `zone`, `sources`: how people name what is in it (see `Position`).
 
         Raises:
             StopRule: the position cannot be saved.
@@ -131,6 +133,7 @@ class Replica:
                 aside=aside,
                 heir=[],
                 flags=flags,
+                snapshot=dict(snapshot or {}),
                 zone=zone,
                 sources=list(sources),
                 cdp=[max(pair) for pair in zip_longest(cdp, known.cdp, fillvalue=0)],
@@ -168,6 +171,20 @@ class Replica:
             with trio.CancelScope(shield=True):
                 async with self.flush_lock:
                     self.sinks.remove(sink)
+
+    @asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[None]:
+        """Within the block no record is applied, and what the sessions have applied is durable: between two batches.
+
+        Raises:
+            StopRule: it cannot be made durable.
+        """
+        async with self.apply_lock, self.flush_lock:
+            if self.recording.current is not None:
+                await self.recording.make_durable()
+            else:
+                await self.recording.flush_sinks()
+            yield
 
     def close_files(self) -> None:
         """No session is left: closes the files."""

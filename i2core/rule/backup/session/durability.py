@@ -80,18 +80,13 @@ class DurabilityWindow:
             await self.flush(report=False)
 
     async def _make_durable(self) -> None:
-        history, exchanges = self._replica.recording.current, self._replica.exchanges
-        # Positions are taken before the sync: records applied while it runs may not be on disk when it ends.
-        if history is None:
-            goal = self._unflushed.last_seq
-            await self._sink.flush()
-            await self._replica.mark_durable(goal, exchanges)
+        if self._replica.recording.current is not None:
+            await self._replica.recording.make_durable()
             return
-        async with history.recorder.certain() as durable:
-            goal = self._replica.progress.applied_seq
-        await self._replica.recording.flush_sinks()
-        await self._replica.mark_durable(goal, exchanges, durable)
-        history.durable = durable
+        # The position is taken before the sync: records applied while it runs may not be on disk when it ends.
+        goal, exchanges = self._unflushed.last_seq, self._replica.exchanges
+        await self._sink.flush()
+        await self._replica.mark_durable(goal, exchanges)
 
     async def watch_roots(self) -> None:
         """Has an idle session flush from time to time, which checks that the roots are where they were.
