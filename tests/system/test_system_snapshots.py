@@ -12,8 +12,9 @@ import pytest
 
 from i2core.testing.trees import compare_trees
 
+from .past import Past
 from .test_system_daemon import Site, site
-from .test_system_past import Past, past
+from .test_system_past import past
 
 if TYPE_CHECKING:
     from .commands import Commands
