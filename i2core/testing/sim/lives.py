@@ -68,6 +68,8 @@ class Lives:
                 self._world.databases.forget(node.name)
                 node.forgets = False
                 node.states += 1
+            if self._world.databases.sqlite.statements_left:
+                node.states += 1  # it may find damage before it has read what the life before has noted
             machine.epoch, machine.state = node.epoch, node.states
         self._world.net.rebooted(node.name)
         running.set(machine)

@@ -69,6 +69,6 @@ class WorkNode(Node):
     forgets: bool = False
     """Its next life finds no state."""
     states: int = 1
-    """How many states it has had: a power cut, or somebody who removes its state, leaves it another one."""
+    """How many states it has had: a power cut, damage, or somebody who removes its state, leaves it another one."""
     refused: bool = False
     """Another node owns the replica, and this one knows it."""
