@@ -14,15 +14,14 @@ import trio
 from i2_sink_fs.files import FileWriter
 
 from i2core.api import Change, Code, Lost, Op, Place, Record, StopRule
-from i2core.api.tree import OpenDirectory
 from i2core.config.model import OrphanAction, Orphans, Rule
-from i2core.posix.tree import LocalTree
 from i2core.rule.life.status import RuleStatus
 from i2core.testing.trees import compare_trees
 from i2core.wire.frame import FrameType
 
 from .pair import Nodes, open_nodes, until
 from .test_disk_full import append, small_disk
+from .unreadable import unreadable
 
 MIB = 1 << 20
 
@@ -256,18 +255,7 @@ async def test_no_room_for_one_name_waits_for_a_removal(tmp_path: Path, monkeypa
 
 def unread_by_the_mirror(nodes: Nodes, monkeypatch: pytest.MonkeyPatch, top: bytes) -> None:
     """The mirror lists this directory of the source, and then cannot read it: everything in it is unverified."""
-    real, fails = LocalTree.directory, False
-
-    def directory(tree: LocalTree, path: bytes) -> OpenDirectory:
-        if fails and (path + b"/").startswith(top + b"/"):
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return real(tree, path)
-
-    def fail(now: bool) -> None:
-        nonlocal fails
-        fails = now
-
-    monkeypatch.setattr(LocalTree, "directory", directory)
+    fail = unreadable(monkeypatch, top)
     nodes.wire.before_frame[FrameType.SURVEY] = partial(fail, True)
     nodes.wire.before_close.append(partial(fail, False))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,9 +20,10 @@ from i2core.history.record.history import History
 from i2core.history.record.turns import HistoryClosed
 from i2core.rule.backup.replica.position import PositionFile
 from i2core.rule.life.status import Received, RuleStatus
-from tests.pictures import differing, past_picture, picture
+from tests.pictures import past_picture
 
 from .pair import Nodes, open_nodes, until
+from .with_history import changed, settled
 
 
 def _rule(nodes: Nodes, **changes: object) -> Rule:
@@ -34,26 +34,8 @@ def _rule(nodes: Nodes, **changes: object) -> Rule:
 @asynccontextmanager
 async def _running(nodes: Nodes, **changes: object) -> AsyncIterator[RuleStatus]:
     async with nodes.running(_rule(nodes, **changes)) as status:
-        await _settled(nodes, status)
+        await settled(nodes, status)
         yield status
-
-
-async def _settled(nodes: Nodes, status: RuleStatus) -> None:
-    """All of the source is on the replica, and durable."""
-    nodes.capture.tell(Lost(Place(0, b""), "look at all"))
-    await until(lambda: not nodes.capture.unread())
-    since = time.monotonic_ns()
-    await until(lambda: status.settled_ns > since)
-    assert not differing(picture(nodes.target), picture(nodes.source))
-
-
-async def _change(nodes: Nodes, status: RuleStatus, text: str) -> int:
-    """Another content of a file; the moment that has it."""
-    (nodes.source / "file").write_text(text)
-    await _settled(nodes, status)
-    async with nodes.service.history("data1") as history:
-        seq: int = history.seq
-    return seq
 
 
 async def _content(history: History, seq: int) -> bytes:
@@ -70,13 +52,13 @@ async def test_a_history_goes_on_over_sessions_and_restarts(tmp_path: Path) -> N
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
-            second = await _change(nodes, status, "second")
+            second = await changed(nodes, status, b"second")
         nodes.boot()
         async with nodes.service.history("data1") as history:  # no session is open
             assert await _content(history, second) == b"second"
             assert await _content(history, 0) == b"first"
             async with _running(nodes) as status:
-                third = await _change(nodes, status, "third and longer")
+                third = await changed(nodes, status, b"third and longer")
             assert await _content(history, third) == b"third and longer"
             assert await _content(history, second) == b"second"
         assert not _kept_aside(nodes)
@@ -87,10 +69,10 @@ async def test_another_directory_has_another_history(tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
-            await _change(nodes, status, "second")
+            await changed(nodes, status, b"second")
         shutil.rmtree(nodes.target)
         async with _running(nodes) as status:
-            seq = await _change(nodes, status, "third")
+            seq = await changed(nodes, status, b"third")
             async with nodes.service.history("data1") as history:
                 assert await _content(history, seq) == b"third"
                 assert await _content(history, 0) == b"second"
@@ -113,14 +95,14 @@ async def test_a_rule_with_other_directories_has_another_history(tmp_path: Path)
             (nodes.source / name).mkdir()
             (nodes.source / name / "file").write_text(f"{name}, first")
         async with nodes.running(_several(nodes, "one", "two")) as status:
-            await _settled(nodes, status)
+            await settled(nodes, status)
             (nodes.source / "two" / "file").write_text("two, second")
             nodes.capture.tell(Lost(Place(1, b""), "look at all"))
-            await _settled(nodes, status)
+            await settled(nodes, status)
         async with nodes.running(_several(nodes, "two", "one")) as status:
-            await _settled(nodes, status)
+            await settled(nodes, status)
             (nodes.source / "two" / "file").write_text("two, third")
-            await _settled(nodes, status)
+            await settled(nodes, status)
             async with nodes.service.history("data1") as history:
                 assert [await _content(history, seq) for seq in (0, history.seq)] == [b"two, second", b"two, third"]
         assert nodes.codes().count(Code.HISTORY_ENDED) == 1
@@ -148,14 +130,14 @@ async def test_a_rule_is_not_forgotten_while_its_past_is_read(tmp_path: Path) ->
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
-            await _change(nodes, status, "second")
+            await changed(nodes, status, b"second")
         await until(lambda: nodes.service.statuses()[0].state is Received.WAITING)
         async with nodes.service.history("data1"):
             with pytest.raises(UsageError, match="its past is being read"):
                 nodes.service.forget("data1")
         assert nodes.service.forget("data1")
         async with _running(nodes) as status:
-            seq = await _change(nodes, status, "third")
+            seq = await changed(nodes, status, b"third")
             async with nodes.service.history("data1") as history:
                 assert await _content(history, seq) == b"third"
 
@@ -164,12 +146,12 @@ async def test_a_damaged_position_ends_the_history(tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
-            await _change(nodes, status, "second")
+            await changed(nodes, status, b"second")
         for path in (nodes.home / "state" / "positions").glob("*.json"):
             path.write_bytes(b"damaged")
         nodes.boot()
         async with _running(nodes) as status:
-            seq = await _change(nodes, status, "third")
+            seq = await changed(nodes, status, b"third")
             async with nodes.service.history("data1") as history:
                 assert await _content(history, seq) == b"third"
         assert Code.POSITION_DAMAGED in nodes.codes()
@@ -182,7 +164,7 @@ async def test_nothing_is_written_while_the_history_is_away(tmp_path: Path) -> N
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
-            second = await _change(nodes, status, "second")
+            second = await changed(nodes, status, b"second")
         cdp = nodes.home / "state" / "cdp"
         cdp.rename(nodes.home / "away")
         nodes.boot()
@@ -206,15 +188,15 @@ async def test_a_full_disk_of_the_history_stops_the_rule(tmp_path: Path, monkeyp
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
-            second = await _change(nodes, status, "second")
+            second = await changed(nodes, status, b"second")
         with monkeypatch.context() as patch, pytest.raises(StopRule) as stopped:
             patch.setattr(Store, "append", full)
             async with _running(nodes) as status:
-                await _change(nodes, status, "third")
+                await changed(nodes, status, b"third")
         assert stopped.value.code is Code.CDP_DATA_WRITE
         assert (nodes.target / "file").read_text() == "second"
         async with _running(nodes) as status:
-            third = await _change(nodes, status, "third")
+            third = await changed(nodes, status, b"third")
             async with nodes.service.history("data1") as history:
                 assert [await _content(history, seq) for seq in (second, third)] == [b"second", b"third"]
 
@@ -228,9 +210,9 @@ async def test_what_is_archived_is_in_the_history_as_well(tmp_path: Path) -> Non
         (nodes.source / "directory").mkdir()
         (nodes.source / "directory" / "inner").write_text("inner")
         async with _running(nodes, orphans=orphans) as status:
-            before = await _change(nodes, status, "second")
+            before = await changed(nodes, status, b"second")
             shutil.rmtree(nodes.source / "directory")
-            await _settled(nodes, status)
+            await settled(nodes, status)
             (archived,) = archive.rglob("inner")
             assert archived.read_text() == "inner"
             async with nodes.service.history("data1") as history:
@@ -253,12 +235,12 @@ async def test_a_broken_history_is_opened_again_beside_a_reader(tmp_path: Path) 
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
-            second = await _change(nodes, status, "second")
+            second = await changed(nodes, status, b"second")
             async with nodes.service.history("data1") as history:
                 tree = history.tree(0, second)
                 assert tree.lookup(b"file") is not None
                 history.recorder.broken = RuntimeError("an accident")
-                third = await _change(nodes, status, "third")
+                third = await changed(nodes, status, b"third")
                 with pytest.raises(HistoryClosed):
                     tree.lookup(b"file")
             async with nodes.service.history("data1") as again:
@@ -272,11 +254,11 @@ async def test_a_history_that_cannot_be_taken_back_ends(tmp_path: Path) -> None:
     async with open_nodes(tmp_path) as nodes:
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
-            await _change(nodes, status, "second")
+            await changed(nodes, status, b"second")
             async with nodes.service.history("data1") as history:
                 durable = history.durable
                 (nodes.source / "file").unlink()
-                await _settled(nodes, status)
+                await settled(nodes, status)
         (position,) = (nodes.home / "state" / "positions").glob("*.json")
         file = PositionFile(position.parent, "local", "data1")
         file.save(attrs.evolve(file.load(), history=durable.encode()))
@@ -284,7 +266,7 @@ async def test_a_history_that_cannot_be_taken_back_ends(tmp_path: Path) -> None:
             kept.unlink()
         nodes.boot()
         async with _running(nodes) as status:
-            seq = await _change(nodes, status, "third")
+            seq = await changed(nodes, status, b"third")
             async with nodes.service.history("data1") as history:
                 assert await _content(history, seq) == b"third"
         assert nodes.codes().count(Code.HISTORY_ENDED) == 2
@@ -298,7 +280,7 @@ async def test_what_a_reader_has_taken_back_is_sent_again(tmp_path: Path) -> Non
         nodes.boot()
         (nodes.source / "file").write_text("first")
         async with _running(nodes) as status:
-            await _change(nodes, status, "second")
+            await changed(nodes, status, b"second")
             (nodes.source / "file").write_text("third")
             nodes.capture.tell(Lost(Place(0, b""), "look at all"))
             async with nodes.service.history("data1") as history:

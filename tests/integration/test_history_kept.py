@@ -13,16 +13,16 @@ import pytest
 import trio
 from i2_store_cdp.plugin import i2_journals
 
-from i2core.api import Code, Lost, Place, StopRule
+from i2core.api import Code, StopRule
 from i2core.config.model import Brake, CdpRetention, HistoryTerms, WhenHistoryFull
 from i2core.history.record.clock import Reading
+from i2core.history.retention.giving_up import GivingUp
 from i2core.history.retention.pins import MomentGone
-from i2core.history.retention.thinner import Thinner
 from i2core.rule.backup.entry import histories, passes
-from i2core.rule.life.status import RuleStatus
-from tests.pictures import differing, past_picture, picture
+from tests.pictures import past_picture
 
 from .pair import Nodes, open_nodes, until
+from .with_history import changed, settled
 
 DAY_S = 86400
 ONE_DAY = CdpRetention(detailed_days=1, daily=0, monthly=0)
@@ -46,23 +46,6 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     return made
 
 
-async def _settled(nodes: Nodes, status: RuleStatus) -> None:
-    nodes.capture.tell(Lost(Place(0, b""), "look at all"))
-    await until(lambda: not nodes.capture.unread())
-    since = time.monotonic_ns()
-    await until(lambda: status.settled_ns > since)
-    assert not differing(picture(nodes.target), picture(nodes.source))
-
-
-async def _changed(nodes: Nodes, status: RuleStatus, content: bytes) -> int:
-    """Another content of a file; the moment that has it."""
-    (nodes.source / "file").write_bytes(content)
-    await _settled(nodes, status)
-    async with nodes.service.history("data1") as history:
-        seq: int = history.seq
-    return seq
-
-
 async def _content(nodes: Nodes, seq: int) -> bytes:
     async with nodes.service.history("data1") as history:
         with history.pins.pin(seq):
@@ -76,9 +59,9 @@ async def test_a_pass_gives_up_what_is_over_without_a_session(tmp_path: Path, cl
         (nodes.source / "file").write_text("first")
         rule = nodes.rule(cdp=ONE_DAY, brake=Brake(share=1.0))
         async with nodes.running(rule) as status:
-            await _settled(nodes, status)
-            second = await _changed(nodes, status, b"second")
-            third = await _changed(nodes, status, b"third")
+            await settled(nodes, status)
+            second = await changed(nodes, status, b"second")
+            third = await changed(nodes, status, b"third")
             await nodes.service.passes.run_once()
             assert [await _content(nodes, seq) for seq in (second, third)] == [b"second", b"third"]
         nodes.boot()
@@ -101,8 +84,8 @@ async def test_a_pass_that_fails_is_told_and_the_others_go_on(tmp_path: Path, mo
     async with open_nodes(tmp_path, *i2_journals()) as nodes:
         (nodes.source / "file").write_text("first")
         async with nodes.running(nodes.rule(cdp=ONE_DAY, brake=Brake(share=1.0))) as status:
-            await _settled(nodes, status)
-            await _changed(nodes, status, b"second")
+            await settled(nodes, status)
+            await changed(nodes, status, b"second")
         cdp = nodes.home / "state" / "cdp"
         cdp.rename(nodes.home / "away")
         nodes.boot()
@@ -136,11 +119,11 @@ async def test_a_full_disk_takes_the_oldest(tmp_path: Path, small_disk: Path) ->
         _keeps_on(nodes, small_disk, WhenHistoryFull.SHORTEN)
         (nodes.source / "file").write_text("first")
         async with nodes.running(nodes.rule(cdp=CdpRetention(), brake=Brake(share=1.0))) as status:
-            await _settled(nodes, status)
+            await settled(nodes, status)
             content = b""
             for _ in range(15):
                 content = os.urandom(3 << 20)
-                seq = await _changed(nodes, status, content)
+                seq = await changed(nodes, status, content)
             assert await _content(nodes, seq) == content
             async with nodes.service.history("data1") as history:
                 assert history.kept().floor > 0
@@ -154,9 +137,9 @@ async def test_a_full_disk_stops_the_rule_if_the_config_says_so(tmp_path: Path, 
         rule = nodes.rule(cdp=CdpRetention(), brake=Brake(share=1.0))
         with pytest.raises(StopRule) as stopped:
             async with nodes.running(rule) as status:
-                await _settled(nodes, status)
+                await settled(nodes, status)
                 for _ in range(15):
-                    await _changed(nodes, status, os.urandom(3 << 20))
+                    await changed(nodes, status, os.urandom(3 << 20))
         assert stopped.value.code is Code.CDP_DATA_WRITE
         assert stopped.value.next_step
         async with nodes.service.history("data1") as history:
@@ -169,7 +152,7 @@ async def test_a_session_that_opens_the_history_again_breaks_off_a_pass(
     """Journal and index are closed then: nothing may be written there any more."""
     begun, ended = trio.Event(), trio.Event()
 
-    async def without_end(thinner: Thinner) -> None:
+    async def without_end(giving_up: GivingUp) -> None:
         begun.set()
         try:
             await trio.sleep_forever()
@@ -180,16 +163,16 @@ async def test_a_session_that_opens_the_history_again_breaks_off_a_pass(
         (nodes.source / "file").write_text("first")
         rule = nodes.rule(cdp=ONE_DAY, brake=Brake(share=1.0))
         async with nodes.running(rule) as status:
-            await _settled(nodes, status)
-            await _changed(nodes, status, b"second")
+            await settled(nodes, status)
+            await changed(nodes, status, b"second")
         with monkeypatch.context() as patch:
-            patch.setattr(Thinner, "_give_up", without_end)
+            patch.setattr(GivingUp, "drop_and_merge", without_end)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(nodes.service.passes.run_once)
                 await begun.wait()
                 async with nodes.running(rule, epoch=2) as status:
-                    await _settled(nodes, status)
-                    third = await _changed(nodes, status, b"third")
+                    await settled(nodes, status)
+                    third = await changed(nodes, status, b"third")
                     assert ended.is_set()
         assert await _content(nodes, third) == b"third"
         assert not {Code.INTERNAL, Code.OPEN_REPLICA} & set(nodes.codes())

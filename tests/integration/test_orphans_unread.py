@@ -3,37 +3,17 @@ rule says what happens to orphans."""
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from i2core.api.tree import OpenDirectory
 from i2core.config.model import OrphanAction, Orphans
-from i2core.posix.tree import LocalTree
 from i2core.wire.frame import FrameType
 
 from .pair import open_nodes, until
-
-
-def unread(monkeypatch: pytest.MonkeyPatch, top: bytes) -> Callable[[bool], None]:
-    """The directory and everything beneath it cannot be read, from a call with True to one with False."""
-    real, fails = LocalTree.directory, False
-
-    def directory(tree: LocalTree, path: bytes) -> OpenDirectory:
-        if fails and (path + b"/").startswith(top + b"/"):
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return real(tree, path)
-
-    def fail(now: bool) -> None:
-        nonlocal fails
-        fails = now
-
-    monkeypatch.setattr(LocalTree, "directory", directory)
-    return fail
+from .unreadable import unreadable
 
 
 @pytest.mark.parametrize("action", [*OrphanAction])
@@ -50,7 +30,7 @@ async def test_orphans_are_handled_as_the_rule_says(
         (nodes.source / "d" / "beneath" / "own").write_text("own")
         to = os.fsencode(aside) if action is OrphanAction.MOVE else None
         rule = nodes.rule(orphans=Orphans(action=action, to=to))
-        fail = unread(monkeypatch, b"d")
+        fail = unreadable(monkeypatch, b"d")
         nodes.wire.before_frame[FrameType.SURVEY] = partial(fail, True)
         if not again:
             nodes.wire.before_close.append(partial(fail, False))

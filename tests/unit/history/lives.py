@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
@@ -21,10 +20,8 @@ from .disk import Disk
 from .histories import Records
 from .objects import visible_change
 from .past_trees import Moment
+from .seeds import play, seeded
 from .world import World
-
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""Many small files of SQLite; nothing here has to survive."""
 
 
 class Lived(NamedTuple):
@@ -204,19 +201,9 @@ class Life:
 
 def live(seed: int, *, length: int = 70, moments: int = 6, make_disk: Callable[[random.Random], Disk] = Disk) -> Lived:
     """One life."""
-    with tempfile.TemporaryDirectory(prefix="i2-history-", dir=MEMORY) as directory:
-        try:
-            return Life(seed, directory, make_disk).live(length, moments)
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
+    with seeded(seed) as directory:
+        return Life(seed, directory, make_disk).live(length, moments)
 
 
 if __name__ == "__main__":
-    import sys
-    import time
-
-    first, count = int(sys.argv[1]), int(sys.argv[2])
-    began = time.monotonic()
-    lives = [live(seed) for seed in range(first, first + count)]
-    print(*map(sum, zip(*lives, strict=True)), f"{time.monotonic() - began:.1f} s")
+    play(live)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from typing import NamedTuple
 
 import trio
@@ -12,9 +11,9 @@ from i2core.api.records import Record
 from i2core.history.plan.step import Change, Step
 
 from .histories import Records
-from .lives import MEMORY
 from .past_trees import Moment
 from .recorded import PowerCut, Recorded
+from .seeds import play, seeded
 
 
 class Lived(NamedTuple):
@@ -110,21 +109,11 @@ class Life:
 
 def live(seed: int, rounds: int = 6) -> Lived:
     """One life."""
-    with tempfile.TemporaryDirectory(prefix="i2-recorded-", dir=MEMORY) as directory:
-        try:
-            life = Life(seed, directory)
-            with life.world.watched():
-                return trio.run(life.live, rounds)
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
+    with seeded(seed) as directory:
+        life = Life(seed, directory)
+        with life.world.watched():
+            return trio.run(life.live, rounds)
 
 
 if __name__ == "__main__":
-    import sys
-    import time
-
-    first, count = int(sys.argv[1]), int(sys.argv[2])
-    began = time.monotonic()
-    lives = [live(seed) for seed in range(first, first + count)]
-    print(Lived(*map(sum, zip(*lives, strict=True))), f"{time.monotonic() - began:.1f} s")
+    play(live)

@@ -28,7 +28,7 @@ from i2core.testing.tree import OpenTree
 from i2core.testing.walks import of_directory, of_tree
 
 from .disk import Disk
-from .lives import MEMORY
+from .seeds import MEMORY
 from .world import World
 
 pytestmark = [

@@ -32,7 +32,7 @@ from i2core.testing.tree import OpenTree
 
 from .disk import Disk
 from .journal import Journal
-from .lives import MEMORY
+from .seeds import MEMORY
 from .world import World
 
 FIFO = Meta(stat.S_IFIFO | 0o600, 0, 0, 5, (), 0)

@@ -23,7 +23,7 @@ from tests.integration.recovering import Site
 from .copies import Copy
 from .disk import Disk
 from .histories import Records
-from .lives import MEMORY
+from .seeds import MEMORY
 from .world import World
 
 HAVE_ATTRIBUTES = (stat.S_IFREG, stat.S_IFDIR)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
@@ -27,7 +26,7 @@ from i2core.testing.memory_shelf import MemoryShelf
 
 from .histories import Records
 from .joined import HOUR_NS, Joined, Killed
-from .lives import MEMORY
+from .seeds import play, seeded
 
 SEGMENT_BYTES = 600
 MakeJournal = Callable[[str], Callable[[], AbstractAsyncContextManager[Journal]]]
@@ -142,16 +141,9 @@ class Life:
 
 def live(seed: int, make: MakeJournal = in_memory, *, rounds: int = 8) -> Lived:
     """One life."""
-    with tempfile.TemporaryDirectory(prefix="i2-thinned-", dir=MEMORY) as directory:
-        try:
-            return Life(seed, directory, make).live(rounds)
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
+    with seeded(seed) as directory:
+        return Life(seed, directory, make).live(rounds)
 
 
 if __name__ == "__main__":
-    import sys
-
-    first, count = int(sys.argv[1]), int(sys.argv[2])
-    print(*map(sum, zip(*[live(seed) for seed in range(first, first + count)], strict=True)))
+    play(live)

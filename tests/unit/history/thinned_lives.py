@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import importlib
 import random
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
@@ -30,10 +29,10 @@ from i2core.history.retention.thinner import Thinner
 from i2core.testing.journal import MemoryJournal
 
 from . import recorded, recorded_lives
-from .lives import MEMORY
 from .past_trees import Moment
 from .recorded import PowerCut
 from .recorded_lives import Lived
+from .seeds import play, seeded
 
 HOUR_NS = DAY_NS // 24
 
@@ -186,22 +185,12 @@ async def _at_once(work: Callable[..., Any], *args: Any, **_options: Any) -> Any
 
 def live(seed: int, rounds: int = 10) -> Lived:
     """One life."""
-    with tempfile.TemporaryDirectory(prefix="i2-thinned-", dir=MEMORY) as directory:
-        try:
-            life = Life(seed, directory)
-            giving_up._SLICE_S = life.rng.choice((0.0, 3600.0))  # after each step, or never
-            with life.world.watched(), _in_order(seed):
-                return trio.run(life.live, rounds)
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
+    with seeded(seed) as directory:
+        life = Life(seed, directory)
+        giving_up._SLICE_S = life.rng.choice((0.0, 3600.0))  # after each step, or never
+        with life.world.watched(), _in_order(seed):
+            return trio.run(life.live, rounds)
 
 
 if __name__ == "__main__":
-    import sys
-    import time
-
-    first, count = int(sys.argv[1]), int(sys.argv[2])
-    began = time.monotonic()
-    lives = [live(seed) for seed in range(first, first + count)]
-    print(Lived(*map(sum, zip(*lives, strict=True))), f"{time.monotonic() - began:.1f} s")
+    play(live)
