@@ -34,3 +34,10 @@ def place_of(path: str, pairs: Sequence[Pair]) -> Place:
         bilingual(f"it is not beneath a source of the rule ({known})", f"它不在该规则的源目录之下（{known}）"),
         obj=shown(wanted),
     )
+
+
+def source_path(pairs: Sequence[Pair], place: Place) -> bytes:
+    """The absolute path of a place on the source."""
+    source = pairs[place.root].source
+    above = source if not os.path.isfile(source) else os.path.dirname(source)
+    return above + (b"/" + place.path if place.path else b"")

@@ -166,16 +166,31 @@ class Result:
         sql = f"SELECT * FROM item WHERE kind IN ({marks}) AND id > ? ORDER BY id LIMIT ?"  # noqa: S608 (marks alone)
         return [_item(row) for row in self._db.execute(sql, (*wanted, after, most))]
 
-    def beneath(self, kind: Kind, place: Place, *, after: bytes = b"", most: int = 1000) -> list[Item]:
-        """Up to `most` items of that kind in a directory or beneath it, by path, from the one after that path on."""
-        first = place.path + b"/" if place.path else b""
-        bound = place.path + b"0" if place.path else b"\xff" * 8  # "0" follows "/"
+    def beneath(self, kind: Kind, place: Place, *, after: bytes = b"", most: int = 1000) -> list[tuple[int, Item]]:
+        """Up to `most` items of that kind beneath a directory that are not mended, with their numbers, by path, from
+        the one after that path on."""
         sql = (
-            "SELECT * FROM item WHERE kind = ? AND root = ? AND path > ? AND path >= ? AND path < ?"
+            "SELECT * FROM item WHERE kind = ? AND root = ? AND path > ? AND path > ? AND path < ? AND NOT mended"
             " ORDER BY path LIMIT ?"
         )
-        asked = (kind.value, place.root, after, first, bound, most)
-        return [_item(row)[1] for row in self._db.execute(sql, asked)]
+        asked = (kind.value, place.root, after, *_bounds(place), most)
+        return [_item(row) for row in self._db.execute(sql, asked)]
+
+    def summed(self, kind: Kind, place: Place) -> tuple[int, int]:
+        """How many items of that kind, not mended, are beneath a directory, and how many bytes the replica has of
+        them."""
+        sql = (
+            "SELECT count(*), coalesce(sum(size_there), 0) FROM item"
+            " WHERE kind = ? AND root = ? AND path > ? AND path < ? AND NOT mended"
+        )
+        count, size = self._db.execute(sql, (kind.value, place.root, *_bounds(place))).fetchone()
+        return int(count), int(size)
+
+    def at(self, kind: Kind, place: Place) -> tuple[int, Item] | None:
+        """The item of that kind at a place, if it is not mended."""
+        sql = "SELECT * FROM item WHERE kind = ? AND root = ? AND path = ? AND NOT mended"
+        row = self._db.execute(sql, (kind.value, *place)).fetchone()
+        return None if row is None else _item(row)
 
     def mended(self, numbers: Iterable[int]) -> None:
         """Notes that these items are the same now."""
@@ -185,6 +200,13 @@ class Result:
     def _transaction(self) -> sqlite3.Connection:
         self._db.execute("BEGIN")
         return self._db
+
+
+def _bounds(place: Place) -> tuple[bytes, bytes]:
+    """The paths beneath a directory lie between these."""
+    if not place.path:
+        return b"", b"\xff" * 256  # longer than any name
+    return place.path + b"/", place.path + b"0"  # "0" follows "/"
 
 
 def _item(row: Sequence[Any]) -> tuple[int, Item]:

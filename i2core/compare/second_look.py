@@ -169,7 +169,7 @@ class SecondLook:
         if entry is None:
             if there is None or view.before.here is None:
                 return None
-            return Item(Kind.EXTRA, at, there.mode, 0, there.size, there.born_ns)
+            return Item(Kind.EXTRA, at, there.mode, 0, _size_there(there), there.born_ns)
         if there is None and name:
             return Item(Kind.MISSING, at, entry.mode, _size(entry))
         compared = view.digests.get(name)
@@ -178,7 +178,7 @@ class SecondLook:
         content = compared is not None and not compared.equal
         if not verdict & ~_BLOCKS and not content:
             return None
-        size_there = there.size if there is not None and stat.S_ISREG(there.mode) else 0
+        size_there = 0 if there is None else _size_there(there)
         reasons: list[Reason] = [Reason.OTHER]
         if verdict & _LINK:
             reasons = [Reason.LINKS]
@@ -223,6 +223,10 @@ async def examine(session: Session, place: Place, names: Sequence[bytes] = ()) -
 
 def _entry(directory: OpenDirectory, name: bytes) -> Entry | None:
     return directory.entry(name) if name else directory.here()
+
+
+def _size_there(there: Examined) -> int:
+    return there.size if stat.S_ISREG(there.mode) else 0
 
 
 def _size(entry: Entry) -> int:

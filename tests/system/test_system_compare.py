@@ -108,3 +108,36 @@ def test_a_stopped_rule_and_what_is_refused(work: Work, tmp_path: Path) -> None:
     booked = work.ask("compare", "data1", "--when", "2099-01-01T00:00")
     assert work.ask("task", "show", str(booked["task"]))["progress"]["phase"] == "booked"
     work.run("task", "cancel", str(booked["task"]))
+
+
+def test_orphans_are_listed_and_removed(work: Work) -> None:
+    assert work.ask("orphans", "list", "data1")["items"] == []
+    mine = work.replica / "d1" / "mine"
+    (mine / "deep").mkdir(parents=True)
+    (mine / "deep" / "file").write_text("12345")
+    (work.replica / "single").write_text("123")
+    found = work.ask("orphans", "list", "data1", "--refresh")["items"]
+    assert [(Path(item["path"]).name, item["orphan"], item["size"]) for item in found] == [
+        ("d1", False, 0) if item["directory"] else ("single", True, 3) for item in found
+    ]
+    assert len(found) == 2 and found[1]["born_ns"] > 0
+    (inner,) = work.ask("orphans", "list", "data1", "d1")["items"]
+    assert inner["path"] == str(work.source / "d1" / "mine") and inner["orphan"] and inner["directory"]
+    (deep,) = work.ask("orphans", "list", "data1", work.source / "d1" / "mine" / "deep")["items"]
+    assert (Path(deep["path"]).name, deep["size"]) == ("file", 5)
+
+    assert "add --yes" in work.run("orphans", "remove", "data1", "single", code=2).stderr
+    assert work.ask("orphans", "remove", "data1", ".", "--dry-run")["orphans"] == 2
+    assert "no orphan is known" in work.run("orphans", "remove", "data1", "d1/deep", "--yes", code=2).stderr
+    inner_one = work.run("orphans", "remove", "data1", "d1/mine/deep", "--yes", code=2)
+    assert "remove that directory as a whole" in inner_one.stderr
+    assert (work.replica / "single").exists()
+    (work.source / "single").write_text("the source has it by now")
+    done = work.ask("orphans", "remove", "data1", "d1", "--yes")
+    assert done == {"removed": 1, "left": []}
+    assert not mine.exists()
+    left = work.ask("orphans", "remove", "data1", "single", "--yes", code=3)
+    assert left["removed"] == 0 and len(left["left"]) == 1
+    work.settle()
+    work.run("rule", "stop", "data1")
+    assert "only a rule that replicates" in work.run("orphans", "remove", "data1", "single", "--yes", code=2).stderr

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2core.api import Entry, Place, ProtocolError, UsageError
+from i2core.compare.orphans import Row, browse, chosen, orphan_above
 from i2core.compare.places import place_of
 from i2core.compare.result import Item, Kind, Reason, Result, Totals, reasons_of
 from i2core.config.model import ComparePlan, Pair
@@ -60,8 +61,11 @@ def test_a_result_is_paged_and_kept(tmp_path: Path) -> None:
     again.mended([first[0][0]])
     assert again.page((Kind.DIFFERENT,))[0][1].mended
     beneath = again.beneath(Kind.EXTRA, Place(0, b"d"), after=b"d/010", most=3)
-    assert [item.place.path for item in beneath] == [b"d/011", b"d/012", b"d/013"]
-    assert again.beneath(Kind.EXTRA, Place(0, b"")) == [item._replace(reasons=[]) for item in extra]
+    assert [item.place.path for _, item in beneath] == [b"d/011", b"d/012", b"d/013"]
+    assert [item for _, item in again.beneath(Kind.EXTRA, Place(0, b""))] == [
+        item._replace(reasons=[]) for item in extra
+    ]
+    assert again.summed(Kind.EXTRA, Place(0, b"d")) == (30, sum(range(30)))
     assert again.beneath(Kind.EXTRA, Place(1, b"")) == []
     again.close()
 
@@ -129,3 +133,32 @@ def test_a_compare_without_a_start_begins_after_one_interval() -> None:
     assert last_due(plan, DAY, DAY + HOUR / 2) is None
     assert last_due(plan, DAY, DAY + HOUR) == DAY + HOUR
     assert last_due(ComparePlan(every_s=3600.0, start=DAY + DAILY), DAY, DAY + HOUR) is None
+
+
+def test_orphans_are_browsed_by_directory() -> None:
+    result = Result(None)
+    paths = [b"a.b", b"a/x", b"a/y/z", b"a0", b"b", b"\xff\xff/\xff"]
+    modes = {b"b": stat.S_IFDIR | 0o755}
+    result.add([Item(Kind.EXTRA, Place(0, path), modes.get(path, FILE), 0, 10) for path in paths])
+    result.add([Item(Kind.MISSING, Place(0, b"c"), FILE), Item(Kind.EXTRA, Place(1, b"d"), FILE)])
+    rows = browse(result, Place(0, b""))
+    assert [(row.place.path, row.is_orphan, row.is_directory, row.orphans, row.size) for row in rows] == [
+        (b"a.b", True, False, 1, 10),
+        (b"a", False, True, 2, 20),
+        (b"a0", True, False, 1, 10),
+        (b"b", True, True, 1, 10),
+        (b"\xff\xff", False, True, 1, 10),
+    ]
+    assert [row.place.path for row in browse(result, Place(0, b"a"))] == [b"a/x", b"a/y"]
+    for most in (1, 2):
+        seen: list[Row] = []
+        while page := browse(result, Place(0, b""), after=seen[-1].cursor if seen else b"", most=most):
+            seen += page
+        assert seen == rows
+    assert orphan_above(result, Place(0, b"b/c/d")) == Place(0, b"b")
+    assert orphan_above(result, Place(0, b"a")) is None
+    assert [place.path for _, place in chosen(result, [Place(0, b"a"), Place(0, b"b")])] == [b"a/x", b"a/y/z", b"b"]
+    for path in (b"b/c", b"c"):
+        with pytest.raises(UsageError):
+            chosen(result, [Place(0, path)])
+    result.close()

@@ -120,6 +120,20 @@ class ControlClient:
         found: dict[str, Any] = self._call("GET", f"{self._compares(name)}/{number}?{query}")
         return found
 
+    def orphans(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """A page of a directory's orphans: {"compared", "compared_ns", "items", "after"}. `asked`: as the API has
+        it."""
+        query = urlencode({key: value for key, value in asked.items() if value is not None}, errors="surrogateescape")
+        path = f"/v1/rules/{quote(name, safe='')}/orphans?{query}"
+        found: dict[str, Any] = self._call("GET", path, timeout_s=_LONG_S)
+        return found
+
+    def remove_orphans(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Begins to remove orphans: {"task", "orphans", "bytes"}. `asked`: as the API has it."""
+        path = f"/v1/rules/{quote(name, safe='')}/orphans/remove"
+        found: dict[str, Any] = self._call("POST", path, body=json.dumps(asked), timeout_s=_LONG_S)
+        return found
+
     @staticmethod
     def _compares(name: str) -> str:
         return f"/v1/rules/{quote(name, safe='')}/compares"

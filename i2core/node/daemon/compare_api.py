@@ -15,7 +15,6 @@ Progress and totals are those of the task (`/v1/tasks`).
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +25,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from i2core.api import UsageError, in_thread
+from i2core.compare.places import source_path
 from i2core.compare.result import DIFFERENCES, Item, Kind, Result
-from i2core.config.model import Rule
 from i2core.config.words import bilingual
 from i2core.history.moments.text import parse_moment
 from i2core.history.moments.zones import zone_or_local
@@ -90,7 +89,7 @@ class _Compares:
         limit = number(asked, "limit", PAGE, 1, MOST) or PAGE
         found = await in_thread(items_of, path, kinds, after, limit)
         rule = next(rule for rule in self._node.config.rules if rule.name == name)
-        items = [item.as_json(source_path(rule, item)) for _, item in found]
+        items = [item.as_json(source_path(rule.pairs, item.place)) for _, item in found]
         more = found[-1][0] if len(found) == limit else None
         return Document({"task": task.as_json(), "items": items, "after": more})
 
@@ -111,13 +110,6 @@ def items_of(path: Path, kinds: Sequence[Kind], after: int, limit: int) -> list[
         return result.page(kinds, after=after, most=limit)
     finally:
         result.close()
-
-
-def source_path(rule: Rule, item: Item) -> bytes:
-    """The path of an item on the source."""
-    source = rule.pairs[item.place.root].source
-    above = source if not os.path.isfile(source) else os.path.dirname(source)
-    return above + (b"/" + item.place.path if item.place.path else b"")
 
 
 def _kinds(text: str) -> list[Kind]:

@@ -18,7 +18,8 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     …    /v1/rules/NAME/history, recoveries, mounts, snapshots
                                         the past of a received rule: see `history_api`, `trim_api`, `recovery_api`,
                                         `mount_api`, `snapshot_api`
-    …    /v1/rules/NAME/compares        compares of a rule that this node sends: see `compare_api`
+    …    /v1/rules/NAME/compares, orphans
+                                        of a rule that this node sends: see `compare_api`, `orphan_api`
     GET  /v1/tasks                      all long operations that are remembered: `Task.as_json`
     GET  /v1/tasks/NUMBER?wait=SECONDS  one of them; waits so long for its end, 60 at most
     POST /v1/tasks/NUMBER/cancel        {"number", "done"}: done is False when it had ended
@@ -51,6 +52,7 @@ from i2core.node.daemon.faults import as_i2error, error_json
 from i2core.node.daemon.history_api import history_routes
 from i2core.node.daemon.metrics import CONTENT_TYPE, exposition
 from i2core.node.daemon.mount_api import mount_routes
+from i2core.node.daemon.orphan_api import orphan_routes
 from i2core.node.daemon.recovery_api import recovery_routes
 from i2core.node.daemon.running import RunningNode
 from i2core.node.daemon.snapshot_api import snapshot_routes
@@ -88,6 +90,7 @@ def control_app(node: RunningNode) -> Starlette:
             *mount_routes(node),
             *compare_routes(node),
             *snapshot_routes(node),
+            *orphan_routes(node),
             Route("/v1/tasks", api.tasks),
             Route("/v1/tasks/{number:int}", api.task),
             Route("/v1/tasks/{number:int}/cancel", api.cancel, methods=["POST"]),

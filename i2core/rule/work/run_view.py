@@ -42,6 +42,11 @@ class RunView:
         """There is a run, and its mirror is not done."""
         return self._life is not None and not self._life.phase.mirrored
 
+    @property
+    def replicates(self) -> bool:
+        """There is a run, and its mirror is done."""
+        return self._live is not None and not self.mirrors
+
     def carried(self, until_ns: int) -> bool:
         """True when every change that was reported before (`time.monotonic_ns`) is durable on the replica, except of
         names that are known to differ."""
@@ -64,7 +69,7 @@ class RunView:
     def differ(self, places: Sequence[Place]) -> bool:
         """Has these places compared and repaired by the run. A name that neither the source nor the run knows is
         removed from the replica. False: there is no run that could."""
-        if self._live is None or self.mirrors:
+        if self._live is None or not self.replicates:
             return False
         self._live.differ(places)
         return True
