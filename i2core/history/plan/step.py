@@ -19,6 +19,8 @@ class Restore(NamedTuple):
     path: bytes
     kept: bytes
     """Path within the store; the first name in it is the number of a kept object."""
+    time_ns: int = 0
+    """As in `Record`."""
 
 
 class Change(NamedTuple):

@@ -28,7 +28,7 @@ from i2core.history.index.index import Index
 from i2core.history.journal.packing import Packed
 from i2core.history.model.rows import CatalogChange, Left, Object
 from i2core.history.plan.plan import Plan, Planner
-from i2core.history.plan.step import Change, Step
+from i2core.history.plan.step import Change, Restore, Step
 from i2core.history.plan.view import ForeignChange, MustWait
 from i2core.history.read.paths import PathsAt
 from i2core.history.read.places import ObjectLost, Places
@@ -39,6 +39,8 @@ from i2core.posix.errnos import PASSING
 from i2core.posix.patience import patiently
 
 T = TypeVar("T")
+Carry = Callable[[int, Sequence[Step]], Awaitable[Applied]]
+"""Carries out planned records that begin with this number, as `Sink.apply` with `Batch.keeps` does."""
 _STAGING = frozenset({Kind.STAGE, Kind.PUBLISH})
 
 
@@ -108,12 +110,19 @@ class Recorder:
             StopRule: as `Sink.apply`; or journal or index cannot be written.
             LinkError: the history must be opened again.
         """
+        return await self.carry(partial(_by_sink, sink), first_seq, records)
+
+    async def carry(self, carry: Carry, first_seq: int, records: Sequence[Record | Restore]) -> Applied:
+        """As `apply`, with records of the history's own as well, by whoever can carry them out.
+
+        Cancellation, Raises: as `apply`.
+        """
         failures: list[Failure] = []
         done = 0
         if self.room is not None:
             await self.room.make_room_for_index()
         while done < len(records):
-            carried = await self._with_room(partial(self._carry_some, sink, first_seq + done, records[done:]))
+            carried = await self._with_room(partial(self._carry_some, carry, first_seq + done, records[done:]))
             done += carried.steps
             failures += carried.failures
             if carried.blocked:
@@ -161,13 +170,13 @@ class Recorder:
 
     # ------------------------------------------------------------------------------------------- one plan
 
-    async def _carry_some(self, sink: Sink, first_seq: int, records: Sequence[Record]) -> _Carried:
+    async def _carry_some(self, carry: Carry, first_seq: int, records: Sequence[Record | Restore]) -> _Carried:
         """Plans as many of the records as can be planned at once, and carries them out."""
         async with self._turn:
             self._check()
-            return await self._planned(sink, first_seq, records)
+            return await self._planned(carry, first_seq, records)
 
-    async def _planned(self, sink: Sink, first_seq: int, records: Sequence[Record]) -> _Carried:
+    async def _planned(self, carry: Carry, first_seq: int, records: Sequence[Record | Restore]) -> _Carried:
         try:
             written = await self._write(partial(self._plan, records))
         except ForeignChange as change:
@@ -175,7 +184,7 @@ class Recorder:
                 return _Carried(failures=[await self._leave_out(change, first_seq, records[0])])
         carried = _Carried()
         try:
-            await self._carry_out(sink, written.plan, first_seq, carried)
+            await self._carry_out(carry, written.plan, first_seq, carried)
         except BaseException:
             # What the sink has not reported, it may have begun.
             carried.steps = min(max(carried.steps, self._reported - first_seq + 1) + 1, len(written.plan.steps))
@@ -185,19 +194,19 @@ class Recorder:
         await self._settle(written, carried)
         return carried
 
-    async def _carry_out(self, sink: Sink, plan: Plan, first_seq: int, carried: _Carried) -> None:
+    async def _carry_out(self, carry: Carry, plan: Plan, first_seq: int, carried: _Carried) -> None:
         steps = plan.steps
         self._reported = first_seq - 1
         while carried.steps < len(steps) and not carried.ended:
-            part, begin = steps[carried.steps :], first_seq + carried.steps
-            done = await sink.apply(Batch(begin, [_sent(step) for step in part], [step.keeps for step in part]))
+            begin = first_seq + carried.steps
+            done = await carry(begin, steps[carried.steps :])
             carried.steps = done.applied_seq + 1 - first_seq
             carried.failures += done.failures
             carried.made |= {seq + plan.first_seq - first_seq: made for seq, made in done.made.items()}
             carried.blocked = done.blocked
             carried.in_doubt = bool(done.failures) and not _plans_nothing(steps[carried.steps - 1])
             carried.ended = carried.blocked or carried.in_doubt
-            assert carried.ended or done.applied_seq >= begin, "the sink does nothing"
+            assert carried.ended or done.applied_seq >= begin, "nothing was carried out"
 
     # ------------------------------------------------------------------------------------------- before the sink
 
@@ -237,7 +246,7 @@ class Recorder:
             self._planner.forget()
             raise
 
-    def _plan(self, records: Sequence[Record]) -> Plan:
+    def _plan(self, records: Sequence[Record | Restore]) -> Plan:
         changes = list(self._changes(records))
         try:
             plan = self._planner.plan(self.seq + 1, changes)
@@ -247,7 +256,7 @@ class Recorder:
         assert plan.steps
         return plan
 
-    def _changes(self, records: Sequence[Record]) -> Iterator[Change]:
+    def _changes(self, records: Sequence[Record | Restore]) -> Iterator[Change]:
         """The records with their times, which never go back. One without a time is as old as the one before it."""
         time_ns = self._writer.end.last_ns or self._writer.now_ns()
         for record in records:
@@ -257,7 +266,7 @@ class Recorder:
     def _nothing(self) -> Plan:
         return Plan(self.seq + 1, ())
 
-    async def _leave_out(self, change: ForeignChange, first_seq: int, record: Record) -> Failure:
+    async def _leave_out(self, change: ForeignChange, first_seq: int, record: Record | Restore) -> Failure:
         """Somebody else has changed the replica: the history forgets what it knew of the name. The failure says which
         place is to be compared."""
         found = await self._writer.turn(partial(self._place_of, change))
@@ -358,6 +367,10 @@ class Recorder:
         except BaseException as error:
             self.broken = error
             raise
+
+
+async def _by_sink(sink: Sink, first_seq: int, steps: Sequence[Step]) -> Applied:
+    return await sink.apply(Batch(first_seq, [_sent(step) for step in steps], [step.keeps for step in steps]))
 
 
 def _sent(step: Step) -> Record:

@@ -41,12 +41,24 @@ class Rewind:
         self._metas = self._attributes()
 
     def records(self) -> Iterator[Record | Restore]:
-        """The records, in order."""
+        """The records, in order: names, then contents, then attributes."""
+        yield from self.names()
+        yield from self.contents()
+        yield from self.attributes()
+
+    def names(self) -> Iterator[Record | Restore]:
+        """To be taken as a whole before the first one is carried out."""
         yield from self._removals()
         yield from self._arrivals()
         yield from self._removals()  # of names in directories that lay in the store before
+
+    def contents(self) -> Iterator[Record]:
+        """Once names are right. May be carried out one by one, as they come."""
         for oid, size in self._contents.items():
             yield from self._content(oid, size)
+
+    def attributes(self) -> Iterator[Record]:
+        """Once contents are right."""
         for oid, meta in self._metas.items():
             place = self._then.place(oid)
             assert place is not None
