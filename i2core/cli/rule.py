@@ -167,11 +167,15 @@ def stop(name: str, config_file: str | None, state_dir: str | None) -> None:
 @where
 @json_option
 def release(name: str, config_file: str | None, state_dir: str | None) -> None:
-    """Let a held mass delete continue. Run this on the backup node, which holds it.
+    """Let what is held continue: a mass delete, or the mirror of a replica that was turned back. Run this on the
+    backup node, which holds it.
 
     When a rule deletes so much of the replica that it looks like an accident (brake in the config of the rule or of
     the backup node), the backup node holds it and everything after it. Check first that the delete was intended.
     Only the held part is released: later removals are measured against the files that are left then.
+
+    A replica that was turned back (i2 cdp rewind) refuses its work node. Once it is released, start the rule there: it
+    compares everything, and makes the replica equal to its files again.
 
     If several work nodes have a rule of that name, name it as PEER/RULE.
     """

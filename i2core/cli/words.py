@@ -102,8 +102,8 @@ _WORDS: dict[str, tuple[str, str]] = {
         "{rule}: {heir} may take over its targets",
         "{rule}：{heir} 可以接管其目标目录",
     ),
-    "released": ("{rule}: released, the held delete continues", "{rule}：已放行，继续执行删除"),
-    "nothing_held": ("{rule}: nothing was held", "{rule}：没有暂停的删除"),
+    "released": ("{rule}: released", "{rule}：已放行"),
+    "nothing_held": ("{rule}: nothing was held", "{rule}：没有暂停的内容"),
     "cdp_first": ("oldest moment", "最早时刻"),
     "cdp_floor": ("every moment since", "此后任意时刻"),
     "cdp_mark": ("single moment", "单个时刻"),
@@ -137,6 +137,32 @@ _WORDS: dict[str, tuple[str, str]] = {
         "every moment before {before} is given up; {freed} freed",
         "已清除 {before} 之前的所有时刻；释放 {freed}",
     ),
+    "rewind_plan": ("back to {moment} (change {seq}):", "回退到 {moment}（变化 {seq}）："),
+    "rewind_nothing": ("nothing would be changed", "无需任何更改"),
+    "rewind_created": ("comes back", "恢复"),
+    "rewind_removed": ("goes away", "移除"),
+    "rewind_changed": ("is changed back", "改回"),
+    "rewind_replaced": ("is replaced", "替换"),
+    "rewind_ask": ("Turn the replica back?", "确认回退灾备数据？"),
+    "rewind_progress": ("{records} changes, {bytes}", "{records} 个变化，{bytes}"),
+    "rewind_not_equal": (
+        "{rule}: not all could be turned back; its work node stays refused. Remove what stands in the way, and run the "
+        "command again",
+        "{rule}：未能全部回退；其工作机仍被拒绝。请排除障碍后再次执行该命令",
+    ),
+    "rewind_done": (
+        "{rule}: the replica was turned back to {moment} (change {seq})",
+        "{rule}：灾备数据已回退到 {moment}（变化 {seq}）",
+    ),
+    "rewind_held": (
+        "its work node is refused until i2 rule release {rule}; to undo this: i2 cdp rewind {rule} --to-seq {before}",
+        "在执行 i2 rule release {rule} 之前拒绝其工作机；撤销本次回退：i2 cdp rewind {rule} --to-seq {before}",
+    ),
+    "goes_on": (
+        "it goes on as task {number}: i2 task show {number} --wait",
+        "将作为任务 {number} 继续：i2 task show {number} --wait",
+    ),
+    "task_rewind": ("rewind", "回退"),
     "task_trim": ("trim", "清除历史"),
     "task_mount": ("mount", "挂载"),
     "mounted": (

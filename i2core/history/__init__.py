@@ -8,10 +8,10 @@
                         recovery ────┤                      a crash is undone
                         rewind ──────┘                      the replica is turned back
 
-Each name is a package here. `record` opens a history and writes it, with all the others. `model` has the values that
+Each name is a package here. `record` opens a history and writes it. `model` has the values that
 all of them speak in, and `moments` finds the moment that a person means. Imports go one way (see `pyproject.toml`):
 
-    record → recovery | rewind | retention → read → journal → plan | index → model
+    ask | rewind → record → recovery | retention → read → journal → plan | index → model
 
 `i2core.api.present` is how it asks a replica and changes it by itself; what records do to it, the sink keeps whole as
 the plan says (`Batch.keeps`). `i2core.rule.backup.replica.recording` opens it for a received rule.

@@ -63,7 +63,7 @@ async def test_orphans_of_a_mirror_are_held_and_released(tmp_path: Path) -> None
         async def release() -> None:
             await until(lambda: held(nodes))
             assert left(disk, nodes) == FILES
-            assert nodes.service.release("data1")
+            assert await nodes.service.release("data1")
 
         nodes.nursery.start_soon(release)
         status = await nodes.run(nodes.rule(orphans=DELETE))
@@ -87,10 +87,10 @@ async def test_live_deletes_are_held_beyond_the_share(tmp_path: Path, share: flo
             await until(lambda: status.held)
             assert status.as_json()["state"] == "abnormal"
             assert left(disk, nodes) >= FILES / 2, "only removals that keep within the share passed before"
-            assert nodes.service.release("data1")
+            assert await nodes.service.release("data1")
             await until(lambda: left(disk, nodes) == 100 and not status.held)
             assert status.state is State.REPLICATING
-            assert not nodes.service.release("data1")
+            assert not await nodes.service.release("data1")
 
 
 async def test_deletes_below_the_share_pass(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ async def test_the_loss_or_emptying_of_a_source_root_is_held(tmp_path: Path, wha
                 tell_removed(nodes, [nodes.source / "a", nodes.source / "b"])
             await until(lambda: status.held)
             assert set(disk.roots[bytes(nodes.target)].entries) == {b"a", b"b"}
-            assert nodes.service.release("data1")
+            assert await nodes.service.release("data1")
             await until(lambda: not disk.roots[bytes(nodes.target)].entries)
 
 
@@ -189,7 +189,7 @@ async def test_deletes_are_held_again_after_the_link_broke(tmp_path: Path) -> No
             await until(lambda: status.code is Code.NETWORK)
             await until(lambda: status.held and status.code is Code.MASS_DELETE_HELD and held(nodes))
             assert set(disk.roots[bytes(nodes.target)].entries) == {b"a", b"b"}
-            assert nodes.service.release("data1")
+            assert await nodes.service.release("data1")
             await until(lambda: status.mirrored)
             assert not disk.roots[bytes(nodes.target)].entries
 
@@ -214,7 +214,7 @@ async def test_a_root_that_is_gone_ends_the_rule_when_that_was_released(
                     (tmp_path / "away").rename(nodes.source)
                 if stands != "none":
                     nodes.capture.tell(Lost(Place(0, b""), "the root is there again"))
-                assert nodes.service.release("data1")
+                assert await nodes.service.release("data1")
                 await until(lambda: False)
         assert (stopped.value.code, stopped.value.obj) == (Code.SOURCE_GONE, str(nodes.source))
         assert not any(nodes.target.iterdir())
@@ -251,7 +251,7 @@ async def test_a_removal_in_many_steps_is_held_with_half_of_it_left(tmp_path: Pa
                 await until(partial(_passed, status, disk, nodes, 95 - start))
             assert status.held
             assert left(disk, nodes) == 50
-            assert nodes.service.release("data1")
+            assert await nodes.service.release("data1")
             await until(lambda: not status.held and left(disk, nodes) == 45)
 
 
@@ -294,7 +294,7 @@ async def test_a_directory_that_a_file_replaces_passes_the_brake_as_well(what: s
                 nodes.capture.tell(Change(Op.REMOVE, Place(0, b"dir")), Change(Op.CREATE, Place(0, b"dir")))
             await until(lambda: status.held)
             assert len(list((target / "dir").iterdir())) == 400
-            assert nodes.service.release("data1")
+            assert await nodes.service.release("data1")
             await until(lambda: not status.held and not (target / "dir").is_dir() and os.path.lexists(target / "dir"))
             await until(lambda: compare_trees(nodes.source, target) == [])
 

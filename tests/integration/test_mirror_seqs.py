@@ -165,7 +165,7 @@ async def test_a_silent_hold_does_not_break_the_link(tmp_path: Path, monkeypatch
             pings = nodes.wire.frames.count(FrameType.PING)
             await until(lambda: nodes.wire.frames.count(FrameType.PING) > pings + 20)
             assert Code.NETWORK not in nodes.codes()
-            nodes.service.release("data1")
+            await nodes.service.release("data1")
             await until(lambda: compare_trees(nodes.source, nodes.target) == [])
 
 

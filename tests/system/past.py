@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 RULE = 'cdp = {}\nbrake = { share = 1.0 }\norphans = { action = "delete" }'
 
 
+def copy_tree(source: Path, to: Path) -> None:
+    """Copies a tree with all attributes."""
+    subprocess.run(["cp", "-a", str(source), str(to)], check=True)  # noqa: S603, S607
+
+
 class Past:
     """A rule with a history, and the commands of its backup node."""
 

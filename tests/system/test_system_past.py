@@ -13,17 +13,13 @@ import pytest
 
 from i2core.testing.trees import compare_trees
 
-from .past import Past
+from .past import Past, copy_tree
 from .test_system_daemon import Site, site
 
 if TYPE_CHECKING:
     from .commands import Commands
 
 __all__ = ["site"]
-
-
-def _copy(source: Path, to: Path) -> None:
-    subprocess.run(["cp", "-a", str(source), str(to)], check=True)  # noqa: S603, S607
 
 
 @pytest.fixture
@@ -39,7 +35,7 @@ def test_a_table_that_was_emptied_by_mistake(past: Past, tmp_path: Path) -> None
     table.write_text("1,one\n2,two\n" * 1000)
     wanted = tmp_path / "wanted"
     before = past.settle()
-    _copy(past.source, wanted)
+    copy_tree(past.source, wanted)
     table.write_text("")
     (past.source / "later").write_text("later")
     after = past.settle()
@@ -133,7 +129,7 @@ def test_who_has_no_history_says_so(past: Past) -> None:
 def test_a_moment_is_mounted(past: Past, tmp_path: Path) -> None:
     wanted, point = tmp_path / "wanted", tmp_path / "point"
     seq = past.settle()
-    _copy(past.source, wanted)
+    copy_tree(past.source, wanted)
     shutil.rmtree(past.source / "sub", ignore_errors=True)
     (past.source / "new").write_text("new")
     past.settle()

@@ -78,6 +78,8 @@ PROVOKED: dict[Code, str] = {
     Code.REPLICA_WAITS: "plugins/sink_fs/tests/test_sink_fs_faults.py::test_what_passes_is_waited_for",
     Code.PEER_LIMIT: "tests/unit/test_admission.py::test_rules_of_a_peer_are_bounded_and_known_ones_are_accepted",
     Code.NO_EFFECT: "tests/system/test_system_daemon.py::test_keys_without_effect_are_reported",
+    Code.TURNED_BACK: "tests/integration/test_rewind.py::test_the_work_node_is_refused_until_a_release",
+    Code.CDP_RESTORE_WRITE: "tests/unit/history/test_turning.py::test_a_batch_ends_with_what_cannot_be_carried_out",
     Code.HISTORY_ENDED: "tests/integration/test_history_ends.py::test_another_directory_has_another_history",
     Code.CDP_CONFIG: "tests/integration/test_history_ends.py::test_a_sink_that_cannot_keep_is_refused",
     Code.HISTORY_GAP: RECORDER + "test_what_somebody_else_changed_is_said_and_compared",
@@ -106,10 +108,7 @@ TOLD_OTHERWISE: dict[Code, str] = {
 
 WAITS_FOR: dict[str, tuple[Code, ...]] = {
     "compare": (Code.FILE_CHECKSUM,),
-    "CDP": (
-        Code.CDP_RESTORE_WRITE,
-        Code.CDP_DATABASE,
-    ),
+    "CDP": (Code.CDP_DATABASE,),
     "snapshots": (Code.SNAPSHOT_REMOVE, Code.SNAPSHOT_CREATE),
     "replicas on volumes": (
         Code.VOLUME_GROUP,

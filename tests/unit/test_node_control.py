@@ -61,12 +61,13 @@ class FakeBackup:
                 state=Received.HELD if self.held else Received.RECEIVING,
                 held=self.held,
                 held_reason="900 of 1000 files" if self.held else "",
+                turned_back="",
                 fault=None,
                 orphans=2,
             )
         ]
 
-    def release(self, rule: str, peer: str | None = None) -> bool:
+    async def release(self, rule: str, peer: str | None = None) -> bool:
         held, self.held = self.held, False
         return held
 

@@ -23,6 +23,7 @@ def saved(durable_seq: int) -> BackupRuleStatus:
         applied_bytes=0,
         state=Received.WAITING,
         held_reason="",
+        turned_back="",
         fault=None,
         orphans=0,
     )

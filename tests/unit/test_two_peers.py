@@ -26,7 +26,7 @@ async def held(service: BackupService, tmp_path: Path, nursery: trio.Nursery, *p
     """A rule of each peer, all of one name, whose deletes are held."""
     replicas = {peer: Replica("data1", peer, tmp_path / "positions", lambda *line: None) for peer in peers}
     for replica in replicas.values():
-        service._replicas.keep(replica)
+        service._replicas.keep(replica).is_received = True
         nursery.start_soon(replica.deletes.wait, "too many")
     await trio.testing.wait_all_tasks_blocked()
     return replicas
@@ -36,20 +36,20 @@ async def test_a_release_names_the_peer_of_the_rule(service: BackupService, tmp_
     async with trio.open_nursery() as nursery:
         replicas = await held(service, tmp_path, nursery, "web1", "evil")
         with pytest.raises(UsageError, match="evil/data1, web1/data1"):
-            service.release("data1")
+            await service.release("data1")
         assert all(replica.deletes.reason for replica in replicas.values())
-        assert not service.release("data1", "stranger")
-        assert service.release("data1", "web1")
+        assert not await service.release("data1", "stranger")
+        assert await service.release("data1", "web1")
         await trio.testing.wait_all_tasks_blocked()
         assert [peer for peer, replica in replicas.items() if replica.deletes.reason] == ["evil"]
-        assert not service.release("data1", "web1"), "nothing is held any more"
+        assert not await service.release("data1", "web1"), "nothing is held any more"
         nursery.cancel_scope.cancel()
 
 
 async def test_the_only_one_of_that_name_needs_no_peer(service: BackupService, tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         await held(service, tmp_path, nursery, "web1")
-        assert service.release("data1")
+        assert await service.release("data1")
 
 
 def test_forgetting_names_the_peer_of_the_rule(service: BackupService, tmp_path: Path) -> None:

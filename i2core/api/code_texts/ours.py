@@ -333,4 +333,13 @@ OURS: dict[int, CodeText] = {
         "end what uses a mount before you unmount it",
         "卸载前请先结束使用该挂载的进程",
     ),
+    3660: CodeText(
+        _E,
+        "the replica was turned back",
+        "灾备数据已回退",
+        "an administrator turned it back to an earlier moment (i2 cdp rewind); its work node is refused until then",
+        "管理员已将其回退到较早的时刻（i2 cdp rewind）；放行之前其工作机被拒绝",
+        "on the backup node: i2 rule release PEER/RULE, if the source may be mirrored over it; then start the rule",
+        "若允许用源端覆盖：在灾备机上执行 i2 rule release 对端/规则名，然后启动规则",
+    ),
 }

@@ -15,6 +15,7 @@ from i2core.cli.lazy import LazyGroup
         "diff": ("i2core.cli.cdp.look:diff", "Show what differs between two moments."),
         "space": ("i2core.cli.cdp.look:space", "Show how much room the history takes."),
         "verify": ("i2core.cli.cdp.look:verify", "Prove that the journal is what was written."),
+        "rewind": ("i2core.cli.cdp.rewind:rewind", "Turn the replica itself back to a moment, in place."),
         "trim": ("i2core.cli.cdp.trim:trim", "Give up old moments by hand."),
     },
     short_help="Look into the past of a received rule, and change what is kept of it.",

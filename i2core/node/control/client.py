@@ -89,6 +89,11 @@ class ControlClient:
         body = json.dumps({"before_seq": before_seq})
         return int(self._call("POST", self._past(name, "trim"), body=body, timeout_s=_LONG_S)["task"])
 
+    def begin_rewind(self, name: str, asked: Mapping[str, Any]) -> int:
+        """Begins to turn its replica back, or to plan that; the number of the task. `asked`: as the API has it."""
+        path = f"/v1/rules/{quote(name, safe='')}/rewinds"
+        return int(self._call("POST", path, body=json.dumps(asked), timeout_s=_LONG_S)["task"])
+
     def begin_recovery(self, name: str, asked: Mapping[str, Any]) -> int:
         """Begins a recovery, or the plan of one; the number of the task. `asked`: as the API has it."""
         path = f"/v1/rules/{quote(name, safe='')}/recoveries"

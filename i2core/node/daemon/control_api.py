@@ -15,9 +15,9 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     POST /v1/rules/NAME/forget
     POST /v1/rules/NAME/hand-over?to=PEER/RULE
                                         that rule may take the targets of NAME, which is RULE or PEER/RULE
-    …    /v1/rules/NAME/history, recoveries, mounts, snapshots
-                                        the past of a received rule: see `history_api`, `trim_api`, `recovery_api`,
-                                        `mount_api`, `snapshot_api`
+    …    /v1/rules/NAME/history, rewinds, recoveries, mounts, snapshots
+                                        the past of a received rule: see `history_api`, `trim_api`, `rewind_api`,
+                                        `recovery_api`, `mount_api`, `snapshot_api`
     …    /v1/rules/NAME/compares, orphans
                                         of a rule that this node sends: see `compare_api`, `orphan_api`
     GET  /v1/tasks                      all long operations that are remembered: `Task.as_json`
@@ -54,6 +54,7 @@ from i2core.node.daemon.metrics import CONTENT_TYPE, exposition
 from i2core.node.daemon.mount_api import mount_routes
 from i2core.node.daemon.orphan_api import orphan_routes
 from i2core.node.daemon.recovery_api import recovery_routes
+from i2core.node.daemon.rewind_api import rewind_routes
 from i2core.node.daemon.running import RunningNode
 from i2core.node.daemon.snapshot_api import snapshot_routes
 from i2core.node.daemon.trim_api import trim_routes
@@ -85,6 +86,7 @@ def control_app(node: RunningNode) -> Starlette:
             Route("/v1/events", api.events),
             Route("/metrics", api.metrics),
             *trim_routes(node),
+            *rewind_routes(node),
             *history_routes(node),
             *recovery_routes(node),
             *mount_routes(node),
@@ -148,7 +150,7 @@ class _Endpoints:
         return _done(request, await self._node.stop(rule_name(request)))
 
     async def release(self, request: Request) -> Response:
-        return _done(request, self._node.release(rule_name(request)))
+        return _done(request, await self._node.release(rule_name(request)))
 
     async def forget(self, request: Request) -> Response:
         return _done(request, self._node.forget(rule_name(request)))

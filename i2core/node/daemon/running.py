@@ -126,11 +126,13 @@ class RunningNode:
         """Stops a rule and waits for its end; False when it did not run."""
         return await self._runner(name).stop()
 
-    def release(self, name: str) -> bool:
-        """Releases a held mass delete of ``RULE`` or ``PEER/RULE``; False if no delete of that rule is held here.
+    async def release(self, name: str) -> bool:
+        """Releases a held mass delete of ``RULE`` or ``PEER/RULE``, or its replica that was turned back; False if
+        nothing of that rule is held here.
 
         Raises:
-            UsageError: no such rule is received here; or several peers have one and `name` has no peer.
+            UsageError: no such rule is received here; or several peers have one and `name` has no peer; or its replica
+                is being turned back.
         """
         peer, rule = _peer_and_rule(name)
         received = self.backup.statuses() if self.backup is not None else []
@@ -145,7 +147,7 @@ class RunningNode:
                     ),
                 )
             raise unknown_rule(name)
-        return self.backup.release(rule, peer)
+        return await self.backup.release(rule, peer)
 
     def forget(self, name: str) -> bool:
         """Frees the targets of a received ``RULE`` or ``PEER/RULE`` for others; False if it was never received.
@@ -287,7 +289,22 @@ def _received_json(status: BackupRuleStatus) -> dict[str, Any]:
 
 
 def _what_is_wrong(status: BackupRuleStatus) -> dict[str, Any]:
-    """The held delete or the fault of a received rule, by `report_fields`."""
+    """What is held, or the fault of a received rule, by `report_fields`."""
+    if status.turned_back:
+        return report_fields(
+            Code.TURNED_BACK,
+            obj=status.name,
+            cause=bilingual(
+                f"the replica was turned back to {status.turned_back}; its work node is refused",
+                f"灾备数据已回退到 {status.turned_back}；其工作机被拒绝",
+            ),
+            next_step=bilingual(
+                f"if the source is to be mirrored over it: i2 rule release {status.peer}/{status.name}, and on the "
+                f"work node i2 rule start {status.name}",
+                f"若确需用源端覆盖，请执行 i2 rule release {status.peer}/{status.name}，并在工作机上执行 "
+                f"i2 rule start {status.name}",
+            ),
+        )
     if status.held:
         return report_fields(
             Code.MASS_DELETE_HELD,

@@ -33,6 +33,7 @@ from i2core.node.daemon.memory import frozen_startup, keep_freed_memory
 from i2core.node.daemon.notify import notify
 from i2core.node.daemon.plaintext import plaintext_risks
 from i2core.node.daemon.reload import follow_config
+from i2core.node.daemon.rewind_api import resume_rewinds
 from i2core.node.daemon.rule_runner import RuleRunner
 from i2core.node.daemon.running import RunningNode
 from i2core.node.daemon.work_rules import Reach, work_rule
@@ -86,6 +87,7 @@ async def _run(config: NodeConfig, registry: Registry, logbook: Logbook) -> None
             if config.work is not None:
                 await _add_rules(node, config.work, drivers)
             await nursery.start(serve_control, node, config.state_dir)
+            await resume_rewinds(node)
             await _open_control_port(node, drivers)
             set_limits(node)
             nursery.start_soon(keep_limits, node)

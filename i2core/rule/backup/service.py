@@ -23,9 +23,11 @@ from i2core.rule.backup.entry.opening import SessionOpening
 from i2core.rule.backup.entry.ownership import Ownership
 from i2core.rule.backup.entry.passes import Passes
 from i2core.rule.backup.entry.replicas import Replicas
+from i2core.rule.backup.entry.rewinds import Rewinds, shown
 from i2core.rule.backup.entry.snapshots import Snapshots
 from i2core.rule.backup.replica.position import Position, PositionFile, known_positions
 from i2core.rule.backup.replica.replica import Replica
+from i2core.rule.backup.replica.rewound import Rewound
 from i2core.rule.backup.session.receive import OpenSession, Receiver
 from i2core.rule.life.report import Say, of_peer
 from i2core.rule.life.status import Received
@@ -66,13 +68,15 @@ class BackupRuleStatus:
     applied_bytes: int
     state: Received
     held_reason: str
+    turned_back: str
+    """The moment to which an administrator has turned the replica back; empty: it follows its work node."""
     fault: I2Error | None
     """Why the last session was refused or ended, if a person must act."""
     orphans: int
 
     @property
     def held(self) -> bool:
-        """A mass delete waits for its release."""
+        """A mass delete, or a replica that was turned back, waits for its release."""
         return self.state is Received.HELD
 
 
@@ -120,6 +124,8 @@ class BackupService:
         """Give up the past; `run` is for a task of the node."""
         self.snapshots = Snapshots(self._replicas, self._opening, role, registry, state_dir / "snapshots")
         """Those of all replicas; `run` is for a task of the node, and takes the automatic ones."""
+        self.rewinds = Rewinds(self._replicas, self._opening.open_history)
+        """Turn replicas back."""
 
     # ------------------------------------------------------------------------------------------ sessions
 
@@ -164,7 +170,7 @@ class BackupService:
                 node=self._node,
                 applied_seq=replica.progress.applied_seq,
                 durable_seq=replica.durable_seq,
-                exact=replica.progress.known,
+                exact=replica.is_exact,
                 owns=session.sink.owns,
                 anew=replica.position.anew,
             )
@@ -270,16 +276,19 @@ class BackupService:
             )
         return bool(known)
 
-    def release(self, rule: str, peer: str | None = None) -> bool:
-        """Releases a held mass delete; False when none is held for that rule of `peer` (None: of the only peer that has
-        such a rule).
+    async def release(self, rule: str, peer: str | None = None) -> bool:
+        """Releases a held mass delete, or a replica that was turned back; False when nothing is held for that rule of
+        `peer` (None: of the only peer that has such a rule).
 
         Raises:
-        UsageError: several peers have a rule of that name and `peer` is None.
+            UsageError: several peers have a rule of that name and `peer` is None; or the replica is being turned back.
+            StopRule: the release cannot be saved.
         """
         found = [each for each in self._replicas.received() if each.rule == rule and peer in (None, each.peer)]
         _refuse_several(rule, [each.peer for each in found])
-        return bool(found) and found[0].deletes.release()
+        if found and found[0].deletes.release():
+            return True
+        return bool(found) and await self.rewinds.release((found[0].peer, rule))
 
     def _known(self, rule: str, peer: str | None) -> list[Position]:
         known = [each for each in self._replicas.known() if each.rule == rule and peer in (None, each.peer)]
@@ -297,14 +306,20 @@ def _status(replica: Replica, busy: bool) -> BackupRuleStatus:
         applied_bytes=replica.counters.bytes,
         state=_state(replica, busy),
         held_reason=replica.deletes.reason,
+        turned_back=shown(replica.position) if _is_turned_back(replica) else "",
         fault=replica.fault,
         orphans=replica.counters.orphans,
     )
 
 
 def _state(replica: Replica, busy: bool) -> Received:
-    if replica.deletes.reason:
+    if replica.deletes.reason or _is_turned_back(replica):
         return Received.HELD
     if replica.fault is not None:
         return Received.STOPPED
     return Received.RECEIVING if busy else Received.WAITING
+
+
+def _is_turned_back(replica: Replica) -> bool:
+    rewound = Rewound.of(replica.position.rewind)
+    return rewound is not None and rewound.holds

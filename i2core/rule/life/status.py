@@ -32,7 +32,7 @@ class Received(enum.Enum):
     WAITING = "waiting"
     """No session is open, and this node knows of no error: the work node is away, or has stopped the rule."""
     HELD = "held"
-    """A mass delete waits for its release."""
+    """A mass delete, or a replica that was turned back, waits for its release."""
     STOPPED = "stopped"
     """The last session was refused, or ended with an error that a person must deal with."""
 

@@ -6,29 +6,29 @@ python -m tests.unit.history.rewound_lives FIRST COUNT
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
 
 import trio
 
-from i2core.api import StopRule
+from i2core.api import Code, StopRule
 from i2core.api.present import STAGING, STORE, TOP, Handle
 from i2core.history.rewind.turning import Turned, Turning
 
 from .copies import compare, full_copy
 from .disk import Disk
-from .lives import MEMORY
 from .recorded_lives import Life
+from .seeds import play, seeded
 
 
 class Touching:
-    """The disk, on which each change gives an object a time, as in a file system."""
+    """The disk, on which each change gives an object a time, as in a file system, or fails now and then."""
 
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
+    def __init__(self, disk: Disk, fails: Callable[[float], bool]) -> None:
+        self._disk, self._fails, self.failures = disk, fails, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._disk, name)
@@ -58,6 +58,9 @@ class Touching:
         self._disk.punch(handle, lo, hi)
 
     def _touch(self, *handles: Handle) -> None:
+        if self._fails(0.02):
+            self.failures += 1
+            raise OSError(errno.EIO, "it fails")
         for handle in set(handles) - {STORE, TOP, STAGING}:
             self._disk.do("touch", self._disk.at(handle))
 
@@ -69,6 +72,7 @@ class Lived(NamedTuple):
     rewinds: int
     """That were done to the end."""
     cuts: int
+    failures: int
 
 
 class Rewound(Life):
@@ -76,7 +80,7 @@ class Rewound(Life):
 
     def __init__(self, seed: int, directory: str) -> None:
         super().__init__(seed, directory)
-        self.rewinds = 0
+        self.rewinds = self.failures = 0
 
     async def _work(self, where: object) -> None:
         if self.rng.random() < 0.4:
@@ -88,13 +92,14 @@ class Rewound(Life):
         """One that broke off is begun again."""
         wanted = self.world.trees[seq]
         done: Turned | None = None
-        while done is None:
+        while done is None or not done.equal:
             with self._watched():
                 try:
                     done = await Turning(self.world.history, seq, self.world.flush).run()
                 except StopRule:
                     continue
-        assert done.equal and not done.failures, (where, done)
+            assert done.equal or done.failures, (where, done)
+            assert {failure.code for failure in done.failures} <= {Code.CDP_RESTORE_WRITE}
         compare(full_copy(self.world.disk.root), wanted, (where, "turned back to", seq, "at", self.world.seq))
         self.rewinds += 1
 
@@ -103,6 +108,7 @@ class Rewound(Life):
         """Each state on the way is one that can be read later."""
         history, world = self.world.history, self.world
         before, base, count = history.recorder.reported, -1, 0
+        replica = Touching(world.disk, world.fails)
 
         def reported(seq: int) -> None:
             nonlocal base, count
@@ -112,29 +118,20 @@ class Rewound(Life):
 
         with (
             mock.patch.object(history.recorder, "reported", reported),
-            mock.patch.object(history, "replica", Touching(world.disk)),
+            mock.patch.object(history, "replica", replica),
         ):
             yield
+        self.failures += replica.failures
 
 
 def live(seed: int, rounds: int = 6) -> Lived:
     """One life."""
-    with tempfile.TemporaryDirectory(prefix="i2-rewound-", dir=MEMORY) as directory:
-        try:
-            life = Rewound(seed, directory)
-            with life.world.watched():
-                lived = trio.run(life.live, rounds)
-            return Lived(lived.records, life.rewinds, lived.cuts)
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
+    with seeded(seed) as directory:
+        life = Rewound(seed, directory)
+        with life.world.watched():
+            lived = trio.run(life.live, rounds)
+        return Lived(lived.records, life.rewinds, lived.cuts, life.failures)
 
 
 if __name__ == "__main__":
-    import sys
-    import time
-
-    first, count = int(sys.argv[1]), int(sys.argv[2])
-    began = time.monotonic()
-    lives = [live(seed) for seed in range(first, first + count)]
-    print(Lived(*map(sum, zip(*lives, strict=True))), f"{time.monotonic() - began:.1f} s")
+    play(live)

@@ -23,6 +23,7 @@ from i2core.rule.backup.entry.codecs import codecs_of
 from i2core.rule.backup.entry.owners import Claim
 from i2core.rule.backup.entry.ownership import Ownership
 from i2core.rule.backup.entry.replicas import Replicas
+from i2core.rule.backup.entry.rewinds import refuse_turned_back
 from i2core.rule.backup.entry.secret import node_secret
 from i2core.rule.backup.replica.brake import stricter
 from i2core.rule.backup.replica.recording import Open
@@ -92,10 +93,12 @@ class SessionOpening:
             identities = await self._ownership.identities(claim, replica)
             self._refuse_older(claim)
             replica = self._replicas.keep(replica)
+            replica.is_received = True
             replica.deletes.brake.limits = stricter(hello.brake, self._floor)
             self._end_earlier(hello, claim, replica)
             entered = False
             with self._replicas.session(claim.key, hello.channel, hello.epoch, replica):
+                refuse_turned_back(replica.position)
                 async with self._opened(hello, claim, replica, identities) as session:
                     await self._ownership.take(claim, replica, session.sink, session.writer)
                     others = [each for each in SESSION_CHANNELS if each.value != hello.channel]

@@ -25,7 +25,7 @@ class _Session(NamedTuple):
 
 
 class Replicas:
-    """Replicas by peer and rule: those received since the start in memory, the others on disk."""
+    """Replicas by peer and rule: those in use since the start in memory, the others on disk."""
 
     def __init__(self, directory: Path, say: Say) -> None:
         """`directory`: where the positions are kept."""
@@ -39,15 +39,16 @@ class Replicas:
         return known_positions(self._directory)
 
     def received(self) -> list[Replica]:
-        """Those that were received since the start."""
-        return list(self._replicas.values())
+        """Those that were received since the start, and those that wait for an administrator. One that somebody reads,
+        or whose past was given up, is in memory as well, and none of them."""
+        return [each for each in self._replicas.values() if each.is_received or each.position.rewind]
 
     def get(self, key: Key) -> Replica | None:
-        """The replica if it was received since the start."""
+        """The replica if it is in memory."""
         return self._replicas.get(key)
 
     def of(self, key: Key) -> Replica:
-        """The replica; if it was not received since the start, it is read from disk and not kept in memory."""
+        """The replica; if it is not in memory, it is read from disk, and not kept."""
         peer, rule = key
         return self._replicas.get(key) or Replica(rule, peer, self._directory, partial(of_peer(self._say, peer), rule))
 

@@ -55,6 +55,8 @@ class Position:
     """`Durable` of the replica's history, true together with `durable_seq`; empty: it has not begun."""
     journal: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     """`Journal.identity` of the history."""
+    rewind: list[int] = attrs.field(factory=list, validator=_NUMBERS)
+    """`Rewound` when an administrator has turned the replica back; empty: it is where the work node has left it."""
 
     def identities(self) -> dict[bytes, str]:
         """The known identity of each target, by path."""

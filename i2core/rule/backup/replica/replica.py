@@ -15,13 +15,14 @@ from typing import Any
 import attrs
 import trio
 
-from i2core.api import Code, I2Error, Record, Sink, StopRule
+from i2core.api import Code, I2Error, Record, Sink, StopRule, in_thread
 from i2core.history.record.durable import Durable
 from i2core.posix.path_text import as_text
 from i2core.rule.backup.replica.hold import MassDeleteHold
 from i2core.rule.backup.replica.position import Position, PositionFile
 from i2core.rule.backup.replica.progress import Progress, ProgressFile
 from i2core.rule.backup.replica.recording import Recording
+from i2core.rule.backup.replica.rewound import Rewound
 from i2core.rule.backup.replica.saved_position import SavedPosition
 
 
@@ -59,6 +60,8 @@ class Replica:
         self.deletes = MassDeleteHold(peer, say)
         self.fault: I2Error | None = None
         """Why the last session was refused or ended; None: a session was accepted since, or it ended normally."""
+        self.is_received = False
+        """A session was opened since the start, or was refused: the rule is in use."""
         self.apply_lock = trio.Lock()
         """Held while a frame is handled: only one of a rule's sessions changes the replica at a time."""
         self.flush_lock = trio.Lock()
@@ -152,6 +155,23 @@ class Replica:
             self.begun = True
         self.progress.keep()
 
+    @property
+    def is_exact(self) -> bool:
+        """What was applied is known, and nothing was changed since."""
+        return self.progress.known and not self.position.rewind
+
+    async def rewind(self, rewound: Rewound | None) -> None:
+        """Notes durably that the replica is turned back; None: it is not. The work node has to compare it with all
+        contents, and what sinks know of its directories is forgotten.
+
+        Raises:
+            StopRule: this cannot be saved.
+        """
+        async with self._saved.turn:
+            await in_thread(self._saved.file.forget_memory)
+            kept = [] if rewound is None else list(map(int, rewound))
+            await self._saved.change(attrs.evolve(self.position, rewind=kept, anew=self.position.anew or bool(kept)))
+
     async def hand_over(self, heir: tuple[str, str]) -> None:
         """Notes durably that an administrator permits another rule to take the targets.
 
@@ -198,7 +218,7 @@ class Replica:
         """
         if self.position.anew:
             async with self._saved.turn:
-                await self._saved.change(attrs.evolve(self.position, anew=False))
+                await self._saved.change(attrs.evolve(self.position, anew=False, rewind=[]))
 
     def applied(self, first_seq: int, records: Sequence[Record], size: int) -> None:
         """Notes an applied batch.
