@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+FULL_SOON_S = 24 * 3600
+"""As `retention.forecast.SAID_BELOW_S`: what is farther away is no news."""
 EXIT_NOT_ALL = 3
 """The same meaning as in every command: done, but something differs or was skipped."""
 
@@ -85,13 +87,14 @@ def status(name: str | None, config_file: str | None, state_dir: str | None) -> 
 
     Columns: state; progress of the mirror; code of the last error; age of the oldest change that is not durable on the
     replica ("-": unknown, because the rule is stopped or not mirrored yet); objects that were skipped; unverified
-    objects, which differ from the source or may differ; last seq sent and last seq durable; bytes that are not durable
-    yet; bytes waiting on disk; capture in use; cause and next step. A narrow terminal shows fewer columns; a pipe gets
-    all.
+    objects, which differ from the source or may differ; last seq sent and last seq durable; on a backup node, whether
+    the history keeps what was promised, or when its disk is full; bytes that are not durable yet; bytes waiting on
+    disk; capture in use; cause and next step. A narrow terminal shows fewer columns; a pipe gets all.
 
     With --json, a list of {"name", "role", "state", "reason", "percent", "code", "level", "text", "text_zh", "object",
     "cause", "cause_zh", "next_step", "next_step_zh", "seq", "durable_seq", "lag_seconds", "lag_bytes", "spool_bytes",
-    "bandwidth_bps", "rpo_seconds", "rpo_actual_seconds", "rpo_broken", "capture", "held", "skipped", "doubtful", …};
+    "bandwidth_bps", "rpo_seconds", "rpo_actual_seconds", "rpo_broken", "capture", "held", "skipped", "doubtful",
+    "history", …};
     null where only the other node has the value, or where it is unknown.
 
     Exit code 3 when something was skipped, is unverified or is held, or when an error stopped a rule; else 0.
@@ -108,8 +111,17 @@ def status(name: str | None, config_file: str | None, state_dir: str | None) -> 
         raise click.exceptions.Exit(EXIT_NOT_ALL)
 
 
-_SPARE = ("spool", "capture", "lag_bytes", "durable", "seq", "role", "percent", "code")
+_SPARE = ("history", "spool", "capture", "lag_bytes", "durable", "seq", "role", "percent", "code")
 """Columns that a narrow terminal omits, in this order."""
+
+
+def _history(found: dict[str, Any] | None) -> str:
+    """The worst that there is to say of it."""
+    if found is None:
+        return "-"
+    if found["full_in_seconds"] is not None and found["full_in_seconds"] < FULL_SOON_S:
+        return words("history_full_in", hours=max(found["full_in_seconds"] // 3600, 1))
+    return words("history_met" if found["objective_met"] else "history_not_met")
 
 
 def _row(item: dict[str, Any]) -> dict[str, str]:
@@ -132,6 +144,7 @@ def _row(item: dict[str, Any]) -> dict[str, str]:
         "doubtful": or_dash(item["doubtful"]),
         "seq": str(item["seq"]),
         "durable": str(item["durable_seq"]),
+        "history": _history(item["history"]),
         "lag_bytes": or_dash(item["lag_bytes"], size),
         "spool": or_dash(item["spool_bytes"], size),
         "capture": or_dash(item["capture"]),

@@ -51,9 +51,16 @@ def test_moments_are_given_up_by_hand(past: Past, tmp_path: Path) -> None:
     assert f"{seqs[-1]} moments would be given up" in refused.stderr
     log = past.ask("cdp", "log", "data1", "versions", "--limit", "1000")["records"]
     second = next(record for record in log if record["seq"] <= seqs[1])["time"]
-    assert past.ask("cdp", "range", "data1")["floor"]["seq"] == 0
+    span = past.ask("cdp", "range", "data1")
+    assert span["floor"]["seq"] == 0 and span["kept"]["objective_met"]
+    assert past.site.status("backup", "data1")["history"]["objective_met"] is True
     done = past.ask("cdp", "trim", "data1", "--before", second, "--yes")
     assert done["moments"] > 0
+    history = past.site.status("backup", "data1")["history"]
+    assert history["objective_met"] is False
+    assert history["promised_from"] < history["kept_from"]
+    assert "history objective   not met" in past.run("cdp", "range", "data1").stdout
+    assert "not met" in past.run("rule", "status", "data1").stdout
     floor = past.ask("cdp", "range", "data1")["floor"]
     assert seqs[0] < floor["seq"] <= seqs[1]
     assert [_version(past, tmp_path / "to", seq) for seq in seqs[1:]] == [1, 2, 3]

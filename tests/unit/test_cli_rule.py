@@ -27,7 +27,7 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **changes: Any) -> tuple[int, str]:
     """Exit code and table of a rule like `WELL` but for the changes."""
-    document = attrs.evolve(WELL, **changes).as_json() | RPO | {"role": "work", "peer": "bak"}
+    document = attrs.evolve(WELL, **changes).as_json() | RPO | {"role": "work", "peer": "bak", "history": None}
     monkeypatch.setattr(module, "_rules", lambda *where: [document])
     return run(["rule", "status"]), capsys.readouterr().out
 
@@ -42,6 +42,20 @@ def test_a_rule_that_is_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     cells = _cells(table)
     assert code == 0
     assert (cells["lag"], cells["skipped"], cells["unverified"], cells["cause"]) == ("0.0 s", "0", "0", "-")
+
+
+@pytest.mark.parametrize(
+    ("met", "full_in", "shown"),
+    [(True, None, "met"), (False, None, "not met"), (True, 9 * 3600 + 5, "full in 9 h"), (False, 90 * 3600, "not met")],
+)
+def test_a_history_that_keeps_less_than_promised(
+    met: bool, full_in: int | None, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"objective_met": met, "full_in_seconds": full_in}
+    document = WELL.as_json() | RPO | {"role": "backup", "peer": "web1", "history": found}
+    monkeypatch.setattr(module, "_rules", lambda *where: [document])
+    assert run(["rule", "status"]) == 0
+    assert _cells(capsys.readouterr().out)["history"] == shown
 
 
 @pytest.mark.parametrize(("key", "head"), [("skipped_count", "skipped"), ("doubtful", "unverified")])

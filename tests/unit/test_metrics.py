@@ -8,7 +8,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from i2core.history.retention.figures import Figures
+from i2core.history.retention.objective import Objective
 from i2core.node.daemon.metrics import exposition
+from i2core.rule.backup.entry.passes import HistoryFigures
 from i2core.rule.life.status import RuleStatus, State
 
 NODE = {"name": "web1", "version": "0.1.0", "uptime_seconds": 12.5}
@@ -83,6 +86,26 @@ def test_each_state_of_a_role_has_a_series() -> None:
     assert states["backup"] == {"receiving": 1, "waiting": 0, "held": 0, "stopped": 0}
     assert set(states["work"]) == {state.value for state in State}
     assert sum(states["work"].values()) == 1
+
+
+def test_the_history_of_a_received_rule() -> None:
+    kept = Figures(
+        objective=Objective(promised_from_ns=10**9, kept_from_ns=2 * 10**9, missing_days=(5, 6)),
+        oldest_ns=10**8,
+        lock_s=3600.0,
+        full_in_s=None,
+        used_bytes=7,
+    )
+    history = HistoryFigures(kept, 12.4).as_json()
+    received = {"name": "data1", "role": "backup", "peer": "web1", "state": "waiting", "code": None, "history": history}
+    _, samples = parse(exposition(NODE, [sent(), received]))
+    found = {name: samples[0][1] for name, samples in samples.items() if name.startswith("i2_history_")}
+    assert found.pop("i2_history_objective_met") == 0
+    assert found.pop("i2_history_missing_days") == 2
+    assert found.pop("i2_history_kept_from_seconds") == 2
+    assert found.pop("i2_history_next_pass_seconds") == 12
+    assert "i2_history_full_in_seconds" not in found
+    assert all(len(samples[name]) == 1 for name in found)
 
 
 def test_a_node_without_rules() -> None:

@@ -64,6 +64,7 @@ class FakeBackup:
                 turned_back="",
                 fault=None,
                 orphans=2,
+                history=None,
             )
         ]
 

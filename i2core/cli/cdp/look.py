@@ -10,6 +10,7 @@ import click
 from i2core.cli.completion import rules
 from i2core.cli.daemon import daemon_of, where
 from i2core.cli.output import document, json_option, printable, size, table, wants_json
+from i2core.cli.progress import clock
 from i2core.cli.words import words
 from i2core.config.words import language
 
@@ -22,7 +23,8 @@ EXIT_DIFFERENT = 3
 @json_option
 def range_(name: str, config_file: str | None, state_dir: str | None) -> None:
     """Show which moments of the past can be had: the oldest one, from which one on every one, the newest one; and
-    single moments before, which are kept for days and months.
+    single moments before, which are kept for days and months. Then whether that is what was promised (history
+    objective), what the lock is, and when old moments are given up next.
     """
     with daemon_of(config_file, state_dir) as node:
         found = node.history(name)
@@ -32,7 +34,25 @@ def range_(name: str, config_file: str | None, state_dir: str | None) -> None:
     rows = [(words("cdp_first"), found["first"]["time"]), (words("cdp_floor"), found["floor"]["time"])]
     rows += [(words("cdp_mark"), mark["time"]) for mark in found["marks"]]
     rows += [(words("cdp_last"), f"{found['last']['time']}  ({words('seq')} {found['last']['seq']})")]
+    if found["kept"]:
+        rows += _promised(found["kept"], found["promised"])
     table(("", ""), rows)
+
+
+def _promised(kept: Mapping[str, Any], promised: str) -> list[tuple[str, str]]:
+    rows = [
+        (words("cdp_objective"), words("history_met" if kept["objective_met"] else "history_not_met")),
+        (words("cdp_promised"), promised),
+    ]
+    if kept["missing_days"]:
+        rows.append((words("cdp_missing_days"), str(kept["missing_days"])))
+    if kept["lock_seconds"]:
+        rows.append((words("cdp_lock"), _hours(kept["lock_seconds"])))
+    return [*rows, (words("cdp_next_pass"), clock(kept["next_pass_seconds"]))]
+
+
+def _hours(seconds: float) -> str:
+    return words("hours", hours=int(seconds // 3600)) if seconds >= 3600 else clock(seconds)
 
 
 @click.command(short_help="Show how much room the history takes.")
@@ -40,14 +60,19 @@ def range_(name: str, config_file: str | None, state_dir: str | None) -> None:
 @where
 @json_option
 def space(name: str, config_file: str | None, state_dir: str | None) -> None:
-    """Show how much room the history takes: its journal, what is free on that disk, and the room that is kept back."""
+    """Show how much room the history takes: its journal, what is free on that disk, the room that is kept back, and
+    when the disk is full if the history grows as it did in the last hour and day."""
     with daemon_of(config_file, state_dir) as node:
-        found = node.history(name)["space"]
+        history = node.history(name)
+    found, kept = history["space"], history["kept"]
     if wants_json():
-        document(found)
+        document(found | {"full_in_seconds": kept and kept["full_in_seconds"]})
     else:
         keys = ("used_bytes", "free_bytes", "total_bytes", "reserve_bytes")
-        table(("", ""), [(words(f"cdp_{key}"), size(found[key])) for key in keys])
+        rows = [(words(f"cdp_{key}"), size(found[key])) for key in keys]
+        if kept and kept["full_in_seconds"] is not None:
+            rows.append((words("cdp_full_in"), _hours(kept["full_in_seconds"])))
+        table(("", ""), rows)
 
 
 @click.command(short_help="Show what was changed.")

@@ -22,6 +22,7 @@ import trio
 from i2core.api import Code, StopRule
 from i2core.api.journal import JournalFull
 from i2core.config.words import Bilingual, bilingual
+from i2core.history.retention.figures import Figures
 from i2core.history.retention.giving_up import GivingUp
 from i2core.history.retention.held import Held
 from i2core.history.retention.kept import Kept
@@ -108,6 +109,17 @@ class Thinner:
     def objective(self) -> Objective:
         """What is promised, and what is kept."""
         return self.promise.objective()
+
+    def figures(self) -> Figures:
+        """What is promised and kept, for who watches it."""
+        marks, samples = self._held.journal.marks, self.forecast.samples
+        return Figures(
+            objective=self.objective(),
+            oldest_ns=min([self.promise.state.floor_ns, *(mark.time_ns for mark in marks)]),
+            lock_s=self._terms().own.lock_s,
+            full_in_s=self.forecast.full_in_s,
+            used_bytes=samples[-1].used_bytes if samples else None,
+        )
 
     # ------------------------------------------------------------------------------------------- passes
 

@@ -1,6 +1,7 @@
 """The part of the control API that asks about the past of received rules.
 
-    GET  /v1/rules/NAME/history                 which moments can be had: `Span.as_json`, and the room that they take
+    GET  /v1/rules/NAME/history                 which moments can be had: `Span.as_json`; the room that they take;
+                                                and what was promised ("kept": `Figures.as_json`)
     GET  /v1/rules/NAME/history/log             {"records", "after"}: a page of the log, newest first
              ?path=PATH                         about this path and what is beneath it; ?object=1: about the object that
                                                 is there now, under all of its names
@@ -88,7 +89,15 @@ class _Questions:
         async with self._node.past(rule_name(request)) as past:
             found = await in_thread(span_of, past.history, past.zone)
             space = await past.history.journal.space()
-        return Document(found.as_json() | {"space": space._asdict(), "targets": list(map(os.fsdecode, past.targets))})
+            figures = self._node.history_figures(past)
+        return Document(
+            found.as_json()
+            | {"space": space._asdict(), "targets": list(map(os.fsdecode, past.targets))}
+            | {
+                "kept": figures and figures.as_json(),
+                "promised": figures and found.shown(figures.kept.objective.promised_from_ns),
+            }
+        )
 
     async def log(self, request: Request) -> Response:
         asked = asked_of(request)

@@ -45,6 +45,18 @@ _FIGURES = (
     _Figure("rpo_broken", "i2_rule_rpo_broken", "gauge", "1: the objective is broken."),
     _Figure("bandwidth_bps", "i2_rule_bandwidth_limit_bits_per_second", "gauge", "Limit in force now."),
 )
+_HISTORY_FIGURES = (
+    _Figure("objective_met", "i2_history_objective_met", "gauge", "1: all that is promised of the history is kept."),
+    _Figure("promised_from", "i2_history_promised_from_seconds", "gauge", "Every moment since is promised; Unix time."),
+    _Figure("kept_from", "i2_history_kept_from_seconds", "gauge", "Every moment since is kept; Unix time."),
+    _Figure("missing_days", "i2_history_missing_days", "gauge", "Promised days without a state."),
+    _Figure("oldest", "i2_history_oldest_seconds", "gauge", "The oldest moment that is kept; Unix time."),
+    _Figure("lock_seconds", "i2_history_lock_seconds", "gauge", "Age below which nothing may be given up."),
+    _Figure("full_in_seconds", "i2_history_full_in_seconds", "gauge", "When its disk is full, as it grows now."),
+    _Figure("used_bytes", "i2_history_used_bytes", "gauge", "Room that the history takes."),
+    _Figure("next_pass_seconds", "i2_history_next_pass_seconds", "gauge", "When it is looked through next."),
+)
+"""From the document `history` of a rule that has one."""
 
 
 _STATES = {
@@ -71,16 +83,21 @@ def _lines(node: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> Itera
     for rule in rules:
         for state in sorted({*_STATES[rule["role"]], rule["state"]}):
             yield f"i2_rule_state{_labels(**_identity(rule), state=state)} {int(rule['state'] == state)}"
-    for figure in _FIGURES:
-        known = [rule for rule in rules if figure.key in rule and _is_known(figure, rule)]
-        if known:
-            yield from _head(figure.name, figure.kind, figure.help)
-        for rule in known:
-            yield f"{figure.name}{_labels(**_identity(rule))} {_number(rule[figure.key])}"
+    own = [(_identity(rule), rule) for rule in rules]
+    histories = [(_identity(rule), rule["history"]) for rule in rules if rule.get("history") is not None]
+    for figures, documents in ((_FIGURES, own), (_HISTORY_FIGURES, histories)):
+        for figure in figures:
+            known = [
+                (identity, found) for identity, found in documents if figure.key in found and _is_known(figure, found)
+            ]
+            if known:
+                yield from _head(figure.name, figure.kind, figure.help)
+            for identity, found in known:
+                yield f"{figure.name}{_labels(**identity)} {_number(found[figure.key])}"
 
 
-def _is_known(figure: _Figure, rule: Mapping[str, Any]) -> bool:
-    return figure.key == "code" or rule[figure.key] is not None
+def _is_known(figure: _Figure, found: Mapping[str, Any]) -> bool:
+    return figure.key == "code" or found[figure.key] is not None
 
 
 def _identity(rule: Mapping[str, Any]) -> dict[str, str]:

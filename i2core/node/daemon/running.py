@@ -35,6 +35,7 @@ from i2core.rule.life.status import Received
 from i2core.rule.outgoing.spool import Budget
 
 if TYPE_CHECKING:
+    from i2core.rule.backup.entry.passes import HistoryFigures
     from i2core.rule.backup.entry.rule_snapshots import RuleSnapshots
     from i2core.rule.backup.service import BackupRuleStatus, BackupService
 
@@ -87,7 +88,9 @@ class RunningNode:
     def rules(self) -> list[dict[str, Any]]:
         """All rules: those this node sends, then those it receives."""
         sent = [
-            runner.status.as_json() | self.objectives.figures(runner) | {"role": "work", "peer": self._backup_of(name)}
+            runner.status.as_json()
+            | self.objectives.figures(runner)
+            | {"role": "work", "peer": self._backup_of(name), "history": None}
             for name, runner in self.runners.items()
         ]
         received = [_received_json(status) for status in self.backup.statuses()] if self.backup else []
@@ -227,6 +230,11 @@ class RunningNode:
             zone=zone_or_local(position.zone),
         )
 
+    def history_figures(self, past: ReceivedPast) -> HistoryFigures | None:
+        """What an open history keeps, against what was promised."""
+        assert self.backup is not None
+        return self.backup.history_figures(past.rule, past.peer)
+
     def _backup_of(self, name: str) -> str:
         return next((rule.backup for rule in self.config.rules if rule.name == name), "the backup node")
 
@@ -285,6 +293,7 @@ def _received_json(status: BackupRuleStatus) -> dict[str, Any]:
         "applied_records": status.applied_records,
         "applied_bytes": status.applied_bytes,
         "orphans": status.orphans,
+        "history": None if status.history is None else status.history.as_json(),
     }
 
 

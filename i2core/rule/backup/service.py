@@ -21,7 +21,7 @@ from i2core.drivers.select import Drivers
 from i2core.rule.backup.entry.greeting import read_greeting, refuse
 from i2core.rule.backup.entry.opening import SessionOpening
 from i2core.rule.backup.entry.ownership import Ownership
-from i2core.rule.backup.entry.passes import Passes
+from i2core.rule.backup.entry.passes import HistoryFigures, Passes
 from i2core.rule.backup.entry.replicas import Replicas
 from i2core.rule.backup.entry.rewinds import Rewinds, shown
 from i2core.rule.backup.entry.snapshots import Snapshots
@@ -73,6 +73,8 @@ class BackupRuleStatus:
     fault: I2Error | None
     """Why the last session was refused or ended, if a person must act."""
     orphans: int
+    history: HistoryFigures | None = None
+    """What its history keeps; None: it has none, or that is not known yet."""
 
     @property
     def held(self) -> bool:
@@ -209,12 +211,20 @@ class BackupService:
                 raise UsageError(bilingual("the rule has no history", "该规则没有历史"), obj=rule)
             yield history
 
+    def history_figures(self, rule: str, peer: str) -> HistoryFigures | None:
+        """What the history of a replica keeps, as it was known last; None: nothing is known."""
+        replica = self._replicas.get((peer, rule))
+        return None if replica is None else self.passes.figures(replica)
+
     # ------------------------------------------------------------------------------------------ administration
 
     def statuses(self) -> list[BackupRuleStatus]:
         """One entry for each rule received since the start."""
         busy = self._replicas.busy()
-        return [_status(replica, (replica.peer, replica.rule) in busy) for replica in self._replicas.received()]
+        return [
+            _status(replica, (replica.peer, replica.rule) in busy, self.passes.figures(replica))
+            for replica in self._replicas.received()
+        ]
 
     def positions(self) -> list[Position]:
         """The positions of all rules that were ever received; read from disk."""
@@ -296,7 +306,7 @@ class BackupService:
         return known
 
 
-def _status(replica: Replica, busy: bool) -> BackupRuleStatus:
+def _status(replica: Replica, busy: bool, history: HistoryFigures | None) -> BackupRuleStatus:
     return BackupRuleStatus(
         name=replica.rule,
         peer=replica.peer,
@@ -309,6 +319,7 @@ def _status(replica: Replica, busy: bool) -> BackupRuleStatus:
         turned_back=shown(replica.position) if _is_turned_back(replica) else "",
         fault=replica.fault,
         orphans=replica.counters.orphans,
+        history=history,
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
@@ -19,6 +19,7 @@ from i2core.rule.backup.replica.recording import Open
 from i2core.rule.backup.replica.replica import Replica
 
 if TYPE_CHECKING:
+    from i2core.history.retention.figures import Figures
     from i2core.history.retention.thinner import Thinner
 
 FIRST_S = 300.0
@@ -29,6 +30,17 @@ AGAIN_S = 3600.0
 """After a pass that failed."""
 
 
+class HistoryFigures(NamedTuple):
+    """What a history keeps, and when it is looked through next."""
+
+    kept: Figures
+    next_pass_s: float
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return self.kept.as_json() | {"next_pass_seconds": round(self.next_pass_s)}
+
+
 class Passes:
     """The passes of one role."""
 
@@ -37,9 +49,14 @@ class Passes:
         self._open_history = open_history
         self._due_s: dict[Key, float] = {}
         """When the next pass of a history is due, by the clock of trio. None is due later than that."""
+        self._first_s = 0.0
+        """When the passes begin."""
+        self._figures: dict[Key, Figures] = {}
+        """As they were when the history was open last."""
 
     async def run(self) -> None:
         """Passes without end. What fails is logged."""
+        self._first_s = trio.current_time() + FIRST_S
         await trio.sleep(FIRST_S)
         while True:
             await self.run_once()
@@ -58,6 +75,17 @@ class Passes:
     def due_in_s(self, key: Key) -> float:
         """Seconds to the next pass of this history; not positive: it comes next."""
         return self._due_s.get(key, 0.0) - trio.current_time()
+
+    def figures(self, replica: Replica) -> HistoryFigures | None:
+        """What the history of a replica keeps, as it was known last; None: it has none, or nobody has opened it since
+        the start."""
+        history, key = replica.recording.current, (replica.peer, replica.rule)
+        if history is not None and history.thinner is not None:
+            self._figures[key] = history.thinner.figures()
+        if not replica.recording.begun or key not in self._figures:
+            return None
+        next_pass_s = max(self.due_in_s(key), self._first_s - trio.current_time(), 0.0)
+        return HistoryFigures(self._figures[key], next_pass_s)
 
     async def _attend_to(self, position: Position) -> None:
         key = (position.peer, position.rule)
@@ -89,6 +117,7 @@ class Passes:
             if history is None or history.thinner is None:
                 return AGAIN_S
             await history.thinner.run_once(partial(_report, replica))
+            self.figures(replica)
             pause_s: float = history.thinner.pause_s()
             return pause_s
 
