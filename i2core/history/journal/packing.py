@@ -165,7 +165,8 @@ def _lost(data: bytes, new: Buffer, page: int) -> Iterator[tuple[int, int]]:
     if len(new) != len(data):
         yield 0, len(data)
         return
-    starts = [at for at in range(0, len(data), page) if data[at : at + page] != new[at : at + page]]
+    now = bytes(new)  # a view would be compared byte by byte
+    starts = [at for at in range(0, len(data), page) if data[at : at + page] != now[at : at + page]]
     runs: list[tuple[int, int]] = []
     for at in starts:
         end = min(at + page, len(data))

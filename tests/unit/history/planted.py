@@ -64,7 +64,7 @@ BUGS = {
         "plan.contents", "            capture.save(thing, lo, end, record.data)\n", "", 1
     ),
     "old bytes that seem to stay the same are left out": Bug(
-        "journal.packing", "!= new[at : at + page]]", "!= new[at : at + page] and at]", 1
+        "journal.packing", "!= now[at : at + page]]", "!= now[at : at + page] and at]", 1
     ),
     "old bytes of a hole are not kept": Bug("plan.contents", "            capture.save(thing, lo, hi)\n", "", 0),
     "bytes that are on their way are forgotten": Bug(
