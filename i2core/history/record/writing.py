@@ -41,6 +41,7 @@ class Written:
     before: End
     """What was the last frame then."""
     extra: Sequence[CatalogChange]
+    """What was owed then."""
     frames: list[Placed] = attrs.field(factory=list)
     """The last one has its records; those before it have old bytes for which it had no room."""
     payload: bytes = b""
@@ -67,6 +68,9 @@ class FrameWriter:
         self._journal, self._index, self._present = journal, index, present
         self._turns, self._clock = turns, clock
         self.end = end
+        self.owed: list[CatalogChange] = []
+        """What no record makes, and no frame has yet: identities of objects that earlier plans have made. The next
+        frame has it."""
         self.epoch = epoch
         """Of the session that writes. Never goes back."""
         self._old_bytes, self._page = old_bytes, page
@@ -96,14 +100,18 @@ class FrameWriter:
         """The time by this node's clock, at which nothing was planned yet."""
         return max(self._clock.now_ns(), self._journal.segments[-1].applied_ns)
 
-    def begin(self, plan: Plan, extra: Sequence[CatalogChange]) -> tuple[Written, Iterator[Packed], Packed]:
-        """A plan to be written, the frames that are still to be made of it, and the first one. Within a turn.
+    def begin(self, plan: Plan) -> tuple[Written, Iterator[Packed], Packed]:
+        """A plan to be written, the frames that are still to be made of it, and the first one. Within a turn. After an
+        error it is as if it was never called.
 
         Raises:
             OSError: the replica cannot be read.
         """
+        extra = self.owed
         frames = packed(plan, self._present, self.now_ns(), extra, old_bytes=self._old_bytes, page=self._page)
-        return Written(plan, self.end, extra), frames, next(frames)
+        first = next(frames)
+        self.owed = []
+        return Written(plan, self.end, extra), frames, first
 
     async def write(self, written: Written, frames: Iterator[Packed], frame: Packed | None) -> None:
         """Its frames become durable, and then readers know of them. After an error `withdraw` takes back what was
@@ -157,10 +165,10 @@ class FrameWriter:
         def begin() -> tuple[Written, Iterator[Packed], Packed]:
             taken = [int(name) for name in self._present.names(self._present.directory(STORE)) if name.isdigit()]
             first = max([self._index.catalog.next_oid, *(number + 1 for number in taken)])
-            extra: list[CatalogChange] = [Object(first - 1, 0, None)] if taken else []
+            self.owed = [Object(first - 1, 0, None)] if taken else []
             for changes in enrol(self._present, range(roots), first):
-                extra += changes
-            return self.begin(Plan(1, ()), extra)
+                self.owed += changes
+            return self.begin(Plan(1, ()))
 
         await self.write(*await self.turn(begin))
         await self.turn(self._index.flush)
@@ -199,6 +207,7 @@ class FrameWriter:
         Raises:
             StopRule: the journal cannot be written.
         """
+        self.owed = [*written.extra, *self.owed]
         if written.frames:
             await self._journal.cut(written.frames[0].at)
         self.end = written.before

@@ -156,30 +156,30 @@ BUGS = {
         0,
     ),
     "recording: what broke off is taken for carried out": Bug(
-        "record.recorder", "carried.ended = carried.in_doubt = True", "carried.ended = True", 0, RECORDED
+        "record.settling", "self.ended = self.in_doubt = True", "self.ended = True", 0, RECORDED
     ),
     "recording: who made what is not in a frame": Bug(
-        "record.recorder", "self._extra.append(Object(", "list().append(Object(", 6, RECORDED
+        "record.settling", "self._writer.owed.append(Object(", "list().append(Object(", 6, RECORDED
     ),
     "recording: an object of a record in doubt is not looked up": Bug(
-        "record.recorder", "self._identify(before, carried, places, last)", "pass", 0, RECORDED
+        "record.settling", "self._identify(before, carried, places, last)", "pass", 0, RECORDED
     ),
     "recording: an object is sought where a record in doubt brings it": Bug(
-        "record.recorder",
+        "record.settling",
         '[(STORE, b"%d" % step.oid), *before, *self._index.catalog.homes(step.oid)]',
         "self._index.catalog.homes(step.oid)",
         5139,
         RECORDED,
     ),
     "recording: a failed record leaves its plan whole": Bug(
-        "record.recorder",
-        "            if carried.ended:\n                corr",
-        "            if False:\n                corr",
+        "record.settling",
+        "        if carried.ended:\n            corr",
+        "        if False:\n            corr",
         0,
         RECORDED,
     ),
     "recording: what was planned in vain stays in the index": Bug(
-        "record.recorder",
+        "record.settling",
         "await self._writer.turn(partial(self._writer.give_up, written, written.plan.first_seq - 1))",
         "pass",
         6,
@@ -203,7 +203,7 @@ BUGS = {
         "record.writing", "await self.turn(partial(self._add_rows, again))", "pass", 44, RECORDED
     ),
     "recording: the durable position has no frame with what was made": Bug(
-        "record.recorder", "            if self._extra:\n", "            if False:\n", 6, RECORDED
+        "record.planning", "        if self._writer.owed:\n", "        if False:\n", 6, RECORDED
     ),
     "opening: the journal is not cut": Bug(
         "record.opening", "await journal.cut(self._after(durable))", "pass", 1, RECORDED
