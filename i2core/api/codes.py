@@ -113,6 +113,7 @@ class Code(enum.IntEnum):
     REPLICA_GONE = 3621
     REPLICA_EXCHANGED = 3622
     POSITION_DAMAGED = 3623
+    SOURCE_CONTENT = 3665
 
     @property
     def text(self) -> CodeText:

@@ -54,7 +54,9 @@ class Order:
     mend: bool = False
     """What is missing or different is sent."""
     places: Sequence[Place] = ()
-    """Only these, and what is beneath them; empty: everything."""
+    """Only these, and what is beneath them; empty: everything, or `scopes`."""
+    scopes: Sequence[Scope] = ()
+    """Only these directories."""
 
 
 class Comparing:
@@ -203,6 +205,8 @@ class Comparing:
 
     def _scopes(self, source: Source, suspects: Suspects) -> list[Scope]:
         """The directories to be listed; single files become suspects."""
+        if self._order.scopes:
+            return list(self._order.scopes)
         if not self._order.places:
             return [Scope(Place(root, b"")) for root in range(len(source.trees))]
         chosen, scopes, single = set(self._order.places), list[Scope](), list[Place]()

@@ -6,6 +6,7 @@ holes there are.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import trio
@@ -76,7 +77,11 @@ def small(file: OpenFile, size: int, there: bytes) -> Compared:
 class LargeContent:
     """Compares one file of any size, slice by slice."""
 
-    def __init__(self, source: Source, session: Questions, place: Place) -> None:
+    def __init__(
+        self, source: Source, session: Questions, place: Place, pace: Callable[[int], Awaitable[None]] | None = None
+    ) -> None:
+        """`pace`: awaited with the number of bytes that were compared."""
+        self._pace = pace
         self._source = source
         self._session = session
         self._place = place
@@ -110,6 +115,8 @@ class LargeContent:
             here.add(found.blocks)
             there.add(base.part(0, found.blocks.blocks))
             self._source.status.checked_bytes += found.end - at
+            if self._pace is not None:
+                await self._pace(found.end - at)
             at = found.end
             if found.ended:
                 return Compared(here.value(), b"")  # it is shorter by now

@@ -156,7 +156,7 @@ class FirstLook:
         large, self._large = self._large, []
         for place, entry in large:
             try:
-                found = await LargeContent(self._source, self._session, place).run()
+                found = await LargeContent(self._source, self._session, place, self._pace).run()
             except OSError:
                 found = Compared(b"", b"-")
             if found.equal:
@@ -164,8 +164,6 @@ class FirstLook:
             else:
                 suspect = Suspect(entry.name, state_of(entry))
                 await trio.to_thread.run_sync(self._suspects.add, place.above, [suspect])
-            if self._pace is not None:
-                await self._pace(entry.size)
 
     async def _pages(self, place: Place) -> None:
         """Goes through all names that the replica has in a directory with very many."""

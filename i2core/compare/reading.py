@@ -11,11 +11,13 @@ from pathlib import Path
 import attrs
 import trio
 
-from i2core.api import Channel, ClientTransport, FilterContext, UsageError
+from i2core.api import Channel, ClientTransport, FilterContext, Place, UsageError
+from i2core.compare.places import source_path
 from i2core.config.model import OnError
 from i2core.config.words import bilingual
 from i2core.drivers.select import Drivers, open_codecs, open_filters
 from i2core.limits.throttle import ThrottledStream
+from i2core.posix.path_text import shown
 from i2core.rule.catalog.catalog import Catalog
 from i2core.rule.life.status import RuleStatus
 from i2core.rule.source.source import Source
@@ -36,6 +38,10 @@ class Ends:
     transport: ClientTransport
     state_dir: Path
     """Where the rule's catalog is, and what is known of its roots."""
+
+    def shown(self, place: Place) -> str:
+        """The path of a place on the source, for people."""
+        return shown(source_path(self.work.rule.pairs, place))
 
     @asynccontextmanager
     async def source(self, status: RuleStatus) -> AsyncIterator[Source]:

@@ -141,6 +141,16 @@ class ComparePlan:
     """True: what is missing or different is sent."""
 
 
+@attrs.frozen(kw_only=True)
+class ScrubPlan:
+    """`scrub = { within, rate }`: proves in the background that every byte of the replica equals the source."""
+
+    within_s: float = 7 * 86400.0
+    """Seconds from the beginning of one pass to that of the next, at least 3600."""
+    rate: int = 20_000_000
+    """Bytes a second that are read on each side at most, at least 1000."""
+
+
 DETAILED_DAYS, DAILY, MONTHLY = (1, 3650), (0, 3650), (0, 1200)
 """The least and the most of each field of `CdpRetention`."""
 
@@ -207,6 +217,7 @@ class Rule:
     """Seconds between paced scans, which find changes without an event (mmap stores); 0 turns them off."""
     autostart: bool = True
     compare: ComparePlan | None = None
+    scrub: ScrubPlan | None = None
     snapshot: SnapshotPlan | None = None
     cdp: CdpRetention | None = None
     bandwidth: tuple[BandwidthWindow, ...] = ()

@@ -32,6 +32,7 @@ from i2core.config.model import (
     Pair,
     PathMapping,
     Rule,
+    ScrubPlan,
     SnapshotPlan,
     Verify,
     WhenFull,
@@ -88,12 +89,13 @@ def read_rule(table: Table, context: Context) -> PlacedRule:
         autostart=table.take("autostart", values.flag, True),
         rpo_s=table.take("rpo", values.duration(1.0), None),
         compare=_compare(table.table("compare")) if "compare" in table else None,
+        scrub=_scrub(table.table("scrub")) if "scrub" in table else None,
         snapshot=_snapshot(table.table("snapshot")) if "snapshot" in table else None,
         cdp=_cdp(table),
         bandwidth=tuple(read_window(window) for window in table.tables("bandwidth", "[[rule.bandwidth]]")),
         delete_target_with_rule=table.take("delete_target_with_rule", values.flag, False),
     )
-    table.known.update(("compare", "snapshot"))
+    table.known.update(("compare", "scrub", "snapshot"))
     return PlacedRule(rule, table.path, tuple(place for place, _ in placed), tuple(excludes))
 
 
@@ -233,6 +235,13 @@ def _compare(table: Table) -> ComparePlan:
         start=table.take("start", values.moment, None),
         strict=table.take("strict", values.flag, False),
         mend=table.take("mend", values.flag, False),
+    )
+
+
+def _scrub(table: Table) -> ScrubPlan:
+    return ScrubPlan(
+        within_s=table.take("within", values.duration(HOUR_S), ScrubPlan().within_s),
+        rate=table.take("rate", values.size(1000), ScrubPlan().rate),
     )
 
 

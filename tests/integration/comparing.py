@@ -34,9 +34,11 @@ def ends_of(nodes: Nodes, rule: Rule | None = None) -> Ends:
     return Ends(work=work, drivers=nodes.registry, transport=nodes.wire, state_dir=nodes.home / "work")
 
 
-async def compare(nodes: Nodes, *paths: str, rule: Rule | None = None, **asked: bool) -> Compared:
+async def compare(
+    nodes: Nodes, *paths: str, rule: Rule | None = None, strict: bool = False, mend: bool = False
+) -> Compared:
     """Compares; `paths` are relative to the source."""
-    order = Order(places=[Place(0, os.fsencode(path)) for path in paths], **asked)
+    order = Order(places=[Place(0, os.fsencode(path)) for path in paths], strict=strict, mend=mend)
     result = Result(None)
     try:
         comparing = Comparing(ends_of(nodes, rule), order, result)

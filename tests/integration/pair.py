@@ -24,8 +24,10 @@ from i2core.api import (
     Code,
     DriverKind,
     DriverSpec,
+    Entry,
     NoConfig,
     Peer,
+    Place,
     Record,
     StopRule,
     TransportContext,
@@ -164,6 +166,8 @@ class Nodes:
     """The logbooks of both nodes."""
     view: RunView = attrs.field(factory=RunView)
     """Sees the run, while there is one."""
+    holds_back: Callable[[Place, Entry], bool] = lambda place, entry: False
+    """As `Source.holds_back`."""
     cache_dir: Path | None = None
     """Where the work node's records wait on disk; None: only in memory."""
 
@@ -230,7 +234,15 @@ class Nodes:
         peer = Peer("bak", "127.0.0.1", self.ports, None)
         with trio.fail_after(LIMIT_S):
             await run_rule(
-                WorkRule(rule=rule, peer=peer, epoch=epoch, cache_dir=self.cache_dir, compare=compare, view=self.view),
+                WorkRule(
+                    rule=rule,
+                    peer=peer,
+                    epoch=epoch,
+                    cache_dir=self.cache_dir,
+                    compare=compare,
+                    view=self.view,
+                    holds_back=self.holds_back,
+                ),
                 registry=self.registry,
                 transport=self.wire,
                 status=status,

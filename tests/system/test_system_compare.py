@@ -141,3 +141,30 @@ def test_orphans_are_listed_and_removed(work: Work) -> None:
     work.settle()
     work.run("rule", "stop", "data1")
     assert "only a rule that replicates" in work.run("orphans", "remove", "data1", "single", "--yes", code=2).stderr
+
+
+def test_a_scrub_heals_the_replica(site: Site, i2: Commands, source: Path) -> None:
+    site.prepare(site.rule("data1", source, 'scrub = { rate = "1GB" }'))
+    site.start("backup")
+    node = site.start("work")
+    site.replicating("data1")
+    work = Work(site, i2, source)
+    work.settle()
+
+    def proved() -> float:
+        found: float | None = work.ask("scrub", "data1")["proved_at"]
+        return found or 0.0
+
+    i2.eventually("the first pass is done", lambda: proved() > 0)
+    first = proved()
+    flip(work.replica / "d1" / "deep" / "f1")
+    work.run("scrub", "data1", "--now")
+    i2.eventually("the second pass is done", lambda: proved() > first)
+    work.settle()
+    assert compare_trees(source, work.replica) == []
+    assert site.status("work", "data1")["held_back"] == 0
+    assert "sent again" in (site.place / "work.state" / "log" / "node.jsonl").read_text()
+    assert "none of these files is held back" in work.run("scrub", "data1", "--accept", "d1/deep/f1", code=2).stderr
+    i2.finish(node)
+    site.start("work")
+    assert work.ask("scrub", "data1")["proved_at"] > first

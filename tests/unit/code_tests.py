@@ -91,6 +91,8 @@ PROVOKED: dict[Code, str] = {
     Code.SNAPSHOT_MOUNT: "tests/unit/mount/test_point.py::test_what_the_host_lacks_is_said",
     Code.MOUNT_READ: "tests/unit/history/test_past_mounted.py::test_a_lost_object_fails_alone_and_is_logged_once",
     Code.MOUNT_BUSY: "tests/unit/mount/test_life.py::test_who_uses_a_mount_is_told_when_it_ends",
+    Code.FILE_CHECKSUM: "tests/integration/test_scrub.py::test_a_byte_that_flips_on_the_replica_is_healed",
+    Code.SOURCE_CONTENT: "tests/integration/test_scrub.py::test_a_byte_that_flips_on_the_source_is_not_sent",
     Code.MESSAGE_TOO_LONG: "tests/unit/test_message_size.py::test_a_record_that_no_frame_can_carry_is_refused_by_name",
 }
 """The test of each code that can occur now: its source names the code."""
@@ -107,7 +109,6 @@ TOLD_OTHERWISE: dict[Code, str] = {
 """Codes of the manual for events that cannot occur in this design, or that have another code, and why."""
 
 WAITS_FOR: dict[str, tuple[Code, ...]] = {
-    "compare": (Code.FILE_CHECKSUM,),
     "CDP": (Code.CDP_DATABASE,),
     "snapshots": (Code.SNAPSHOT_REMOVE, Code.SNAPSHOT_CREATE),
     "replicas on volumes": (

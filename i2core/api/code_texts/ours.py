@@ -342,4 +342,13 @@ OURS: dict[int, CodeText] = {
         "on the backup node: i2 rule release PEER/RULE, if the source may be mirrored over it; then start the rule",
         "若允许用源端覆盖：在灾备机上执行 i2 rule release 对端/规则名，然后启动规则",
     ),
+    3665: CodeText(
+        _E,
+        "content of the source changed while size and time did not",
+        "源端内容发生变化，而大小和时间未变",
+        "the disk or the memory of the work node damages data, or a program has set the old time again",
+        "工作机的磁盘或内存损坏了数据，或有程序恢复了旧的修改时间",
+        "compare the file with the replica and with backups: i2 scrub RULE shows how to go on",
+        "请将该文件与灾备端及其他备份对照；后续处理参见 i2 scrub RULE",
+    ),
 }

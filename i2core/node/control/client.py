@@ -139,6 +139,17 @@ class ControlClient:
         found: dict[str, Any] = self._call("POST", path, body=json.dumps(asked), timeout_s=_LONG_S)
         return found
 
+    def scrub(self, name: str) -> dict[str, Any]:
+        """How far a rule is proved equal: {"proved_at", "held_back", "scrub", "held"}."""
+        found: dict[str, Any] = self._call("GET", f"/v1/rules/{quote(name, safe='')}/scrub")
+        return found
+
+    def act_on_scrub(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Accepts files of the source, begins a pass: {"accepted", "begun"}. `asked`: as the API has it."""
+        path = f"/v1/rules/{quote(name, safe='')}/scrub"
+        found: dict[str, Any] = self._call("POST", path, body=json.dumps(asked))
+        return found
+
     @staticmethod
     def _compares(name: str) -> str:
         return f"/v1/rules/{quote(name, safe='')}/compares"

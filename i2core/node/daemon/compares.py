@@ -9,7 +9,8 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class Compares:
         self._tasks = tasks
         self._say = say
         self._turns: dict[str, trio.Lock] = {}
+        self._yielding: dict[str, trio.CancelScope] = {}
         self.ends: Callable[[str], Ends] = _no_rules
         """Both sides of a rule."""
 
@@ -82,6 +84,18 @@ class Compares:
             place_of(path, pairs)
         await in_thread(self._tidy)
         return await self._tasks.begin(self._nursery, KIND, rule, asked.as_json(), partial(self._run, rule, asked))
+
+    @asynccontextmanager
+    async def yielding_turn(self, rule: str) -> AsyncIterator[None]:
+        """The turn of a rule, for work that is repeated later if a compare wants to begin: then the body is cancelled,
+        and that ends here."""
+        async with self._turns.setdefault(rule, trio.Lock()):
+            with trio.CancelScope() as scope:
+                self._yielding[rule] = scope
+                try:
+                    yield
+                finally:
+                    del self._yielding[rule]
 
     def of(self, rule: str) -> list[Task]:
         """The compares of a rule that are remembered, the latest first."""
@@ -100,6 +114,8 @@ class Compares:
     async def _run(self, rule: str, asked: Asked, show: Show) -> Figures:
         await _until(asked.when_ns, show)
         show({"phase": "queued"})
+        if rule in self._yielding:
+            self._yielding[rule].cancel()
         kept = secrets.token_hex(8)
         path = self._directory / f"{kept}.db"
         async with self._turns.setdefault(rule, trio.Lock()):

@@ -18,8 +18,8 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     …    /v1/rules/NAME/history, rewinds, recoveries, mounts, snapshots
                                         the past of a received rule: see `history_api`, `trim_api`, `rewind_api`,
                                         `recovery_api`, `mount_api`, `snapshot_api`
-    …    /v1/rules/NAME/compares, orphans
-                                        of a rule that this node sends: see `compare_api`, `orphan_api`
+    …    /v1/rules/NAME/compares, orphans, scrub
+                                        of a rule that this node sends: see `compare_api`, `orphan_api`, `scrub_api`
     GET  /v1/tasks                      all long operations that are remembered: `Task.as_json`
     GET  /v1/tasks/NUMBER?wait=SECONDS  one of them; waits so long for its end, 60 at most
     POST /v1/tasks/NUMBER/cancel        {"number", "done"}: done is False when it had ended
@@ -56,6 +56,7 @@ from i2core.node.daemon.orphan_api import orphan_routes
 from i2core.node.daemon.recovery_api import recovery_routes
 from i2core.node.daemon.rewind_api import rewind_routes
 from i2core.node.daemon.running import RunningNode
+from i2core.node.daemon.scrub_api import scrub_routes
 from i2core.node.daemon.snapshot_api import snapshot_routes
 from i2core.node.daemon.trim_api import trim_routes
 
@@ -93,6 +94,7 @@ def control_app(node: RunningNode) -> Starlette:
             *compare_routes(node),
             *snapshot_routes(node),
             *orphan_routes(node),
+            *scrub_routes(node),
             Route("/v1/tasks", api.tasks),
             Route("/v1/tasks/{number:int}", api.task),
             Route("/v1/tasks/{number:int}/cancel", api.cancel, methods=["POST"]),

@@ -43,6 +43,8 @@ _FIGURES = (
     _Figure("rpo_seconds", "i2_rule_rpo_seconds", "gauge", "Recovery point objective of the rule."),
     _Figure("rpo_actual_seconds", "i2_rule_rpo_actual_seconds", "gauge", "Age of the recovery point."),
     _Figure("rpo_broken", "i2_rule_rpo_broken", "gauge", "1: the objective is broken."),
+    _Figure("held_back", "i2_rule_held_back_files", "gauge", "Files of the source whose content is not sent."),
+    _Figure("proved_at", "i2_rule_proved_timestamp_seconds", "gauge", "All was proved equal after this time."),
     _Figure("bandwidth_bps", "i2_rule_bandwidth_limit_bits_per_second", "gauge", "Limit in force now."),
 )
 _HISTORY_FIGURES = (

@@ -29,7 +29,7 @@ from i2core.tasks import background
 DEBOUNCE_MS, STEP_MS = 1000, 250
 """The file is read once it was unchanged for so long; interval at which the watch checks."""
 
-LIVE_OF_RULE = frozenset({"autostart", "bandwidth", "compare", "rpo_s"})
+LIVE_OF_RULE = frozenset({"autostart", "bandwidth", "compare", "rpo_s", "scrub"})
 LIVE_OF_WORK = frozenset({"bandwidth", "memory_limit", "disk_limit"})
 RESTARTS_RULES = frozenset({"cache_dir"})
 """Keys of ``[work]`` that a rule reads when it starts."""

@@ -23,6 +23,7 @@ from i2core.node.daemon.compares import Compares
 from i2core.node.daemon.objectives import Objectives
 from i2core.node.daemon.past import ReceivedPast, ReceivedRule
 from i2core.node.daemon.rule_runner import RuleRunner
+from i2core.node.daemon.scrubs import NOT_SCRUBBED, Scrubs
 from i2core.node.daemon.tasks import Tasks
 from i2core.node.logs.logbook import Logbook
 from i2core.node.pairing.identity import Identity
@@ -64,6 +65,8 @@ class RunningNode:
     """Long operations."""
     compares: Compares = attrs.field(init=False)
     """The compares of its rules, and their results."""
+    scrubs: Scrubs = attrs.field(init=False)
+    """Proves in the background that replicas are equal."""
     _began_s: float = attrs.field(factory=time.monotonic, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -71,6 +74,7 @@ class RunningNode:
         self.trust = Trust(self.config, self.peer_book, partial(self.logbook.say, ""))
         self.tasks = Tasks(self.config.state_dir / "tasks", self.logbook.say)
         self.compares = Compares(self.config.state_dir / "compares", self.nursery, self.tasks, self.logbook.say)
+        self.scrubs = Scrubs(self.config.state_dir / "scrubs", self.compares, self.logbook.say)
 
     def status(self) -> dict[str, Any]:
         """The node itself: name, version, uptime, problems of plugins."""
@@ -90,6 +94,7 @@ class RunningNode:
         sent = [
             runner.status.as_json()
             | self.objectives.figures(runner)
+            | self.scrubs.figures(name)
             | {"role": "work", "peer": self._backup_of(name), "history": None}
             for name, runner in self.runners.items()
         ]
@@ -294,6 +299,7 @@ def _received_json(status: BackupRuleStatus) -> dict[str, Any]:
         "applied_bytes": status.applied_bytes,
         "orphans": status.orphans,
         "history": None if status.history is None else status.history.as_json(),
+        **NOT_SCRUBBED,
     }
 
 

@@ -128,7 +128,10 @@ async def _add_rules(node: RunningNode, role: WorkRole, drivers: AsyncExitStack)
     opened: ClientTransport = await drivers.enter_async_context(spec.open(structure_options(spec, {}), context))
     transport = TrustedTransport(opened, node.trust)
     node.compares.ends = Reach(node, transport).ends
+    for rule in node.config.rules:
+        node.scrubs.open(rule.name)
     node.nursery.start_soon(keep_comparing, node)
+    node.nursery.start_soon(node.scrubs.run, lambda: node.config.rules)
     for rule in node.config.rules:
         run = partial(_run_rule, node, rule.name, transport)
         node.runners[rule.name] = RuleRunner(rule.name, run, node.logbook.say, Throttle([node.limit]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 
 from i2core.api import ClientTransport
@@ -30,6 +32,7 @@ def work_rule(node: RunningNode, name: str) -> WorkRule:
         cache_dir=role.cache_dir or node.config.state_dir / "cache",
         throttle=runner.throttle,
         view=runner.view,
+        holds_back=partial(node.scrubs.holds_back, name),
     )
 
 

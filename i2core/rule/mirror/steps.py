@@ -299,6 +299,8 @@ class _Entries:
             if row is not None and not (row.is_object(entry) and row.same_content(entry)):
                 catalog.digests.drop(row.key)
             verdict = self._verdict(index, entry, row)
+            if verdict == _BLOCKS and self._source.holds_back(self._place.child(entry.name), entry):
+                verdict = _SAME
             if verdict != _SAME:
                 yield from self._differing(index, entry, row, verdict)
                 continue

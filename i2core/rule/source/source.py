@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import attrs
 
-from i2core.api import Code, Kind, Place, Record, StopRule
+from i2core.api import Code, Entry, Kind, Place, Record, StopRule
 from i2core.api.inode_flags import CARRIED, LETTERED, letters_of
 from i2core.api.records import MAKING
 from i2core.api.tree import AttributesUnreadable, Opened, Tree
@@ -45,6 +45,8 @@ class Source:
     say: Say
     passing: Passing = attrs.field(factory=Passing)
     """Places that cannot be read now."""
+    holds_back: Callable[[Place, Entry], bool] = lambda place, entry: False
+    """True for a file whose content has changed while size and time have not, so that it is not to be sent."""
     flags_named: set[str] = attrs.field(factory=set)
     """Inode flags that were already reported as not replicated."""
 

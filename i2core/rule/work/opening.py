@@ -90,6 +90,7 @@ async def open_source(
                 status=status,
                 on_error=rule.mirror.on_error,
                 orphans=rule.orphans.action,
+                holds_back=work.holds_back,
                 say=say,
             ),
             opened,

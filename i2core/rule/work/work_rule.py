@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 
-from i2core.api import Peer
+from i2core.api import Entry, Peer, Place
 from i2core.config.model import Rule
 from i2core.limits.throttle import Throttle
 from i2core.rule.outgoing.spool import Quota
@@ -29,6 +30,8 @@ class WorkRule:
     """The bandwidth limits; by default there are none."""
     view: RunView = attrs.field(factory=RunView)
     """Sees the run while there is one."""
+    holds_back: Callable[[Place, Entry], bool] = lambda place, entry: False
+    """As `Source.holds_back`."""
     compare: bool = False
     """Compare everything, whatever an earlier run left."""
     release_step: str = ""
