@@ -56,6 +56,11 @@ def loses_reports(plan: Plan) -> bool:
     return plan.strict and live(plan, "overflow", "cut", "stall", "lose an end", "clock", "kill backup")
 
 
+def overflows(plan: Plan) -> bool:
+    """Content that changes under its old size and time is owed, and its report may be lost."""
+    return plan.strict and any(step.what == "overflow" for step in plan.steps)
+
+
 def fills_work(plan: Plan) -> bool:
     return plan.healed_s > 0 and live(
         plan, "fill work", "cut", "stall", "lose an end", "clock", "kill backup", "stop work"

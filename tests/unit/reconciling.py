@@ -70,6 +70,8 @@ class Reconciling:
         self.top = top / "source"
         self.top.mkdir()
         self.said: list[str] = []
+        self.large: list[str] = []
+        """The large files that were found."""
         self.catalog = Catalog(None)
         tree = LocalTree(os.fsencode(self.top))
         self.source = Source(
@@ -86,6 +88,7 @@ class Reconciling:
         self._disk = MemoryDisk()
         self._sink = MemorySink(SinkContext(roots=(TARGET,), allowed=(b"/",)), self._disk)
         self._next_seq = 1
+        self._marks: deque[Mark] = deque()
         with self.catalog.unit():
             root = tree.lookup(b"")
             assert root is not None
@@ -104,18 +107,22 @@ class Reconciling:
 
     async def job(self, *changes: Change | Lost) -> list[str]:
         """Works off these changes, and all that follows from them."""
-        self.dirty.add(changes)
-        made: list[Record] = []
-        marks: deque[Mark] = deque()
+        lines = await self.once(*changes)
         walks, in_transit = self.reconciler.walks, self.reconciler.in_transit
-        while self.dirty or marks or walks.oldest_ns is not None or in_transit.is_due:
-            marks.extend(self.dirty.take(100))
-            with self.catalog.unit():
-                outcome = self.reconciler.job(marks, time.monotonic_ns())
-            assert not outcome.large, "files of a test are small"
-            made += outcome.records
-        await self._apply(made)
-        return [line for line in map(_line, made) if line]
+        while self.dirty or self._marks or walks.oldest_ns is not None or in_transit.is_due:
+            lines += await self.once()
+        return lines
+
+    async def once(self, *changes: Change | Lost) -> list[str]:
+        """Works off these changes until there is enough to send, as one job does. Large files are found, and not
+        sent."""
+        self.dirty.add(changes)
+        self._marks.extend(self.dirty.take(100))
+        with self.catalog.unit():
+            outcome = self.reconciler.job(self._marks, time.monotonic_ns())
+        self.large += [os.fsdecode(large.place.path) for large in outcome.large]
+        await self._apply(outcome.records)
+        return [line for line in map(_line, outcome.records) if line]
 
     async def _apply(self, records: list[Record]) -> None:
         if records:

@@ -11,6 +11,7 @@ import trio
 
 from i2core.posix.tree import LocalTree
 from i2core.rule.live.dirty import Mark
+from i2core.wire.message_size import PIECE_BYTES
 
 from .reconciling import attributes, created, lost, modified, place, reconciling, removed, renamed
 
@@ -326,6 +327,57 @@ async def test_only_attributes_were_reported(tmp_path: Path) -> None:
         assert tree.differences() == ["/a: content"]
         assert await tree.job(lost()) == ["CREATE a new"]
         assert tree.differences() == []
+
+
+def change_unseen(file: Path, content: str) -> None:
+    """New content of the same size, with the time set back."""
+    times = file.stat()
+    file.write_text(content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["renamed", "linked and unlinked"])
+async def test_a_file_leaves_a_directory_before_a_walk_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: bool
+) -> None:
+    """After a loss. In its new directory the walk has been already, and in the old one it will not find the file."""
+    async with reconciling(tmp_path) as tree:
+        for name in ("a", "c"):
+            (tree.top / name).mkdir()
+            (tree.top / name / "file").write_text("old")
+            (tree.top / name / "big").write_text("x" * PIECE_BYTES)
+        await tree.sent()
+        for name in ("a", "c"):
+            change_unseen(tree.top / name / "file", "new")
+            (tree.top / name / "big").write_text("y" * PIECE_BYTES)
+        lines = await tree.once(lost())
+        (walked,) = {line.split()[1].removesuffix("/big") for line in lines if "/big" in line}  # enough for one job
+        ahead = {"a": "c", "c": "a"}[walked]
+        old, new = tree.top / ahead / "file", tree.top / walked / "moved"
+        if link:
+            os.link(old, new)
+            with monkeypatch.context() as patch:
+                patch.setattr("i2core.rule.live.walks.WALK_S", 0)
+                await tree.once(created(f"{walked}/moved"))
+            old.unlink()
+            await tree.job(removed(f"{ahead}/file"))
+        else:
+            old.rename(new)
+            await tree.job(renamed(f"{ahead}/file", f"{walked}/moved"))
+        assert tree.differences() == []
+
+
+async def test_a_large_file_moves_before_it_is_opened(tmp_path: Path) -> None:
+    """A walk has found that its content may have changed; its size and time do not show it under the new name."""
+    async with reconciling(tmp_path) as tree:
+        (tree.top / "a").write_text("old" * PIECE_BYTES)
+        await tree.sent()
+        change_unseen(tree.top / "a", "new" * PIECE_BYTES)
+        await tree.job(lost())
+        assert tree.large == ["a"]
+        (tree.top / "a").rename(tree.top / "b")
+        await tree.job(renamed("a", "b"))
+        assert tree.large == ["a", "b"]
 
 
 async def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

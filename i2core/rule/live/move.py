@@ -94,7 +94,7 @@ class Mover:
                 linked = catalog.names.join(catalog.objects.put(place, entry), row)
                 self._output.emit(place, Record(Kind.LINK, place.root, place.path, other=other.path))
                 # Differences are changes that were not sent under the other name yet.
-                self._updater.update(found, linked, content=False, ranges=None)
+                self._updater.update(found, linked, content=self._is_unread(other, row), ranges=None)
                 return True
         return False
 
@@ -116,6 +116,8 @@ class Mover:
             if stat.S_ISDIR(there.mode):
                 self._output.doubt(new, Depth.REPLACED)
         self._in_transit.drop(row)
+        if self._is_unread(old, row):
+            self._source.catalog.doubts.distrust(row, digests=True)  # wherever it is found
         objects.move(row, new)
         depth = Depth.SUBTREE if is_dir else Depth.NAME
         self._output.emit(new, Record(Kind.RENAME, old.root, old.path, other=new.path), depth=depth)
@@ -124,3 +126,12 @@ class Mover:
             # So the directory is compared as a whole, whatever was reported before the rename.
             self._walks.soon(new)
         return True
+
+    def _is_unread(self, old: Place, row: Row) -> bool:
+        """True when a file gets another name while the directory of the old one is compared with the catalog: the
+        compare may not meet it any more, so its content is read.
+
+        The case that breaks without it: the event of new content of the same size and time in `c/2` is lost. The
+        compare after the loss has been in `a` already when `c/2` moves there, and then finds nothing in `c`. The report
+        of the rename says nothing about the content."""
+        return stat.S_ISREG(row.mode) and self._walks.concern(old)

@@ -75,6 +75,8 @@ class Updater:
         touched = entry.size if ranges is None else sum(end - first for first, end in ranges)
         unknown = entry.size > PIECE_BYTES and not digests.known(row.key)
         if touched > WHOLE_BYTES or unknown:
+            # Wherever it has moved when its transfer begins, a check there must find that its content may differ.
+            self._source.catalog.doubts.distrust(row, digests=True)
             self._maker.send_in_slices(Large(place, entry, whole=False))
             return
         with directory.open(entry.name) as file:

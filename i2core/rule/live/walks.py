@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +12,7 @@ import attrs
 from i2core.api import Place
 from i2core.api.tree import RootGone
 from i2core.rule.live.output import Output
+from i2core.rule.survey.lister import is_within
 
 WALK_S = 0.02
 """A job ends after its walks have run for so long, so that live changes are not delayed."""
@@ -21,11 +22,12 @@ Steps = Generator[None, None, None]
 
 @attrs.frozen(eq=False)
 class _Walk:
-    """A subtree that is to be compared with the catalog. `ahead`: until the walk begins, directories that it will
-    reach, so that they need no walk of their own."""
+    """A subtree that is to be compared with the catalog; `top` is None for other long work. `ahead`: until the walk
+    begins, directories that it will reach, so that they need no walk of their own."""
 
     since_ns: int
     steps: Steps
+    top: Place | None = None
     ahead: set[Place] = attrs.field(factory=set)
 
 
@@ -40,6 +42,8 @@ class Walks:
         self._walks: deque[_Walk] = deque()
         self._ahead: dict[Place, _Walk] = {}
         """The directories that the walks which have not begun will reach."""
+        self._tops = Counter[Place]()
+        """The subtrees of all walks."""
         self._found: list[Place] | None = None
         """During a step of a walk: more directories for it to walk."""
 
@@ -56,12 +60,17 @@ class Walks:
         """True during a step: objects are found by walking, not by a report."""
         return self._found is not None
 
+    def concern(self, place: Place) -> bool:
+        """True while a subtree in which this place lies is compared: nobody knows whether it has been reached."""
+        return bool(self._tops) and is_within(place, self._tops)
+
     def close(self) -> None:
         """Ends the walks, each of which holds a directory open."""
         for begun in self._walks:
             begun.steps.close()
         self._walks.clear()
         self._ahead.clear()
+        self._tops.clear()
 
     def soon(self, top: Place) -> None:
         """This subtree is to be compared."""
@@ -71,8 +80,9 @@ class Walks:
         # Otherwise, in a chain of new directories each one would be walked again from every directory above it.
         before = self._ahead.get(top) or (self._ahead.get(top.above) if top.path else None)
         if before is None:
-            before = _Walk(self._output.since_ns, self._walk(top))
+            before = _Walk(self._output.since_ns, self._walk(top), top)
             self._walks.append(before)
+            self._tops[top] += 1
         before.ahead.add(top)
         self._ahead[top] = before
 
@@ -106,7 +116,14 @@ class Walks:
         try:
             next(first.steps)
         except StopIteration:
-            self._walks.popleft()
+            self._end_first()
         except RootGone as gone:
-            self._walks.popleft()
+            self._end_first()
             self._lose_root(gone)
+
+    def _end_first(self) -> None:
+        top = self._walks.popleft().top
+        if top is not None:
+            self._tops[top] -= 1
+            if not self._tops[top]:
+                del self._tops[top]
