@@ -32,7 +32,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
         "node": ("i2core.cli.node:node", "Run the daemon; show identity, peers, host capabilities."),
         "rule": ("i2core.cli.rule:rule", "Show and control the rules of the daemon on this host."),
         "compare": ("i2core.cli.compare:compare", "Compare source and replica of a rule."),
-        "orphans": ("i2core.cli.orphans:orphans", "List and remove files that only the replica has."),
+        "orphans": ("i2core.cli.orphans:orphans", "List, remove and fetch files that only the replica has."),
         "scrub": ("i2core.cli.scrub:scrub", "Show how far a replica is proved equal to its source."),
         "recover": ("i2core.cli.recover:recover", "Bring data back, as they were at a moment."),
         "snapshot": ("i2core.cli.snapshot:snapshot", "Take, list and remove snapshots of a received rule."),

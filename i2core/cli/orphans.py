@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from i2core.cli.compare import await_compare
-from i2core.cli.completion import rules
+from i2core.cli.completion import directories, rules
 from i2core.cli.daemon import daemon_of, where
 from i2core.cli.output import document, json_option, printable, say, size, table, wants_json
 from i2core.cli.words import words
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 EXIT_DIFFERENT = 3
 
 
-@click.group(short_help="List and remove files that only the replica has.")
+@click.group(short_help="List, remove and fetch files that only the replica has.")
 def orphans() -> None:
-    """List and remove orphans: files that only the replica of a rule has. For the work node.
+    """List, remove and fetch orphans: files that only the replica of a rule has.
 
-    The latest compare of the rule shows which they are.
+    The latest compare of the rule, on the work node, shows which they are.
     """
 
 
@@ -40,7 +41,8 @@ def orphans() -> None:
 def list_(
     name: str, path: str | None, refresh: bool, config_file: str | None, state_dir: str | None, **page: Any
 ) -> None:
-    """List the orphans of a directory, with the time when they were made on the replica, and their size.
+    """List the orphans of a directory, with the time when they were made on the replica, and their size. For the work
+    node.
 
     DIR is named as on the source, absolute or relative to the rule's only directory; without it that directory is
     listed. A directory that is no orphan is listed with the number of orphans beneath it. If the rule was never
@@ -75,7 +77,8 @@ def list_(
 def remove(
     name: str, paths: tuple[str, ...], yes: bool, dry_run: bool, config_file: str | None, state_dir: str | None
 ) -> None:
-    """Remove orphans from the replica, named as on the source; of a directory that is no orphan, all beneath it.
+    """Remove orphans from the replica, named as on the source; of a directory that is no orphan, all beneath it. For
+    the work node.
 
     The rule must replicate: it looks on the source once more, and sends the removals as any others, so the brake may
     hold them. If the rule has a history, i2 recover brings them back.
@@ -90,11 +93,34 @@ def remove(
             return
         if not yes:
             _ask(found)
-        result = _removed(node, node.remove_orphans(name, body)["task"])
+        result = _awaited(node, node.remove_orphans(name, body)["task"])
     _show(result, words("orphans_removed", count=result["removed"]))
     for each in result["left"]:
         say(f"{printable(each['path'])}: {each['cause']}")
     if result["left"]:
+        raise click.exceptions.Exit(EXIT_DIFFERENT)
+
+
+@orphans.command(short_help="Bring orphans of a replica to a directory.")
+@click.argument("name", metavar="[PEER/]RULE", shell_complete=rules)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("--to", "to", metavar="DIR", required=True, shell_complete=directories, help="Where to, on this node.")
+@where
+@json_option
+def fetch(name: str, paths: tuple[str, ...], to: str, config_file: str | None, state_dir: str | None) -> None:
+    """Bring orphans of a replica to a directory, with all attributes. For the backup node, where they are.
+
+    PATH is named as on either node. The replica keeps them. Any other object of the replica can be fetched as well; for
+    an earlier state of it, see i2 recover.
+
+    Exit code 3 when not all could be fetched.
+    """
+    with daemon_of(config_file, state_dir) as node:
+        result = _awaited(node, node.fetch(name, {"to": os.path.abspath(to), "paths": list(paths)}))
+    _show(result, words("orphans_fetched", count=result["files"], bytes=size(result["bytes"]), to=result["to"]))
+    for each in result["failed"]:
+        say(f"{printable(each['path'])}: {printable(each['message'])} [{each['code']}]")
+    if not result["equal"]:
         raise click.exceptions.Exit(EXIT_DIFFERENT)
 
 
@@ -110,7 +136,7 @@ def _ask(found: Mapping[str, Any]) -> None:
     click.confirm(words("orphans_ask", count=found["orphans"], bytes=size(found["bytes"])), abort=True, err=True)
 
 
-def _removed(node: ControlClient, number: int) -> dict[str, Any]:
+def _awaited(node: ControlClient, number: int) -> dict[str, Any]:
     try:
         return node.await_task(number)
     except KeyboardInterrupt:

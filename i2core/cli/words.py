@@ -295,6 +295,8 @@ _WORDS: dict[str, tuple[str, str]] = {
         "remove {count} orphans ({bytes}) from the replica?",
         "从灾备端删除 {count} 个孤儿文件（{bytes}）？",
     ),
+    "task_fetch": ("fetch", "取回"),
+    "orphans_fetched": ("{count} files fetched ({bytes}) to {to}", "已取回 {count} 个文件（{bytes}）至 {to}"),
     "orphans_removed": ("{count} orphans removed", "已删除 {count} 个孤儿文件"),
     "reason_type": ("type", "类型"),
     "reason_size": ("size", "大小"),

@@ -126,6 +126,14 @@ def test_orphans_are_listed_and_removed(work: Work) -> None:
     (deep,) = work.ask("orphans", "list", "data1", work.source / "d1" / "mine" / "deep")["items"]
     assert (Path(deep["path"]).name, deep["size"]) == ("file", 5)
 
+    to = work.site.place / "fetched"
+    done = json.loads(work.run("orphans", "fetch", "data1", mine, "single", "--to", to, "--json", node="backup").stdout)
+    assert done["equal"] and done["files"] == 2
+    assert (to / "d1" / "mine" / "deep" / "file").read_text() == "12345"
+    assert (to / "single").read_text() == "123" and not (to / "d2").exists()
+    refused = work.run("orphans", "fetch", "data1", "single", "--to", work.replica, code=2, node="backup")
+    assert "would change" in refused.stderr
+
     assert "add --yes" in work.run("orphans", "remove", "data1", "single", code=2).stderr
     assert work.ask("orphans", "remove", "data1", ".", "--dry-run")["orphans"] == 2
     assert "no orphan is known" in work.run("orphans", "remove", "data1", "d1/deep", "--yes", code=2).stderr

@@ -139,6 +139,11 @@ class ControlClient:
         found: dict[str, Any] = self._call("POST", path, body=json.dumps(asked), timeout_s=_LONG_S)
         return found
 
+    def fetch(self, name: str, asked: Mapping[str, Any]) -> int:
+        """Begins to fetch objects of a received rule; the number of the task. `asked`: as the API has it."""
+        path = f"/v1/rules/{quote(name, safe='')}/fetches"
+        return int(self._call("POST", path, body=json.dumps(asked))["task"])
+
     def scrub(self, name: str) -> dict[str, Any]:
         """How far a rule is proved equal: {"proved_at", "held_back", "scrub", "held"}."""
         found: dict[str, Any] = self._call("GET", f"/v1/rules/{quote(name, safe='')}/scrub")

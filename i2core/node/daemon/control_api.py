@@ -18,6 +18,7 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     …    /v1/rules/NAME/history, rewinds, recoveries, mounts, snapshots
                                         the past of a received rule: see `history_api`, `trim_api`, `rewind_api`,
                                         `recovery_api`, `mount_api`, `snapshot_api`
+    POST /v1/rules/NAME/fetches         objects of a received rule, as they are now: see `fetch_api`
     …    /v1/rules/NAME/compares, orphans, scrub
                                         of a rule that this node sends: see `compare_api`, `orphan_api`, `scrub_api`
     GET  /v1/tasks                      all long operations that are remembered: `Task.as_json`
@@ -49,6 +50,7 @@ from i2core.node.control.socket_path import SOCKET, short_path
 from i2core.node.daemon.answers import Document, number, rule_name
 from i2core.node.daemon.compare_api import compare_routes
 from i2core.node.daemon.faults import as_i2error, error_json
+from i2core.node.daemon.fetch_api import fetch_routes
 from i2core.node.daemon.history_api import history_routes
 from i2core.node.daemon.metrics import CONTENT_TYPE, exposition
 from i2core.node.daemon.mount_api import mount_routes
@@ -95,6 +97,7 @@ def control_app(node: RunningNode) -> Starlette:
             *snapshot_routes(node),
             *orphan_routes(node),
             *scrub_routes(node),
+            *fetch_routes(node),
             Route("/v1/tasks", api.tasks),
             Route("/v1/tasks/{number:int}", api.task),
             Route("/v1/tasks/{number:int}/cancel", api.cancel, methods=["POST"]),

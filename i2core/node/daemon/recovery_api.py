@@ -99,7 +99,7 @@ class _Recoveries:
             )
             recovery = Recovery(order, end, place=place, say=node.logbook.say)
             async with background() as nursery:
-                nursery.start_soon(_report, recovery, show)
+                nursery.start_soon(report, recovery, show)
                 if asked.dry_run:
                     return await _planned(recovery) | chosen.as_json()
                 outcome = await recovery.run()
@@ -120,7 +120,8 @@ class _Recoveries:
         )
 
 
-async def _report(recovery: Recovery, show: Show) -> None:
+async def report(recovery: Recovery, show: Show) -> None:
+    """Shows how far a recovery is, until cancelled."""
     while True:
         show(recovery.progress().as_json())
         await trio.sleep(_REPORT_S)
