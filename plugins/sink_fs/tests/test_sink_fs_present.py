@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from i2_sink_fs.present.replica import FsReplica
-from i2_sink_fs.removal import remove
 from i2_sink_fs.roots import Roots
 from i2_sink_fs.system import rename_new
 
@@ -21,6 +20,7 @@ from i2core.api import Batch, Kind, Meta, Record, SinkContext, StopRule
 from i2core.api.present import STAGING, STORE, TOP, Handle
 from i2core.posix import syscalls
 from i2core.posix.errnos import PASSING
+from i2core.posix.removal import remove
 from i2core.posix.syscalls import inode_flags, set_inode_flags
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from i2_sink_fs.present.copying import copy_durably
 from i2_sink_fs.present.objects import Spot, opened
 from i2_sink_fs.present.stores import Stores
 from i2_sink_fs.progress import Progress
-from i2_sink_fs.removal import remove
 from i2_sink_fs.system import rename_new
+from i2core.posix.removal import remove
 
 _ONE_NAME = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 """The object can have no second name: it is a directory, or the file system has no hard links."""

@@ -18,11 +18,11 @@ from i2_sink_fs.locating import Locator, find
 from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.outcome import Drift
 from i2_sink_fs.placing import Placer
-from i2_sink_fs.removal import clear, remove
 from i2_sink_fs.staging import Staging
 from i2core.api import Place, Record
 from i2core.posix.errnos import GONE
 from i2core.posix.opening import READABLE
+from i2core.posix.removal import clear, remove
 
 
 class NameChanger:

@@ -16,11 +16,11 @@ from i2_sink_fs.locating import Locator
 from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.paths import proc_path
 from i2_sink_fs.private import Private
-from i2_sink_fs.removal import remove
 from i2_sink_fs.staging import Staging
 from i2core.api import Place, Record
 from i2core.posix.errnos import GONE, OTHER_TYPE
 from i2core.posix.opening import READABLE
+from i2core.posix.removal import remove
 
 
 class InTheWay(OSError):

@@ -24,10 +24,10 @@ from i2_sink_fs.directories import Directories
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.paths import exists
-from i2_sink_fs.removal import prune, remove, remove_empty
 from i2core.api import StopRule
 from i2core.api.changes import join
 from i2core.posix.errnos import GONE, PASSING
+from i2core.posix.removal import prune, remove, remove_empty
 
 
 class Private:

@@ -14,12 +14,12 @@ from collections.abc import Collection, Iterator
 from i2_sink_fs.open_directories import Directory
 from i2_sink_fs.paths import IllegalPath, exists, mode_of, proc_path
 from i2_sink_fs.private import Private
-from i2_sink_fs.removal import prune, remove
 from i2core.api import Place
 from i2core.api.changes import join
 from i2core.api.records import safe_name
 from i2core.posix.errnos import GONE
 from i2core.posix.opening import NEW_FILE
+from i2core.posix.removal import prune, remove
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 

@@ -9,13 +9,13 @@ import stat
 from i2_sink_fs.kept import Kept
 from i2_sink_fs.paths import proc_path
 from i2_sink_fs.present.objects import Spot, meta_of, open_content, opened, set_meta
-from i2_sink_fs.removal import remove
 from i2_sink_fs.system import rename_new
 from i2core.api.changes import join
 from i2core.api.content import extents
 from i2core.posix.durable import write_all
 from i2core.posix.file import LocalContent
 from i2core.posix.opening import DIRECTORY, NEW_FILE, READABLE
+from i2core.posix.removal import remove
 from i2core.posix.syscalls import open_beneath
 
 _PIECE = 1 << 20

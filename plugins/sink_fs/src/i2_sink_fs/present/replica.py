@@ -20,7 +20,6 @@ from i2_sink_fs.present.folders import Folder, KeptWhole, Plain, Staged, Top
 from i2_sink_fs.present.handles import FIXED, Handles
 from i2_sink_fs.present.objects import Spot, Volume, facts, open_content, opened, set_meta
 from i2_sink_fs.present.stores import Stores
-from i2_sink_fs.removal import remove
 from i2_sink_fs.roots import Roots
 from i2_sink_fs.system import rename_new
 from i2core.api import SinkContext
@@ -29,6 +28,7 @@ from i2core.api.present import STAGING, STORE, TOP, Extent, Facts, Handle, Ident
 from i2core.api.records import Buffer, Meta
 from i2core.posix.durable import write_all
 from i2core.posix.file import LocalContent
+from i2core.posix.removal import remove
 
 _FIXED_META = Meta(0o040700, 0, 0, 0, ())
 

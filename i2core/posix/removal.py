@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from typing import Protocol
 
-from i2_sink_fs.flags import Flags
-from i2_sink_fs.paths import mode_of, proc_path
 from i2core.posix.errnos import NOT_EMPTY
 from i2core.posix.opening import DIRECTORY, READABLE
 from i2core.posix.syscalls import open_beneath
+
+
+class Flags(Protocol):
+    """Who can take inode flags off an object for a while."""
+
+    def lifted(self, dir_fd: int, name: bytes) -> AbstractContextManager[bool]:
+        """Within the block what pins the name, or the directory, is taken off; True if anything was."""
+
 
 _LIFTED = b".i2-gone-%d"
 """Free names within a directory that is being removed: one that is taken is passed over."""
@@ -96,13 +103,13 @@ def clear(top: int, flags: Flags | None = None, spared: Collection[bytes] = ()) 
     """Empties the open directory: each directory in it is emptied of files and of directories, then removed. What has
     a name of `spared` in it stays."""
     serial = 0
-    while names := [name for name in os.listdir(proc_path(top)) if name not in spared]:
+    while names := [name for name in os.listdir(b"/proc/self/fd/%d" % top) if name not in spared]:
         for name in names:
             if not _unlink(top, name, flags) or remove_empty(top, name, flags):
                 continue
             inner = _open(top, name)
             try:
-                for deeper in os.listdir(proc_path(inner)):
+                for deeper in os.listdir(b"/proc/self/fd/%d" % inner):
                     if _unlink(inner, deeper, flags) and not remove_empty(inner, deeper, flags):
                         if os.geteuid():
                             os.close(_open(inner, deeper))  # a directory must be writable to get another ".."
@@ -113,7 +120,7 @@ def clear(top: int, flags: Flags | None = None, spared: Collection[bytes] = ()) 
 
 
 def prune(dir_fd: int, name: bytes) -> None:
-    """Removes the directory `name`, which is this sink's own, and those beneath it, except where there are files."""
+    """Removes the directory `name`, which is the caller's own, and those beneath it, except where there are files."""
     found = [name]
     for path in found:  # grows as it goes
         try:
@@ -121,8 +128,8 @@ def prune(dir_fd: int, name: bytes) -> None:
         except FileNotFoundError:
             continue
         try:
-            inner = os.listdir(proc_path(fd))
-            found += [path + b"/" + each for each in inner if stat.S_ISDIR(mode_of(fd, each))]
+            inner = os.listdir(b"/proc/self/fd/%d" % fd)
+            found += [path + b"/" + each for each in inner if _is_directory(fd, each)]
         finally:
             os.close(fd)
     for path in reversed(found):
@@ -139,7 +146,7 @@ def _open(dir_fd: int, name: bytes) -> int:
     fd = os.open(name, DIRECTORY, dir_fd=dir_fd)
     try:
         if os.geteuid() and os.fstat(fd).st_uid == os.geteuid():
-            os.chmod(proc_path(fd), 0o700)
+            os.chmod(b"/proc/self/fd/%d" % fd, 0o700)
         return os.open(b".", READABLE, dir_fd=fd)
     finally:
         os.close(fd)
