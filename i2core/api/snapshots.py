@@ -85,7 +85,7 @@ class SnapshotStore(ABC):
       and a power cut; where it raised, was cancelled or cut off, there is no snapshot of that name, until `remove` has
       cleared the way for it.
     - *Unchanged.* What is read of a snapshot is the state at `create`, byte by byte and with all attributes, whatever
-      happens to the replica. Nothing of the replica is changed, not even a time.
+      happens to the replica. Nothing of the replica is changed by it.
     - *Removed for certain.* `remove` takes away what is there, complete or not. Begun again after a crash, it ends its
       work; a snapshot that is gone is no error. A full disk does not hinder it.
     - *Nothing outside.* A symlink is data and never followed; only this process's user can enter what a store has made.

@@ -45,6 +45,6 @@ def _probe(spec: DriverSpec, context: SnapshotContext) -> Probe:
 
 
 _NEEDED = bilingual(
-    "give the rule a history (cdp = {}), or keep its target on btrfs or xfs",
-    "请为规则启用历史（cdp = {}），或将其目标目录放在 btrfs 或 xfs 上",
+    "give the rule a history (cdp = {}), or keep its target in a directory on btrfs or xfs; see docs/snapshots.md",
+    "请为规则启用历史（cdp = {}），或将其目标目录放在 btrfs 或 xfs 上的某个目录中；参见 docs/snapshots.zh.md",
 )

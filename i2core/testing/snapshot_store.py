@@ -36,12 +36,17 @@ ROOTS = 2
 
 
 async def check_snapshot_store(
-    spec: DriverSpec, options: Mapping[str, Any] | None = None, *, workdir: Path | None = None
+    spec: DriverSpec,
+    options: Mapping[str, Any] | None = None,
+    *,
+    workdir: Path | None = None,
+    trials: type[Trial] | None = None,
 ) -> None:
     """Holds a store to its contract. `options` as in a config file; None takes ``spec.example``.
 
     Works beneath `workdir`, and leaves nothing there; None takes a temporary directory. Where the driver's probe says
-    that it cannot work there, it is not opened at all.
+    that it cannot work there, it is not opened at all. `trials`: how the replica is made, where plain directories do
+    not do.
 
     Raises:
         AssertionError: the store breaks the contract; the message says where.
@@ -51,7 +56,7 @@ async def check_snapshot_store(
     top = Path(tempfile.mkdtemp(prefix="check-snapshots-", dir=workdir))
     try:
         for step in _STEPS:
-            trial = Trial(spec, config, top / step.__name__)
+            trial = (trials or Trial)(spec, config, top / step.__name__)
             trial.make()
             if spec.probe is not None and not (found := spec.probe(trial.context)).works:
                 assert found.why, "the probe says no, and not why"
