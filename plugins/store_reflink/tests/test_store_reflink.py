@@ -93,8 +93,8 @@ async def test_a_full_disk_is_told_and_can_be_emptied(mount: Mount) -> None:
             for number in range(400):
                 directory = many / str(number)
                 directory.mkdir()
-                for name in range(200):
-                    (directory / f"{'n' * 200}{name}").write_bytes(b"x" * 2000)
+                for file in range(200):
+                    (directory / f"{'n' * 200}{file}").write_bytes(b"x" * 2000)
                 if number % 5 == 4:
                     os.sync()
                     tried.append(f"2-{number}")
