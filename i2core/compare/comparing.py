@@ -30,6 +30,8 @@ CARRIED_S = 10.0
 ATTEMPTS = 5
 """Sessions in a row that may break without any result."""
 RETRY_S = 2.0
+ITEMS_MOST = 1_000_000
+"""Objects that a result lists; further ones are only counted."""
 _MARKED_MOST = 10_000
 """More places than these are mended by comparing whole roots."""
 
@@ -226,10 +228,11 @@ class Comparing:
         return scopes
 
     def _add(self, items: Sequence[Item]) -> None:
+        room = ITEMS_MOST - sum(self.totals.found.values())
         for item in items:
             self.totals.found[item.kind] += 1
-        if items:
-            self._result.add(items)
+        if items and room > 0:
+            self._result.add(items[:room])
 
     # ------------------------------------------------------------------------------------------ mending
 

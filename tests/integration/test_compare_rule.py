@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -9,14 +10,19 @@ from pathlib import Path
 import pytest
 from i2_filter_glob.plugin import i2_filters
 
-from i2core.api import Change, Op, Place, UsageError
-from i2core.compare import comparing
+from i2core.api import Change, LinkError, Op, Place, Record, UsageError
+from i2core.api import Kind as RecordKind
+from i2core.compare import comparing, first_look, second_look
+from i2core.compare.contents import small
 from i2core.compare.result import Kind
 from i2core.compare.second_look import SecondLook
 from i2core.config.model import DriverChoice
+from i2core.rule.backup.session import unlisted
 from i2core.testing.trees import compare_trees
+from i2core.wire.frame import FrameType
+from i2core.wire.questions import OrphanList
 
-from .comparing import compare, flip
+from .comparing import compare, ends_of, flip
 from .pair import open_nodes, until
 
 LARGE = 3 << 20
@@ -196,3 +202,60 @@ async def test_it_leaves_the_mirror_alone(tmp_path: Path) -> None:
         assert nodes.private()
         await compare(nodes)
         assert nodes.private(), "a compare has removed a staging file"
+
+
+async def test_a_session_that_compares_changes_nothing(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        fill(nodes.source)
+        await nodes.run()
+        removal = Record(RecordKind.REMOVE, 0, b"small")
+        with pytest.raises(LinkError, match="only asks"):
+            async with ends_of(nodes).session() as session:
+                await session.send_records([removal])
+                await session.settle()
+        with pytest.raises(LinkError, match="only asks"):
+            async with ends_of(nodes).session() as session:
+                await session.ask(FrameType.ORPHANS, OrphanList(0, b"", [b"small"]).encode())
+        assert (nodes.target / "small").exists()
+
+
+async def test_it_does_not_end_the_sessions_of_the_rule(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        fill(nodes.source)
+        async with nodes.running() as status:
+            hellos = nodes.wire.frames.count(FrameType.HELLO)
+            for _ in range(3):
+                assert (await compare(nodes)).found == {}
+            assert nodes.wire.frames.count(FrameType.HELLO) == hellos + 3, "the rule had to connect again"
+            (nodes.source / "later").write_bytes(b"later")
+            nodes.capture.tell(Change(Op.CREATE, Place(0, b"later")))
+            await until((nodes.target / "later").exists)
+            assert status.state.value == "replicating"
+
+
+async def test_names_of_a_directory_that_fit_in_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unlisted, "ANSWER_BYTES", 500)
+    async with open_nodes(tmp_path) as nodes:
+        fill(nodes.source)
+        await nodes.run()
+        for number in range(50):
+            (nodes.target / "d" / f"mine{number}").touch()
+        done = await compare(nodes, "d")
+        assert done.totals.found[Kind.EXTRA] == 50
+
+
+async def test_what_cannot_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_nodes(tmp_path) as nodes:
+        fill(nodes.source)
+        await nodes.run()
+
+        def fails(file: object, size: int, there: bytes) -> object:
+            if size == 5:
+                raise OSError(errno.EIO, "Input/output error")
+            return small(file, size, there)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(first_look, "small", fails)
+        monkeypatch.setattr(second_look, "small", fails)
+        done = await compare(nodes, "d/other", "d/middle", "small", strict=True)
+        assert done.found["d/other"] == (Kind.UNREADABLE, "")
+        assert done.totals.differs == 0
