@@ -114,6 +114,7 @@ class Code(enum.IntEnum):
     REPLICA_EXCHANGED = 3622
     POSITION_DAMAGED = 3623
     SOURCE_CONTENT = 3665
+    RECOVERING = 3670
 
     @property
     def text(self) -> CodeText:

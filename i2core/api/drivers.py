@@ -81,13 +81,15 @@ class Codec(ABC):
 
 class Channel(enum.Enum):
     """What a connection is for. A rule has one for bulk data and one for live changes, so that neither waits for the
-    other in a socket buffer. Pairing and control use a third."""
+    other in a socket buffer. Pairing and control use a third, recoveries a fourth."""
 
     MIRROR = "mirror"
     REPLICATION = "replication"
     CONTROL = "control"
     COMPARE = "compare"
     """A session that asks and changes nothing, beside the others of the rule; it uses the port of the mirror."""
+    RECOVERY = "recovery"
+    """The work node connects, and the backup node sends."""
 
 
 DATA_CHANNELS = (Channel.MIRROR, Channel.REPLICATION)

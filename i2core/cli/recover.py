@@ -26,7 +26,13 @@ SHOWN = 20
 @click.command(short_help="Bring data back, as they were at a moment.")
 @click.argument("name", metavar="[PEER/]RULE", shell_complete=rules)
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
-@click.option("--to", "to", metavar="DIR", required=True, shell_complete=directories, help="Where to, on this node.")
+@click.option(
+    "--to",
+    metavar="[NODE:]DIR",
+    shell_complete=directories,
+    help="Where to: on this node, or on a work node. Default: the original places of this node's own rule.",
+)
+@click.option("--from", "backup", metavar="NODE", help="The backup node that has the history.")
 @click.option("--at", metavar="MOMENT", help="The moment; default: now.")
 @click.option("--at-seq", type=click.IntRange(0), help="The state after the change of this number (see i2 cdp log).")
 @click.option("--snapshot", type=click.IntRange(1), help="A snapshot instead of a moment (see i2 snapshot list).")
@@ -40,6 +46,7 @@ SHOWN = 20
 )
 @click.option("--strict", is_flag=True, help="Compare contents also where size and time are equal.")
 @click.option("--no-proof", is_flag=True, help="Do not compare everything once more at the end.")
+@click.option("--stop-rule", is_flag=True, help="Stop the rules whose sources are written, and start them again.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; tell what would be done.")
 @click.option("--yes", is_flag=True, help="Replace newer files without asking.")
 @where
@@ -47,11 +54,16 @@ SHOWN = 20
 def recover(
     name: str, paths: tuple[str, ...], config_file: str | None, state_dir: str | None, yes: bool, **asked: Any
 ) -> None:
-    """Bring data of a received rule back, as they were at a moment. For the backup node.
+    """Bring data back, as they were at a moment.
 
-    Without PATH everything is recovered. A PATH is absolute, as on this node beneath the replica, or relative to the
-    only directory of the rule. Only what differs from what is in DIR is written. Begun again after an interruption, the
-    recovery continues.
+    On the backup node: a received rule, to a directory of that node, or to one of a work node that allows it. On a work
+    node: a rule that the backup node lets it recover (recover in [[backup.peer]] there), to a directory of this node;
+    its own rule without --to to the original places. A running rule reads these, so it must be stopped: --stop-rule
+    stops it, recovers, and starts it again.
+
+    Without PATH everything is recovered. A PATH is absolute, as on either node, or relative to the only directory of
+    the rule. Only what differs from what is in DIR is written. Begun again after an interruption, the recovery
+    continues; between two nodes it does so by itself.
 
     \b
     Moments are written as
@@ -68,7 +80,7 @@ def recover(
     """
     body = _wish(paths, asked)
     with daemon_of(config_file, state_dir) as node:
-        if asked["dry_run"] or not (yes or _is_blank(body["to"])):
+        if asked["dry_run"] or not (yes or _is_blank(body.get("to"))):
             plan = _done(node, name, body | {"dry_run": True})
             if asked["dry_run"]:
                 _show_plan(plan)
@@ -84,7 +96,9 @@ def recover(
 def _wish(paths: tuple[str, ...], asked: Mapping[str, Any]) -> dict[str, Any]:
     """What the daemon is asked for."""
     body = {
-        "to": os.path.abspath(asked["to"]),
+        "to": None if asked["to"] is None else _absolute(asked["to"]),
+        "backup": asked["backup"],
+        "stop_rule": asked["stop_rule"],
         "at": asked["at"],
         "at_seq": asked["at_seq"],
         "snapshot": asked["snapshot"],
@@ -97,8 +111,16 @@ def _wish(paths: tuple[str, ...], asked: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value is not None}
 
 
-def _is_blank(to: str) -> bool:
-    """Nothing is there that could be replaced."""
+def _absolute(to: str) -> str:
+    """The destination; one on another node as it is: ``NODE:/DIR``."""
+    node, colon, _ = to.partition(":/")
+    return to if colon and "/" not in node else os.path.abspath(to)
+
+
+def _is_blank(to: str | None) -> bool:
+    """Nothing is there that could be replaced, as far as this command can see."""
+    if to is None:
+        return False
     try:
         return not os.listdir(to)
     except OSError:
@@ -164,7 +186,8 @@ def _show_plan(plan: Mapping[str, Any], *, to_stderr: bool = False) -> None:
             document(plan)
         return
     click.echo(
-        words("recover_plan", moment=plan["moment"], files=plan["files"], bytes=size(plan["bytes"])), err=to_stderr
+        words("recover_plan", moment=printable(plan["moment"]), files=plan["files"], bytes=size(plan["bytes"])),
+        err=to_stderr,
     )
     if plan["equal"]:
         click.echo(words("recover_nothing"), err=to_stderr)
@@ -183,7 +206,7 @@ def _moment(result: Mapping[str, Any]) -> str:
     parts = [] if result["seq"] is None else [f"{words('seq')} {result['seq']}"]
     if "snapshot" in result:
         parts.append(f"{words('snapshot')} {result['snapshot']}")
-    return f"{result['moment']}  ({', '.join(parts)})"
+    return f"{printable(result['moment'])}  ({', '.join(parts)})"
 
 
 def _show_result(name: str, result: Mapping[str, Any]) -> None:
@@ -193,7 +216,7 @@ def _show_result(name: str, result: Mapping[str, Any]) -> None:
     rows = [
         (words("rule"), name),
         (words("recover_moment"), _moment(result)),
-        (words("recover_to"), result["to"]),
+        (words("recover_to"), printable(result["to"])),
         (words("recover_files"), f"{result['files']:,}  {size(result['bytes'])}"),
         (words("recover_written"), f"{result['sent_files']:,}  {size(result['sent_bytes'])}"),
         (words("recover_seconds"), f"{result['seconds']:.1f} s"),
@@ -202,7 +225,7 @@ def _show_result(name: str, result: Mapping[str, Any]) -> None:
     if result["extra"]:
         rows.append((words("recover_extra"), str(result["extra"])))
     if result["aside"]:
-        rows.append((words("recover_aside"), result["aside"]))
+        rows.append((words("recover_aside"), printable(result["aside"])))
     table(("", ""), rows)
     for failed in result["failed"][:SHOWN]:
         say(f"{printable(failed['path'])}: {printable(failed['message'])} [{failed['code']}]")

@@ -20,7 +20,16 @@ from i2core.config.checks import check_node, unique_names
 from i2core.config.choices import Context, InstalledDrivers
 from i2core.config.lines import Lines
 from i2core.config.mistakes import ConfigErrors, Mistake
-from i2core.config.model import CDP_DIR, BackupRole, DriverChoice, FlushWindow, NodeConfig, PeerEntry, WorkRole
+from i2core.config.model import (
+    CDP_DIR,
+    RECOVERY_PORT,
+    BackupRole,
+    DriverChoice,
+    FlushWindow,
+    NodeConfig,
+    PeerEntry,
+    WorkRole,
+)
 from i2core.config.options import structure_options
 from i2core.config.places import beneath, check_target
 from i2core.config.rules import read_brake, read_history_terms, read_rule, read_window
@@ -132,7 +141,7 @@ def read_node(
         control_port=node.take("control_port", values.whole(0, 65535), None),
         consoles=consoles,
     )
-    if backup is not None and config.control_port in (backup.mirror_port, backup.replication_port):
+    if backup is not None and config.control_port in _data_ports(backup):
         node.wrong(
             "control_port",
             Words(
@@ -144,6 +153,11 @@ def read_node(
         top.wrong("", Words("a node needs [work], [backup] or both", "节点需要 [work]、[backup] 或两者"))
     check_node(config, placed, report, look_at_disk=look_at_disk)
     return config
+
+
+def _data_ports(role: BackupRole) -> set[int]:
+    """The ports other than the one for control that the config names."""
+    return {role.mirror_port, role.replication_port, *([role.recovery_port] if role.recovery_port else [])}
 
 
 def _path(path: bytes) -> Path:
@@ -162,6 +176,8 @@ def _backup(table: Table, state_dir: bytes, context: Context) -> BackupRole:
             Words("is missing: a backup node needs a directory for replicas", "缺少：灾备机需要允许写入的目录"),
         )
     mirror_port, replication_port = _ports(table)
+    recovery_port = table.take("recovery_port", values.whole(0, 65535), None)
+    _recovery_port_apart(table, recovery_port, (mirror_port, replication_port))
     cdp_dir = table.take("cdp_dir", values.directory_below_root, state_dir + CDP_DIR)
     flush = table.table("flush")
     table.known.add("brake")
@@ -177,6 +193,7 @@ def _backup(table: Table, state_dir: bytes, context: Context) -> BackupRole:
         allow_roots=tuple(roots),
         mirror_port=mirror_port,
         replication_port=replication_port,
+        recovery_port=recovery_port,
         plaintext=plaintext,
         transport=choices.driver_name(table, "transport", DriverKind.SERVER_TRANSPORT, "tcp", context),
         sink=choices.driver(table, "sink", DriverKind.SINK, "fs", context),
@@ -216,6 +233,12 @@ def _ports(table: Table) -> tuple[int, int]:
     return mirror, replication
 
 
+def _recovery_port_apart(table: Table, port: int | None, others: tuple[int, int]) -> None:
+    if port in others:
+        message = Words(f"{port} is a data port already: they must differ", f"{port} 已是数据端口：必须不同")
+        table.wrong("recovery_port", message)
+
+
 def _peer(table: Table, unproved: bool) -> PeerEntry:
     """Name and fingerprint; `unproved`: the fingerprint may be left out."""
     read = table.take if unproved else table.need
@@ -233,7 +256,12 @@ def _sender(table: Table, unproved: bool, roots: Sequence[bytes]) -> PeerEntry:
                 f"{quoted(root)} 不在 [backup] 的 allow_roots 之内",
             )
             table.report.add(place, message)
-    return attrs.evolve(_peer(table, unproved), allow_roots=tuple(root for _, root in own))
+    recover = table.items("recover", values.received_rule)
+    return attrs.evolve(
+        _peer(table, unproved),
+        allow_roots=tuple(root for _, root in own),
+        recover=tuple(rule for _, rule in recover),
+    )
 
 
 def _reached(table: Table, plaintext: bool) -> PeerEntry:
@@ -242,8 +270,18 @@ def _reached(table: Table, plaintext: bool) -> PeerEntry:
     if plaintext and address and not values.is_loopback(address):
         table.wrong("address", _plaintext_refused(address), _LOOPBACK)
     mirror, replication = _ports(table)
+    recovery_port = table.take("recovery_port", values.port, RECOVERY_PORT)
+    _recovery_port_apart(table, recovery_port, (mirror, replication))
+    into = table.items("recover_into", values.directory_below_root)
     # Without a fingerprint the peer is trusted once it is enrolled.
-    return attrs.evolve(_peer(table, True), address=address, mirror_port=mirror, replication_port=replication)
+    return attrs.evolve(
+        _peer(table, True),
+        address=address,
+        mirror_port=mirror,
+        replication_port=replication,
+        recovery_port=recovery_port,
+        recover_into=tuple(directory for _, directory in into),
+    )
 
 
 def _peers(

@@ -228,6 +228,9 @@ class Rule:
     """True: removing the rule also removes the contents of its targets."""
 
 
+RECOVERY_PORT = 26831
+
+
 @attrs.frozen(kw_only=True)
 class PeerEntry:
     """A trusted node. `address` (work nodes only) is ``host`` or an IP; ports where they are not the defaults.
@@ -238,9 +241,14 @@ class PeerEntry:
     address: str | None = None
     mirror_port: int = 26832
     replication_port: int = 26833
+    recovery_port: int = RECOVERY_PORT
     allow_roots: tuple[bytes, ...] = ()
     """For a work node, on the backup node: the directories in which its rules may write; empty: all of
     `allow_roots`."""
+    recover: tuple[str, ...] = ()
+    """For a work node, on the backup node: the received rules that it may recover, as ``RULE`` or ``PEER/RULE``."""
+    recover_into: tuple[bytes, ...] = ()
+    """For a backup node, on the work node: the directories in which it may recover when it is asked there."""
 
 
 @attrs.frozen(kw_only=True)
@@ -265,6 +273,8 @@ class BackupRole:
     allow_roots: tuple[bytes, ...]
     mirror_port: int = 26832
     replication_port: int = 26833
+    recovery_port: int | None = None
+    """0: no recoveries by work nodes; None: the default port, if it is free."""
     plaintext: bool = False
     """Allow plaintext; only possible when `listen` is a loopback address."""
     transport: str = "tcp"

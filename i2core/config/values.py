@@ -286,6 +286,17 @@ def name(value: object) -> str:
     return found
 
 
+def received_rule(value: object) -> str:
+    """A received rule: ``RULE``, or ``PEER/RULE``."""
+    parts = text(value).split("/")
+    if len(parts) > 2:
+        allowed = Words(
+            '"data1", or with the work node it comes from: "web1/data1"', '"data1"，或注明来源工作机："web1/data1"'
+        )
+        raise Wrong(Words(f"{quoted(text(value))} is not a rule", f"{quoted(text(value))} 不是规则"), allowed)
+    return "/".join(name(part) for part in parts)
+
+
 def fingerprint(value: object) -> str:
     """``sha256:`` and 64 hex digits, returned in lower case."""
     allowed = Words(

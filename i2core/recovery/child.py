@@ -50,8 +50,10 @@ def _say(control: socket.socket, rule: str, code: Code | None, line: str) -> Non
 
 def main() -> None:
     """Serves until standard input is closed."""
-    # Ctrl-C reaches the whole foreground group; the parent decides, and closes the streams when it is ready.
+    # Ctrl-C reaches the whole foreground group, and systemd ends all processes of a service; the parent decides, and
+    # closes the streams when it is ready.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=os.dup(0))
     raise_limit()
     receiver = Receiver.decode(control.recv(MESSAGE_BYTES))

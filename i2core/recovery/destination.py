@@ -29,6 +29,7 @@ class Forbidden:
     path: bytes
     why: Bilingual
     """What it is, as a part of a sentence: "the target of rule data1, which is running"."""
+    next_step: Bilingual = _ELSEWHERE
 
 
 def checked(to: bytes, forbidden: Iterable[Forbidden]) -> bytes:
@@ -191,4 +192,5 @@ def refused(path: bytes, cause: Bilingual, next_step: Bilingual = _ELSEWHERE) ->
 
 def _forbidden(path: bytes, place: Forbidden) -> UsageError:
     where = shown(place.path)
-    return refused(path, bilingual(f"would change {where}: {place.why.en}", f"会改动 {where}：{place.why.zh}"))
+    cause = bilingual(f"would change {where}: {place.why.en}", f"会改动 {where}：{place.why.zh}")
+    return refused(path, cause, place.next_step)

@@ -52,6 +52,14 @@ class FrameType(enum.IntEnum):
     NAMED = 18
     EXAMINE = 19
     EXAMINED = 20
+    RECOVER = 21
+    WAIT = 22
+    STREAM = 23
+    ORDER = 24
+    CALL = 25
+    ANSWER = 26
+    PROGRESS = 27
+    OUTCOME = 28
 
 
 _TYPES = {int(t): t for t in FrameType}

@@ -33,6 +33,7 @@ PROVOKED: dict[Code, str] = {
     Code.CDP_INDEX_DAMAGED: RECORDER + "test_a_lost_index_of_a_merged_journal_stops_the_rule",
     Code.CDP_DATA_WRITE: CDP + "faults.py::test_full_disk_changes_nothing",
     Code.CDP_CONFIG: "tests/unit/history/test_removal.py::test_a_damaged_note_clears_nothing",
+    Code.RECOVERING: "tests/system/test_system_recover.py::test_a_recovery_survives_kills_of_either_node",
     Code.CDP_FILLS_UP: "tests/unit/history/test_thinner.py::"
     "test_a_disk_that_fills_up_is_reported_once_and_when_it_is_worse",
     Code.WRITE_FRAGMENT: "tests/unit/test_records.py::test_offsets_that_no_file_has_are_refused",

@@ -131,7 +131,7 @@ def test_where_a_backup_node_is() -> None:
     peer = reach(here, "bak1")
     assert (peer.host, peer.ports, peer.fingerprint) == (
         "192.0.2.1",
-        {Channel.MIRROR: 1, Channel.REPLICATION: 26833},
+        {Channel.MIRROR: 1, Channel.REPLICATION: 26833, Channel.RECOVERY: 26831},
         None,
     )
     with pytest.raises(UsageError, match="no address"):

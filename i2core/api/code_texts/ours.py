@@ -351,4 +351,13 @@ OURS: dict[int, CodeText] = {
         "compare the file with the replica and with backups: i2 scrub RULE shows how to go on",
         "请将该文件与灾备端及其他备份对照；后续处理参见 i2 scrub RULE",
     ),
+    3670: CodeText(
+        _I,
+        "a rule waits for a recovery into its source",
+        "规则正在等待向其源目录的恢复",
+        "a recovery is writing the source of the rule, so the rule is stopped meanwhile",
+        "恢复任务正在写入该规则的源目录，其间规则停止",
+        "wait for the end of the recovery, or cancel it (i2 task list)",
+        "等待恢复结束，或取消该任务（i2 task list）",
+    ),
 }

@@ -26,7 +26,7 @@ from i2core.history.moments.text import format_moment
 from i2core.node.daemon.answers import Document, body_of, rule_name
 from i2core.node.daemon.forbidden import forbidden_places
 from i2core.node.daemon.past import ReceivedRule
-from i2core.node.daemon.recovery_api import Show, report
+from i2core.node.daemon.recovering import Show, report
 from i2core.node.daemon.running import RunningNode
 from i2core.posix.tree import LocalTree
 from i2core.recovery.engine import Recovery

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
 
 from i2core.config.words import bilingual
-from i2core.node.daemon.running import RunningNode
 from i2core.posix.path_text import as_path
 from i2core.recovery.destination import Forbidden
 
+if TYPE_CHECKING:
+    from i2core.node.daemon.running import RunningNode
 
-def forbidden_places(node: RunningNode) -> list[Forbidden]:
-    """All such places."""
-    return [*_own(node), *_sources(node), *_targets(node)]
+
+def forbidden_places(node: RunningNode, *, besides: Collection[str] = ()) -> list[Forbidden]:
+    """All such places; sources of the rules `besides` are none of them."""
+    return [*_own(node), *_sources(node, besides), *_targets(node)]
 
 
 def _own(node: RunningNode) -> Iterator[Forbidden]:
@@ -26,12 +29,16 @@ def _own(node: RunningNode) -> Iterator[Forbidden]:
         yield Forbidden(cache, bilingual("this node's cache directory", "本节点的缓存目录"))
 
 
-def _sources(node: RunningNode) -> Iterator[Forbidden]:
+def _sources(node: RunningNode, besides: Collection[str]) -> Iterator[Forbidden]:
     for rule in node.config.rules:
         runner = node.runners.get(rule.name)
-        if runner is not None and runner.running:
+        if runner is not None and runner.will_run and rule.name not in besides:
             why = bilingual(f"a source of rule {rule.name}, which is running", f"正在运行的规则 {rule.name} 的源目录")
-            yield from (Forbidden(pair.source, why) for pair in rule.pairs)
+            step = bilingual(
+                f"choose another directory; or stop the rule (i2 rule stop {rule.name}); or add --stop-rule",
+                f"请选择其他目录；或先停止该规则（i2 rule stop {rule.name}）；也可加上 --stop-rule",
+            )
+            yield from (Forbidden(pair.source, why, step) for pair in rule.pairs)
 
 
 def _targets(node: RunningNode) -> Iterator[Forbidden]:

@@ -21,7 +21,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from starlette.requests import Request
@@ -40,7 +40,9 @@ from i2core.history.moments.choice import Nearest
 from i2core.history.moments.text import parse_moment
 from i2core.node.daemon.answers import Document, asked_of, number, rule_name
 from i2core.node.daemon.past import ReceivedPast
-from i2core.node.daemon.running import RunningNode
+
+if TYPE_CHECKING:
+    from i2core.node.daemon.running import RunningNode
 
 MOST = 1000
 """Records on one page."""

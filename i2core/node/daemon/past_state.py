@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -18,7 +18,9 @@ from i2core.history.ask.span import span_of
 from i2core.history.moments.text import format_moment
 from i2core.node.daemon.history_api import At, moment_at
 from i2core.node.daemon.past import ReceivedPast, ReceivedRule
-from i2core.node.daemon.running import RunningNode
+
+if TYPE_CHECKING:
+    from i2core.node.daemon.running import RunningNode
 
 
 @attrs.frozen(kw_only=True)

@@ -49,6 +49,8 @@ def _wanted(config: NodeConfig) -> Iterator[_Wanted]:
         listen: KeyPath = ("backup", "listen")
         yield _Wanted(role.listen, role.mirror_port, listen, ("backup", "mirror_port"))
         yield _Wanted(role.listen, role.replication_port, listen, ("backup", "replication_port"))
+        if role.recovery_port and not role.plaintext:
+            yield _Wanted(role.listen, role.recovery_port, listen, ("backup", "recovery_port"))
     place = control_place(config)
     if place is not None and place.wanted:
         yield _Wanted(place.host, place.port, ("node", "control_listen"), ("node", "control_port"))

@@ -18,7 +18,7 @@ from watchfiles import awatch
 from i2core.api import Code, I2Error
 from i2core.config.load import load
 from i2core.config.mistakes import ConfigErrors
-from i2core.config.model import NodeConfig, Rule
+from i2core.config.model import BackupRole, NodeConfig, Rule
 from i2core.config.words import bilingual
 from i2core.node.daemon.limits import set_limits
 from i2core.node.daemon.notify import notify, reloading
@@ -63,7 +63,10 @@ class Edit:
 def judge(running: NodeConfig, file: NodeConfig) -> Edit:
     """Sorts the differences between the config in force and the current file."""
     live: list[str] = []
-    node = [key for key in _differences(running, file) if key not in ("path", "work", "rules")]
+    node = [key for key in _differences(running, file) if key not in ("path", "work", "rules", "backup")]
+    backup = _with_recover(running.backup, file.backup)
+    live += ["backup.peer.recover"] if backup != running.backup else []
+    node += ["backup"] if backup != file.backup else []
     restart: dict[str, list[str]] = {}
     work = running.work
     if running.work is None or file.work is None:
@@ -89,11 +92,21 @@ def judge(running: NodeConfig, file: NodeConfig) -> Edit:
         rules.append(edited or rule)
     node += [f"rule {name}" for name in fresh]
     return Edit(
-        config=attrs.evolve(running, work=work, rules=tuple(rules)),
+        config=attrs.evolve(running, backup=backup, work=work, rules=tuple(rules)),
         live=tuple(live),
         restart={name: tuple(keys) for name, keys in restart.items() if keys},
         node=tuple(node),
     )
+
+
+def _with_recover(running: BackupRole | None, file: BackupRole | None) -> BackupRole | None:
+    """The running role with the rules that each of its peers may recover by the file: in a disaster nobody wants to
+    restart the backup node for that."""
+    if running is None or file is None:
+        return running
+    allowed = {peer.name: peer.recover for peer in file.peers}
+    peers = [attrs.evolve(peer, recover=allowed.get(peer.name, ())) for peer in running.peers]
+    return attrs.evolve(running, peers=tuple(peers))
 
 
 def _differences(before: Any, after: Any) -> list[str]:

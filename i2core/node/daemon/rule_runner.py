@@ -55,6 +55,11 @@ class RuleRunner:
         """True from `start` until the run has ended, for any reason."""
         return self._scope is not None
 
+    @property
+    def will_run(self) -> bool:
+        """True while it runs, or starts by itself when its bandwidth limit is above 0."""
+        return self.running or self.life.phase.cause is Cause.BANDWIDTH
+
     def start(self, nursery: trio.Nursery, *, compare: bool = False) -> bool:
         """Starts a run in `nursery`; False if one is running, or waits for a bandwidth limit above 0. The figures are
         reset, except how far the replica is. With `compare` the run ignores all state of earlier runs, and compares

@@ -22,6 +22,7 @@ from i2core.node.control.errors import unknown_rule
 from i2core.node.daemon.compares import Compares
 from i2core.node.daemon.objectives import Objectives
 from i2core.node.daemon.past import ReceivedPast, ReceivedRule
+from i2core.node.daemon.recoveries import Recoveries
 from i2core.node.daemon.rule_runner import RuleRunner
 from i2core.node.daemon.scrubs import NOT_SCRUBBED, Scrubs
 from i2core.node.daemon.tasks import Tasks
@@ -67,6 +68,7 @@ class RunningNode:
     """The compares of its rules, and their results."""
     scrubs: Scrubs = attrs.field(init=False)
     """Proves in the background that replicas are equal."""
+    recoveries: Recoveries = attrs.field(init=False)
     _began_s: float = attrs.field(factory=time.monotonic, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -75,6 +77,7 @@ class RunningNode:
         self.tasks = Tasks(self.config.state_dir / "tasks", self.logbook.say)
         self.compares = Compares(self.config.state_dir / "compares", self.nursery, self.tasks, self.logbook.say)
         self.scrubs = Scrubs(self.config.state_dir / "scrubs", self.compares, self.logbook.say)
+        self.recoveries = Recoveries(self)
 
     def status(self) -> dict[str, Any]:
         """The node itself: name, version, uptime, problems of plugins."""
@@ -118,14 +121,20 @@ class RunningNode:
             runner = self.runners.get(rule.name)
             waits = runner is not None and not runner.running and runner.status.code is Code.PEER_REFUSED
             # Also if nothing changed here: the backup node may trust this node again.
+            waits = waits and not self.recoveries.holds(rule.name)
             if runner is not None and waits and self.trust.named(PeerRole.BACKUP, rule.backup) is not None:
                 runner.start(self.nursery)
         return {"gained": [name for _, name in change.gained], "lost": [name for _, name in change.lost]}
 
     async def start(self, name: str, *, compare: bool = False) -> bool:
         """Starts a rule; False when it runs already. With `compare` a current run is ended first, unsent changes
-        are dropped, and everything is compared with the replica."""
+        are dropped, and everything is compared with the replica.
+
+        Raises:
+            UsageError: a recovery writes its source (3670).
+        """
         runner = self._runner(name)
+        self.recoveries.refuse_start(next(rule for rule in self.config.rules if rule.name == name))
         if compare:
             await runner.stop()
         return runner.start(self.nursery, compare=compare)
@@ -142,7 +151,7 @@ class RunningNode:
             UsageError: no such rule is received here; or several peers have one and `name` has no peer; or its replica
                 is being turned back.
         """
-        peer, rule = _peer_and_rule(name)
+        peer, rule = peer_and_rule(name)
         received = self.backup.statuses() if self.backup is not None else []
         if self.backup is None or all(each.name != rule or peer not in (None, each.peer) for each in received):
             if name in self.runners:
@@ -165,7 +174,7 @@ class RunningNode:
         """
         if self.backup is None:
             raise unknown_rule(name)
-        peer, rule = _peer_and_rule(name)
+        peer, rule = peer_and_rule(name)
         return self.backup.forget(rule, peer)
 
     async def hand_over(self, name: str, to: str) -> bool:
@@ -179,7 +188,7 @@ class RunningNode:
         """
         if self.backup is None or self.config.backup is None:
             raise unknown_rule(name)
-        heir, heir_rule = _peer_and_rule(to)
+        heir, heir_rule = peer_and_rule(to)
         known = heir is not None and self.trust.named(PeerRole.WORK, heir) is not None
         if heir is None or not (known or self.config.backup.plaintext):
             raise UsageError(
@@ -187,7 +196,7 @@ class RunningNode:
                 obj=heir or to,
                 next_step=bilingual("see i2 node peers", "参见 i2 node peers"),
             )
-        peer, rule = _peer_and_rule(name)
+        peer, rule = peer_and_rule(name)
         return await self.backup.hand_over(rule, peer, heir, heir_rule)
 
     @asynccontextmanager
@@ -223,7 +232,7 @@ class RunningNode:
         return self._received(name)[1]
 
     def _received(self, name: str) -> tuple[BackupService, ReceivedRule]:
-        peer, rule = _peer_and_rule(name)
+        peer, rule = peer_and_rule(name)
         position = None if self.backup is None else self.backup.position(rule, peer)
         if self.backup is None or position is None:
             raise unknown_rule(name)
@@ -265,7 +274,7 @@ class RunningNode:
         raise unknown_rule(name)
 
 
-def _peer_and_rule(name: str) -> tuple[str | None, str]:
+def peer_and_rule(name: str) -> tuple[str | None, str]:
     """``PEER/RULE``, or a rule alone: neither name contains a slash."""
     peer, slash, rule = name.partition("/")
     return (peer, rule) if slash else (None, name)

@@ -20,7 +20,7 @@ from i2core.api import (
     TransportContext,
     UsageError,
 )
-from i2core.config.model import BackupRole, NodeConfig, WorkRole
+from i2core.config.model import RECOVERY_PORT, BackupRole, NodeConfig, WorkRole
 from i2core.config.notices import notices
 from i2core.config.options import structure_options
 from i2core.limits.throttle import Throttle
@@ -32,6 +32,7 @@ from i2core.node.daemon.lock import locked
 from i2core.node.daemon.memory import frozen_startup, keep_freed_memory
 from i2core.node.daemon.notify import notify
 from i2core.node.daemon.plaintext import plaintext_risks
+from i2core.node.daemon.recovery_link import RecoveryLink
 from i2core.node.daemon.reload import follow_config
 from i2core.node.daemon.rewind_api import resume_rewinds
 from i2core.node.daemon.rule_runner import RuleRunner
@@ -94,9 +95,12 @@ async def _run(config: NodeConfig, registry: Registry, logbook: Logbook) -> None
             await nursery.start(follow_config, node)
             nursery.start_soon(node.objectives.watch, lambda: node.config.rules, node.runners, logbook.say)
             nursery.start_soon(logbook.keep_tidy)
+            node.recoveries.take_up()
             for rule in config.rules:
-                if rule.autostart:
+                if rule.autostart and not node.recoveries.holds(rule.name):
                     await node.start(rule.name)
+            if node.recoveries.link is not None:
+                nursery.start_soon(node.recoveries.link.wait_for_orders)
             logbook.say("", None, f"{config.name} is up: {_roles(node)}")
             notify("READY=1", f"STATUS={_roles(node)}")
             async for number in signals:
@@ -120,6 +124,28 @@ async def _serve_backup(node: RunningNode, role: BackupRole, drivers: AsyncExitS
     ports = {Channel.MIRROR: role.mirror_port, Channel.REPLICATION: role.replication_port}
     handler: StreamHandler = node.trust.guarded(node.backup.handle)
     node.ports |= await node.nursery.start(server.serve, role.listen, ports, handler)
+    await _open_recovery_port(node, role, drivers)
+
+
+async def _open_recovery_port(node: RunningNode, role: BackupRole, drivers: AsyncExitStack) -> None:
+    """Opens the recovery port, unless the config turns it off. In plaintext there is none: it gives data away.
+
+    Raises:
+        UsageError: the config asks for a port that cannot be bound.
+    """
+    if role.recovery_port == 0 or role.plaintext:
+        return
+    context = _transport_context(node, node.trust.callers, plaintext=False)
+    handler: StreamHandler = node.trust.guarded(node.recoveries.port.handle)
+    ports = {Channel.RECOVERY: role.recovery_port or RECOVERY_PORT}
+    try:
+        server = await _open_server(node, role.transport, context, drivers)
+        node.ports |= await node.nursery.start(server.serve, role.listen, ports, handler)
+    except UsageError as error:
+        if role.recovery_port is not None:
+            raise
+        # Replication does not need it: a default port that cannot be bound must not stop replication.
+        node.logbook.say("", Code.USAGE, f"no recoveries by work nodes: {error}")
 
 
 async def _add_rules(node: RunningNode, role: WorkRole, drivers: AsyncExitStack) -> None:
@@ -132,6 +158,7 @@ async def _add_rules(node: RunningNode, role: WorkRole, drivers: AsyncExitStack)
         node.scrubs.open(rule.name)
     node.nursery.start_soon(keep_comparing, node)
     node.nursery.start_soon(node.scrubs.run, lambda: node.config.rules)
+    node.recoveries.link = RecoveryLink(node, transport)
     for rule in node.config.rules:
         run = partial(_run_rule, node, rule.name, transport)
         node.runners[rule.name] = RuleRunner(rule.name, run, node.logbook.say, Throttle([node.limit]))

@@ -5,7 +5,7 @@ connection that began it, and its end is kept.
                   └─────▶ interrupted: the daemon ended before it did
 
 Each task is a small file, written when it begins and when it ends. So a restarted daemon knows what it has broken off,
-and says so.
+and says so. A task that resumes is taken up by the next daemon instead, under the same number.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class Task:
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     """Of a task that failed: as `error_json` gives it."""
+    resumes: bool = False
+    """The next daemon takes it up when this one ends."""
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for programs."""
@@ -93,13 +95,15 @@ class Tasks:
         self._say = say
         self._running: dict[int, _Running] = {}
         self._ended: dict[int, Task] = {}
+        self._left: dict[int, Task] = {}
+        """Those of an earlier daemon that are to be taken up."""
         self._next = 1
         self._load()
 
     def all(self) -> list[Task]:
         """All that are remembered, oldest first."""
         running = {ident: each.task for ident, each in self._running.items()}
-        return [task for _, task in sorted({**self._ended, **running}.items())]
+        return [task for _, task in sorted({**self._ended, **self._left, **running}.items())]
 
     def get(self, ident: int) -> Task:
         """The task as it is now.
@@ -108,23 +112,63 @@ class Tasks:
             UsageError: there is none, or it is not remembered any more.
         """
         running = self._running.get(ident)
-        found = self._ended.get(ident) if running is None else running.task
+        found = self._ended.get(ident, self._left.get(ident)) if running is None else running.task
         if found is None:
             raise _unknown(ident)
         return found
 
-    async def begin(self, nursery: trio.Nursery, kind: str, rule: str, asked: Mapping[str, Any], work: Work) -> Task:
+    async def begin(
+        self,
+        nursery: trio.Nursery,
+        kind: str,
+        rule: str,
+        asked: Mapping[str, Any],
+        work: Work,
+        *,
+        resumes: bool = False,
+    ) -> Task:
         """Begins an operation, which goes on in `nursery`.
 
         Raises:
             OSError: the task cannot be noted; nothing was begun.
         """
         ident, self._next = self._next, self._next + 1
-        task = Task(ident=ident, kind=kind, rule=rule, asked=dict(asked), began_ns=time.time_ns())
+        task = Task(ident=ident, kind=kind, rule=rule, asked=dict(asked), began_ns=time.time_ns(), resumes=resumes)
         await in_thread(self._keep, task)
-        self._running[ident] = running = _Running(task)
-        nursery.start_soon(self._run, running, work)
+        self._start(nursery, task, work)
         return task
+
+    def _start(self, nursery: trio.Nursery, task: Task, work: Work) -> None:
+        self._running[task.ident] = running = _Running(task)
+        nursery.start_soon(self._run, running, work)
+
+    def left(self) -> list[Task]:
+        """Those that an earlier daemon has broken off and that are to be taken up, oldest first."""
+        return list(self._left.values())
+
+    def take_up(self, nursery: trio.Nursery, task: Task, work: Work) -> None:
+        """Continues one of `left`."""
+        self._say(task.rule, None, f"task {task.ident} ({task.kind}) continues")
+        self._start(nursery, self._left.pop(task.ident), work)
+
+    def give_up(self, task: Task) -> None:
+        """Ends one of `left` that cannot be continued."""
+        self._ended[task.ident] = self._broken_off(self._left.pop(task.ident))
+
+    async def note(self, ident: int, asked: Mapping[str, Any]) -> None:
+        """Adds to what was asked for, durably: for the daemon that takes the running task up.
+
+        Raises:
+            OSError: it cannot be noted.
+        """
+        running = self._running[ident]
+        running.task = attrs.evolve(running.task, asked={**running.task.asked, **asked})
+        await in_thread(self._keep, running.task)
+
+    def is_cancelled(self, ident: int) -> bool:
+        """True when somebody has asked the running task to end; it may also be cancelled because the daemon ends."""
+        running = self._running.get(ident)
+        return running is not None and running.is_cancelled
 
     async def wait(self, ident: int, most_s: float) -> Task:
         """The task when it has ended, or after so many seconds."""
@@ -203,7 +247,15 @@ class Tasks:
             self._next = int(numbered[1]) + 1
             task = _read(self._directory / name)
             if task is not None:
-                self._ended[task.ident] = self._broken_off(task) if task.state is TaskState.RUNNING else task
+                self._place(task)
+
+    def _place(self, task: Task) -> None:
+        if task.state is not TaskState.RUNNING:
+            self._ended[task.ident] = task
+        elif task.resumes:
+            self._left[task.ident] = task
+        else:
+            self._ended[task.ident] = self._broken_off(task)
 
     def _broken_off(self, task: Task) -> Task:
         cause = f"task {task.ident} ({task.kind}) was interrupted, because the daemon ended"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 
-from i2core.api import DATA_CHANNELS, Peer, UsageError
+from i2core.api import Channel, Peer, UsageError
 from i2core.config.model import NodeConfig, PeerEntry
 from i2core.config.words import bilingual
 from i2core.node.pairing.peer_book import Book, Enrolled, PeerRole, Revoked
@@ -135,7 +135,11 @@ def reach(config: NodeConfig, name: str) -> Peer:
                     obj=f"{config.path}: {name}",
                     next_step=bilingual("add its address", "请添加其地址"),
                 )
-            ports = dict(zip(DATA_CHANNELS, (entry.mirror_port, entry.replication_port), strict=True))
+            ports = {
+                Channel.MIRROR: entry.mirror_port,
+                Channel.REPLICATION: entry.replication_port,
+                Channel.RECOVERY: entry.recovery_port,
+            }
             return Peer(name=name, host=entry.address, ports=ports, fingerprint=entry.fingerprint)
     names = ", ".join(entry.name for entry in known) or "-"
     raise UsageError(
