@@ -10,6 +10,7 @@ import pytest
 from i2_filter_glob.plugin import i2_filters
 from i2_sink_fs import reading
 
+from i2core.api import Change, Op, Place
 from i2core.api import names as names_module
 from i2core.api.names import NAME_COST
 from i2core.config.model import DriverChoice, OrphanAction, Orphans
@@ -17,6 +18,7 @@ from i2core.rule.backup.session import unlisted
 from i2core.rule.survey import lister
 from i2core.testing.trees import compare_trees
 from i2core.wire import questions
+from i2core.wire.frame import FrameType
 
 from .pair import Nodes, open_nodes
 
@@ -80,3 +82,29 @@ async def test_staging_files_beneath_one_of_them_are_removed(nodes: Nodes, actio
     await nodes.run(nodes.rule(orphans=Orphans(action=action)), keep=False)
     assert (nodes.target / "staged").exists() == (action is OrphanAction.KEEP)
     assert nodes.private() == []
+
+
+@pytest.mark.parametrize("again", ["another", "none"])
+async def test_a_directory_moves_before_its_names_are_asked_for(tmp_path: Path, again: str) -> None:
+    """What was sent moves with the directory on the replica. Looked for in the directory that has the name now, all of
+    it would be missing, and be removed with the orphans, while the catalog has it."""
+    async with open_nodes(tmp_path) as nodes:
+        here, moved = nodes.source / "a", nodes.source / "moved"
+        here.mkdir()
+        (nodes.target / "a").mkdir(parents=True)
+        for number in range(20):
+            (here / f"file{number:02}").write_text("content")
+            (nodes.target / "a" / f"extra{number:02}").write_text("foreign")
+
+        def move() -> None:
+            here.rename(moved)
+            changes = [Change(Op.RENAME, Place(0, b"a"), is_dir=True, to=Place(0, b"moved"))]
+            if again == "another":
+                here.mkdir()
+                (here / "new").write_text("new")
+                changes.append(Change(Op.CREATE, Place(0, b"a"), is_dir=True))
+            nodes.capture.tell(*changes)
+
+        nodes.wire.before_frame[FrameType.NAMES] = move
+        await nodes.run(nodes.rule(orphans=DELETE))
+        assert compare_trees(nodes.source, nodes.target) == []

@@ -202,6 +202,10 @@ class StepMaker:
         place = pages.place
         try:
             with self.source.trees[place.root].directory(place.path) as directory:
+                row = self.source.catalog.objects.get(place)
+                if row is None or not row.is_object(directory.here()):
+                    self.findings.add(place, Why.MOVED_AWAY)
+                    return []
                 return list(self._extra_steps(directory, place, names, pages.rows, every=True))
         except OSError as error:
             self.findings.failed(place, error)
@@ -219,6 +223,10 @@ class StepMaker:
         """Steps for these names. A name that the replica still has and that is not removed now will get a hint: its
         object moved, or exists again. So its row stays in the catalog. All names are removed from `rows`."""
         gone = self._confirmed(directory, place, names, every=every)
+        if every:
+            # What this run has listed or sent, and is gone since, gets a hint. Removed here, it would be missing where
+            # the catalog says that it is, also after its directory has moved.
+            gone = [name for name in gone if name in rows or self.source.catalog.objects.get(place.child(name)) is None]
         known = {name: rows.pop(name) for name in names if name in rows}
         yield from self.policy.only_there(place, gone, known)
 
