@@ -132,6 +132,14 @@ class SnapshotStore(ABC):
             StopRule: it cannot be read.
         """
 
+    async def tend(self) -> None:  # noqa: B027 (in most stores nothing spoils)
+        """Looks after the snapshots: where one may fill up and be lost, it gets more room. Called about once a minute
+        while there are any, for drivers with `DriverSpec.tended`. What it cannot do it says (`SnapshotContext.say`).
+
+        Raises:
+            StopRule: the store cannot be read.
+        """
+
     @abstractmethod
     def open(self, name: str) -> AbstractAsyncContextManager[Sequence[Tree]]:
         """The snapshot as trees, by root, within the block. Each is fixed (`Tree.is_fixed`).

@@ -72,6 +72,8 @@ class DriverSpec:
     replica: Callable[[Any, SinkContext], AbstractAsyncContextManager[Replica]] | None = None
     """Sinks that can keep a history: ``replica(config, context)`` opens the same replica for it, with the same checks
     and locks as `open`. One process may have both open. None: there is no history with this driver."""
+    tended: bool = False
+    """Snapshot stores: `SnapshotStore.tend` is to be called while there are snapshots."""
     api: int = API_VERSION
 
 

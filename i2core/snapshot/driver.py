@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def probe(context: SnapshotContext) -> Probe:
     """Works where there is a history."""
     if context.moments is None:
-        return Probe(False, "the rule has no history (cdp)")
+        return Probe(False, "the rule has no history (cdp), or its first mirror is not done")
     return Probe(True, "a moment of the history is kept")
 
 

@@ -181,6 +181,29 @@ async def test_a_kill_leaves_all_of_a_snapshot_or_nothing(
             nursery.cancel_scope.cancel()
 
 
+async def test_a_store_that_needs_it_is_looked_after(tmp_path: Path) -> None:
+    tended: list[str] = []
+
+    class Tended(MemorySnapshots):
+        async def tend(self) -> None:
+            tended.extend(await self.names())
+
+    specs = []
+    for kind, name, is_tended in ((Tended, "tended", True), (MemorySnapshots, "plain", False)):
+        spec = kind.spec(Copies())
+        specs.append(attrs.evolve(spec, name=name, tended=is_tended))
+    async with open_nodes(tmp_path, *specs) as nodes:
+        for store in ("tended", "plain"):
+            async with nodes.running(nodes.rule(snapshot=plan(store=store))) as status:
+                await settled(nodes, status)
+            with nodes.service.snapshots.of(KEY) as snapshots:
+                await snapshots.create()
+        await nodes.service.snapshots.tend_once()
+        with nodes.service.snapshots.of(KEY) as snapshots:
+            first = await snapshots.get(1)
+        assert tended == [first.name]
+
+
 class Full(MemorySnapshots):
     """Has room for so many."""
 

@@ -107,6 +107,17 @@ class RuleSnapshots:
         async with self._changing:
             await self._settle()
 
+    async def tend(self) -> None:
+        """Has the stores look after what they keep, those that need it.
+
+        Raises:
+            StopRule, LinkError: one cannot be opened or read.
+        """
+        for name in {each.store for each in (await self.catalog()).kept}:
+            if self._stores.is_tended(name):
+                async with self._stores.open(name) as store:
+                    await store.tend()
+
     # ------------------------------------------------------------------------------------------- taking
 
     async def create(self, tag: str = "", slot_ns: int | None = None) -> Snapshot:

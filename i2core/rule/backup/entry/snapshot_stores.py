@@ -66,6 +66,11 @@ class Stores:
         spec = await in_thread(partial(choose_store, self._drivers, wanted, self._role.snapshot), context)
         return spec.name
 
+    def is_tended(self, name: str) -> bool:
+        """True when the store of this driver is to be looked after; False as well where it is not installed."""
+        spec = self._drivers.drivers(DriverKind.SNAPSHOT_STORE).get(name)
+        return spec is not None and spec.tended
+
     @asynccontextmanager
     async def open(self, name: str) -> AsyncIterator[SnapshotStore]:
         """The store of this driver.

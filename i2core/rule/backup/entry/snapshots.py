@@ -105,17 +105,37 @@ class Snapshots:
         logged."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._settle)
+            nursery.start_soon(self._tend)
             while True:  # what becomes due is a matter of clocks and of other nodes
                 pause_s = await self.run_once(nursery)
                 await trio.sleep(pause_s)
 
     async def _settle(self) -> None:
-        for position in await self._known():
+        for position in await self._listed():
             with self.of((position.peer, position.rule)) as rule:
                 try:
                     await rule.settle()
                 except I2Error as error:
                     self._tell(position, error)
+
+    async def _tend(self) -> None:
+        while True:
+            await trio.sleep(LOOK_S)
+            await self.tend_once()
+
+    async def tend_once(self) -> None:
+        """Has the stores of all rules look after what they keep. What fails is logged."""
+        for position in await self._listed():
+            with self.of((position.peer, position.rule)) as rule:
+                try:
+                    await rule.tend()
+                except I2Error as error:
+                    self._tell(position, error)
+
+    async def _listed(self) -> list[Position]:
+        """The rules that ever had a snapshot; the others are left alone, and not read into memory."""
+        known = await self._known()
+        return [each for each in known if CatalogFile(self._directory, each.peer, each.rule).exists()]
 
     async def _known(self) -> list[Position]:
         try:

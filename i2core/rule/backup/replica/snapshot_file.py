@@ -17,6 +17,10 @@ class CatalogFile:
     def __init__(self, directory: Path, peer: str, rule: str) -> None:
         self._path = directory / f"{rule_key(peer, rule)}.json"
 
+    def exists(self) -> bool:
+        """True when there is one, whole or not."""
+        return self._path.exists()
+
     def load(self) -> Catalog:
         """The catalog; an empty one where there is none.
 
