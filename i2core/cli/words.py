@@ -169,6 +169,20 @@ _WORDS: dict[str, tuple[str, str]] = {
         "its work node is refused until i2 rule release {rule}; to undo this: i2 cdp rewind {rule} --to-seq {before}",
         "在执行 i2 rule release {rule} 之前拒绝其工作机；撤销本次回退：i2 cdp rewind {rule} --to-seq {before}",
     ),
+    "find_before": ("before", "之前"),
+    "find_yes": ("now yes", "变为“是”"),
+    "find_no": ("now no", "变为“否”"),
+    "find_next": ("next version", "下一版本"),
+    "find_more": ("versions before {time} were not looked at; see --to", "未查看 {time} 之前的版本；参见 --to"),
+    "find_same": (
+        "{path}: the answer is the same at both ends of {versions} versions; name another time with --from and --to",
+        "{path}：{versions} 个版本两端的答案相同；请用 --from 和 --to 指定其他时间",
+    ),
+    "find_skipped": ("{count} versions between the two were skipped", "两者之间跳过了 {count} 个版本"),
+    "find_looks": (
+        "{looks} of {versions} versions were looked at; the state before is --at-seq {seq}",
+        "共 {versions} 个版本，查看了 {looks} 个；变化之前的状态为 --at-seq {seq}",
+    ),
     "goes_on": (
         "it goes on as task {number}: i2 task show {number} --wait",
         "将作为任务 {number} 继续：i2 task show {number} --wait",

@@ -13,6 +13,7 @@ from i2core.cli.lazy import LazyGroup
         "range": ("i2core.cli.cdp.look:range_", "Show which moments can be had."),
         "log": ("i2core.cli.cdp.look:log", "Show what was changed."),
         "diff": ("i2core.cli.cdp.look:diff", "Show what differs between two moments."),
+        "find-change": ("i2core.cli.cdp.find_change:find_change", "Find the moment at which an answer turned."),
         "space": ("i2core.cli.cdp.look:space", "Show how much room the history takes."),
         "verify": ("i2core.cli.cdp.look:verify", "Prove that the journal is what was written."),
         "rewind": ("i2core.cli.cdp.rewind:rewind", "Turn the replica itself back to a moment, in place."),

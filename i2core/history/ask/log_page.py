@@ -20,7 +20,7 @@ on, instead of holding up whoever else uses the history."""
 _NEWEST = 1 << 62
 OPS: dict[str, int] = {kind.name.lower(): int(kind) for kind in Kind} | {"restore": RESTORE}
 """By the word that people use."""
-_WORDS = {number: word for word, number in OPS.items()}
+WORDS = {number: word for word, number in OPS.items()}
 
 
 @attrs.frozen(kw_only=True)
@@ -108,7 +108,7 @@ def record_json(record: LogRecord, shown: str) -> dict[str, Any]:
         "time": shown,
         "time_ns": record.time_ns,
         "applied_ns": record.applied_ns,
-        "op": _WORDS.get(record.op, str(record.op)),
+        "op": WORDS.get(record.op, str(record.op)),
         "root": record.root,
         "path": os.fsdecode(record.path),
         "other": os.fsdecode(record.other) if record.op in (Kind.RENAME, Kind.LINK, Kind.SYMLINK) else "",

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
 from i2core.api import Code, I2Error, UsageError
@@ -74,6 +74,30 @@ class ControlClient:
         """What differs between two moments."""
         found: dict[str, Any] = self._call("GET", self._past(name, "changes", asked), timeout_s=_LONG_S)
         return found
+
+    def file_versions(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The versions of one file. `asked`: as the API has it; None: not asked for."""
+        found: dict[str, Any] = self._call("GET", self._past(name, "versions", asked), timeout_s=_LONG_S)
+        return found
+
+    def file_content(self, name: str, oid: int, seq: int) -> Iterator[bytes] | None:
+        """The content of one version, piece by piece; None: the file was not there."""
+        first = self._content(name, oid, seq, 0)
+        return None if first is None else self._pieces(name, oid, seq, first)
+
+    def _pieces(self, name: str, oid: int, seq: int, piece: bytes) -> Iterator[bytes]:
+        offset = 0
+        while piece:
+            yield piece
+            offset += len(piece)
+            piece = self._content(name, oid, seq, offset) or b""
+
+    def _content(self, name: str, oid: int, seq: int, offset: int) -> bytes | None:
+        path = self._past(name, "content", {"object": oid, "seq": seq, "offset": offset})
+        status, answer = self._exchange("GET", path, timeout_s=_LONG_S)
+        if status == HTTPStatus.NOT_FOUND and not answer:
+            return None
+        return answer if status == HTTPStatus.OK else _fail(status, answer, path, self._where)
 
     def verify_history(self, name: str) -> int:
         """Begins to prove its journal; the number of the task."""
@@ -226,11 +250,15 @@ class ControlClient:
         return found
 
     def _call(self, method: str, path: str, *, body: str | None = None, timeout_s: float = TIMEOUT_S) -> Any:
+        status, answer = self._exchange(method, path, body=body, timeout_s=timeout_s)
+        return json.loads(answer) if status == HTTPStatus.OK else _fail(status, answer, path, self._where)
+
+    def _exchange(self, method: str, path: str, *, body: str | None = None, timeout_s: float) -> tuple[int, bytes]:
         try:
             with closing(_UnixConnection(self._path, timeout_s)) as connection:
                 connection.request(method, path, body)
                 response = connection.getresponse()
-                answer = response.read()
+                return response.status, response.read()
         except PermissionError as error:
             raise _forbidden(self._where) from error
         except (OSError, HTTPException) as error:
@@ -243,19 +271,17 @@ class ControlClient:
                     "请用 i2 node run 启动，或用 --config 指定其配置",
                 ),
             ) from error
-        if response.status == HTTPStatus.OK:
-            return json.loads(answer)
-        try:
-            fault = json.loads(answer)
-        except ValueError:
-            raise I2Error(
-                bilingual(
-                    f"the daemon answered {response.status} to {path}",
-                    f"守护进程对 {path} 应答 {response.status}",
-                ),
-                obj=self._where,
-            ) from None
-        raise error_of(fault)
+
+
+def _fail(status: int, answer: bytes, path: str, where: str) -> NoReturn:
+    """Raises the error that the daemon has answered."""
+    try:
+        fault = json.loads(answer)
+    except ValueError:
+        raise I2Error(
+            bilingual(f"the daemon answered {status} to {path}", f"守护进程对 {path} 应答 {status}"), obj=where
+        ) from None
+    raise error_of(fault)
 
 
 def error_of(fault: Mapping[str, Any]) -> I2Error:

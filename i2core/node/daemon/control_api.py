@@ -16,8 +16,8 @@ The socket's mode, 0600 in a 0700 directory, is its authentication.
     POST /v1/rules/NAME/hand-over?to=PEER/RULE
                                         that rule may take the targets of NAME, which is RULE or PEER/RULE
     …    /v1/rules/NAME/history, rewinds, recoveries, mounts, snapshots
-                                        the past of a received rule: see `history_api`, `trim_api`, `rewind_api`,
-                                        `recovery_api`, `mount_api`, `snapshot_api`
+                                        the past of a received rule: see `history_api`, `trim_api`, `versions_api`,
+                                        `rewind_api`, `recovery_api`, `mount_api`, `snapshot_api`
     POST /v1/rules/NAME/fetches         objects of a received rule, as they are now: see `fetch_api`
     …    /v1/rules/NAME/compares, orphans, scrub
                                         of a rule that this node sends: see `compare_api`, `orphan_api`, `scrub_api`
@@ -61,6 +61,7 @@ from i2core.node.daemon.running import RunningNode
 from i2core.node.daemon.scrub_api import scrub_routes
 from i2core.node.daemon.snapshot_api import snapshot_routes
 from i2core.node.daemon.trim_api import trim_routes
+from i2core.node.daemon.versions_api import versions_routes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -90,6 +91,7 @@ def control_app(node: RunningNode) -> Starlette:
             Route("/metrics", api.metrics),
             *trim_routes(node),
             *rewind_routes(node),
+            *versions_routes(node),
             *history_routes(node),
             *recovery_routes(node),
             *mount_routes(node),
