@@ -241,3 +241,18 @@ def test_rights_to_recover_apply_at_once_and_to_no_other_rule(pair: Pair, tmp_pa
     pair.processes["backup"].send_signal(signal.SIGHUP)
     pair.i2.eventually("it is applied", pair.i2.said(pair.site.log("backup"), "backup.peer.recover"))
     assert pair.ask("work", "recover", "data1", "--to", tmp_path / "to")["proved"]
+
+
+def test_a_rule_runs_again_when_its_recovery_is_cancelled_or_refused(pair: Pair) -> None:
+    _begin(pair, more=RULE + '\n[[rule.bandwidth]]\nlimit = "2Mbps"')
+    log = pair.site.log("work")
+    refused = pair.run("work", "recover", "data1", "missing", "--yes", "--stop-rule", code=2)
+    assert "is not there at that moment" in refused.stderr
+    pair.i2.eventually("it runs again", lambda: log.read_text().count("started again after recovery task 1") == 1)
+    pair.run("work", "recover", "data1", "--at", "2001-01-01T00:00:00Z", "--yes", "--stop-rule", code=2)
+    assert "recovery task 2" not in log.read_text()  # what the backup node does not have stops nothing
+    pair.i2.start("recover", "data1", "--strict", "--yes", "--stop-rule", "--config", pair.site.config("work"), log=log)
+    pair.i2.eventually("it is stopped", lambda: pair.site.status("work", "data1")["code"] == 3670)
+    pair.run("work", "task", "cancel", "3")
+    pair.i2.eventually("it runs again", lambda: "started again after recovery task 3" in log.read_text())
+    pair.site.replicating("data1")

@@ -1,11 +1,9 @@
 """What recoveries of this node need of each other and of its rules: a rule must not read a directory that a recovery
 writes, and a recovery of a rule's own source stops the rule first, if that is wanted.
 
-    stop the rules ─▶ recover, one destination after the other ─▶ start the rules
-          │                         │                                  │
-          └─ noted before           └─ the moment is noted             └─ noted after
+    accepted there ─▶ the moment is noted ─▶ rules stop ─▶ one destination after the other ─▶ rules start ─▶ ended
 
-Each step is noted in the task, so the next daemon continues after a crash at any point.
+Which rules will be stopped is noted when the task begins, so the next daemon continues after a crash at any point.
 """
 
 from __future__ import annotations
@@ -177,8 +175,6 @@ class Recoveries:
         """Recovers, and starts the rules again however that ends; only the end of the daemon leaves them stopped, for
         the next daemon."""
         try:
-            for name in asked.stopped:
-                await self._stop(name, ident)
             outcome = asked.outcome or await self._recover(rule, asked, ident, show, resumed=resumed)
         except trio.Cancelled:
             if self._node.tasks.is_cancelled(ident):
@@ -192,21 +188,23 @@ class Recoveries:
 
     async def _recover(self, rule: str, asked: FromBackup, ident: int, show: Show, *, resumed: bool) -> dict[str, Any]:
         assert self.link is not None
-        besides = self._below(asked) if asked.dry_run and asked.stop_rule else ()
+        besides = self._below(asked) if asked.dry_run and asked.stop_rule else asked.stopped
         outcomes: list[dict[str, Any]] = []
 
-        async def fix(seq: int) -> None:
+        async def begun(seq: int | None) -> None:
             nonlocal asked
-            if asked.at_seq != seq:
+            if seq not in (None, asked.at_seq):
                 asked = attrs.evolve(asked, at=None, nearest=None, at_seq=seq)
                 await self._node.tasks.note(ident, {"at": None, "nearest": None, "at_seq": seq})
+            for name in asked.stopped:
+                await self._stop(name, ident)
 
         with self.written([] if asked.dry_run else [os.fsencode(leg.to) for leg in asked.legs]):
             for leg in asked.legs:
                 order, is_later = asked.order(rule, leg), bool(outcomes)
                 outcomes.append(
                     await self.link.recover(
-                        asked.backup, order, show, fix, besides=besides, resumed=resumed or is_later
+                        asked.backup, order, show, begun, besides=besides, resumed=resumed or is_later
                     )
                 )
         outcome = merged(outcomes)
@@ -218,8 +216,7 @@ class Recoveries:
 
     async def _stop(self, name: str, ident: int) -> None:
         runner = self._node.runners.get(name)
-        if runner is not None:
-            await runner.stop()
+        if name not in self._held and runner is not None and await runner.stop():
             self._hold(name, ident)
 
     def _hold(self, name: str, ident: int) -> None:

@@ -58,14 +58,15 @@ class RecoveryLink:
         backup: str,
         asked: Recover,
         show: Show,
-        fix: Callable[[int], Awaitable[None]],
+        begun: Callable[[int | None], Awaitable[None]],
         *,
         besides: Sequence[str] = (),
         resumed: bool = False,
     ) -> dict[str, Any]:
         """Recovers from a backup node; a link that breaks after it has begun is tried again until it is back, for the
-        same moment. `fix` is called with the number of that moment before anything is written. `besides`: rules whose
-        sources may be written. `resumed`: it has begun before.
+        same moment. `begun` is called with the number of that moment (None: a snapshot) once the backup node has
+        accepted, before anything is written. `besides`: rules whose sources may be written. `resumed`: it has begun
+        before.
 
         Raises:
             I2Error: it is refused, or has failed.
@@ -77,12 +78,17 @@ class RecoveryLink:
         async def note(figures: Mapping[str, Any]) -> None:
             nonlocal has_begun, wait_s, asked
             has_begun, wait_s = True, BACKOFF_S[0]
-            seq = figures.get("seq")
             if "moment" not in figures:
                 show(sound_progress(figures))
-            elif asked.snapshot is None and type(seq) is int and 0 <= seq < MOST_SEQ:
+                return
+            seq = figures.get("seq")
+            if asked.snapshot is not None:
+                await begun(None)
+            elif type(seq) is int and 0 <= seq < MOST_SEQ:
                 asked = attrs.evolve(asked, at=None, nearest=None, at_seq=seq)
-                await fix(seq)
+                await begun(seq)
+            else:
+                raise ProtocolError("a moment without a number")
 
         said = False
         while True:
