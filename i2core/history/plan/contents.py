@@ -78,8 +78,6 @@ class Contents:
             self._view.resize(thing, record.size, self._capture.step.seq)
         else:
             self._resize(thing, record.size)
-            if thing.oid:
-                self._capture.step.oid = thing.oid
 
     def publish(self, record: Record) -> None:
         capture, place = self._capture, self._view.place(record.root, record.path)
@@ -118,13 +116,11 @@ class Contents:
         return (thing if thing is not None and thing.is_file else None), False
 
     def _resize(self, thing: Thing, size: int) -> None:
-        if size == thing.content.size:
-            return
-        capture = self._capture
-        capture.save(thing, size, _END)
-        capture.resize(thing, size)
-        self._log(thing, 0)
-        self._view.resize(thing, size, capture.step.seq)
+        self._log(thing, 0)  # also where the length stays: ftruncate(2) sets the time all the same
+        if size != thing.content.size:
+            self._capture.save(thing, size, _END)
+            self._capture.resize(thing, size)
+            self._view.resize(thing, size, self._capture.step.seq)
 
     def _log(self, thing: Thing, length: int) -> None:
         self._capture.touch(thing)

@@ -126,10 +126,9 @@ class Sink:
         return self._content(record, "punch", record.offset, record.offset + record.size)
 
     def _truncate(self, record: Record, keeps: dict[bytes, int], made: list[Inode]) -> Iterator[None]:
-        node = self._file(record)
-        if node is not None and len(node.data) == record.size:
-            return iter(())
-        return self._content(record, "truncate", record.size)
+        return self._content(
+            record, "truncate", record.size
+        )  # also to the size that it has: ftruncate(2) sets the time
 
     def _link(self, record: Record, keeps: dict[bytes, int], made: list[Inode]) -> Iterator[None]:
         place, node = self._disk.place(record.path), self._disk.walk(record.other)

@@ -108,6 +108,14 @@ def test_the_same_attributes_again_cost_nothing(world: World) -> None:
     assert len(other.metas) == 1
 
 
+def test_a_truncation_to_the_length_that_a_file_has_loses_its_time(world: World) -> None:
+    """ftruncate(2) sets it all the same."""
+    world.apply([_file(b"f"), Record(Kind.SETATTR, 0, b"f", meta=EMPTY_FILE._replace(mtime_ns=9))])
+    (step,) = _plan(world, Record(Kind.TRUNCATE, 0, b"f", size=3)).steps
+    assert [row.oid for row in step.metas] == [step.oid] == list(step.touched)
+    assert not step.sizes and not step.data
+
+
 def test_a_plan_ends_where_nobody_knows_whether_a_staging_file_is_there(world: World) -> None:
     """The sink moves it when the directory is renamed; until then it has the old name."""
     world.apply([_directory(b"d"), Record(Kind.STAGE, 0, b"d/f")])
