@@ -70,11 +70,18 @@ class Recording:
         Raises:
             StopRule: it cannot be opened.
         """
-        self._users += 1
-        try:
+        async with self.held():
             if not self._is_usable():
                 async with self._replica.apply_lock, self._replica.flush_lock, self._changing:
                     await self._enter(open_, end_others)
+            yield self.current
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[History | None]:
+        """Within the block the history stays open if it is. For who holds a lock of the replica (else it may be opened
+        again): a session that is beginning changes the replica while the one before it ends."""
+        self._users += 1
+        try:
             yield self.current
         finally:
             self._users -= 1

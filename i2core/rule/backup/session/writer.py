@@ -7,7 +7,7 @@ each change before it happens, is attached in one place.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from i2core.api import Applied, Batch, Kind, Place, Record, Sink
@@ -77,9 +77,8 @@ class ReplicaWriter:
     @asynccontextmanager
     async def _at_rest(self) -> AsyncIterator[None]:
         """No moment shows a staging file, so its end is no record. But a plan that is being carried out may need it."""
-        history = self._history
-        if history is None:
-            yield
-            return
-        async with history.recorder.certain():
+        async with AsyncExitStack() as stack:
+            held = None if self._recording is None else await stack.enter_async_context(self._recording.held())
+            if held is not None:
+                await stack.enter_async_context(held.recorder.certain())
             yield
