@@ -21,16 +21,17 @@ TAIL_ROWS = 8192
 class Index:
     """Rows of all frames so far. For one thread at a time."""
 
-    def __init__(self, directory: str, *, tail_rows: int = TAIL_ROWS, part_rows: int = PARTITION_ROWS) -> None:
-        """Opens the index in a directory that exists; it is empty when there is none.
+    def __init__(self, directory: str, *, tail_rows: int = 0, part_rows: int = 0) -> None:
+        """Opens the index in a directory that exists; it is empty when there is none. `tail_rows`, `part_rows`: 0 for
+        `TAIL_ROWS` and `PARTITION_ROWS`.
 
         Raises:
             FileNotFoundError: somebody has removed a partition.
             sqlite3.DatabaseError: a file is damaged, or cannot be read.
         """
-        self.tail_rows = tail_rows
+        self.tail_rows = tail_rows or TAIL_ROWS
         self.now = Now(os.path.join(directory, "now.db"))
-        self.parts = Partitions(directory, self.now, part_rows=part_rows)
+        self.parts = Partitions(directory, self.now, part_rows=part_rows or PARTITION_ROWS)
         self.tail = Partition(first=NO_ROW)
         self.rows = PastRows(self.every)
         self.catalog, self.batches = self.now.catalog, self.now.batches

@@ -64,3 +64,7 @@ class Grain:
             end = min(hi, start + self.bytes_of(level))
             yield number, lo - start, end - start
             lo = end
+
+
+GRAIN = Grain()
+"""That of every history outside of tests."""

@@ -19,6 +19,8 @@ from i2core.config.model import BackupRole, CdpRetention
 from i2core.config.options import structure_options
 from i2core.config.places import nested
 from i2core.drivers.select import Drivers
+from i2core.history.journal.packing import FRAME_OLD_BYTES
+from i2core.history.model.grain import GRAIN
 from i2core.history.moments.zones import zone_or_local
 from i2core.history.record.clock import Reading
 from i2core.history.record.durable import CannotGoOn, Durable
@@ -90,7 +92,7 @@ class Histories:
         directory = self.directory(replica)
         if durable is None:
             await in_thread(self._make, directory)
-        elif not directory.is_dir():
+        elif not await in_thread(os.path.isdir, directory):
             raise StopRule(
                 "the directory of the replica's history is not there",
                 code=Code.CDP_DESCRIPTION_READ,
@@ -109,12 +111,12 @@ class Histories:
 
     @staticmethod
     def _make(directory: Path) -> None:
-        directory.mkdir(0o700, parents=True, exist_ok=True)
+        os.makedirs(directory, 0o700, exist_ok=True)
 
     def _set_aside(self, directory: Path, replica: Replica) -> None:
         free = (Path(f"{directory}.{number}") for number in itertools.count(1))
-        aside = next(path for path in free if not path.exists())
-        directory.rename(aside)
+        aside = next(path for path in free if not os.path.lexists(path))
+        os.rename(directory, aside)
         self._make(directory)
         cause = f"the earlier history of the replica is kept in {aside}"
         replica.say(Code.HISTORY_ENDED, Line(cause, code=Code.HISTORY_ENDED, obj=str(aside), cause=cause))
@@ -145,6 +147,8 @@ class Histories:
             clocks=_clocks,
             say=say,
             flags=position.flags,
+            grain=GRAIN,
+            old_bytes=FRAME_OLD_BYTES,
             keeping=Keeping(
                 terms=partial(self._terms, replica),
                 days=Days(zone_or_local(position.zone)),
