@@ -106,3 +106,18 @@ def fails_unheard(plan: Plan) -> bool:
     by size and time."""
     befalls = [step.what for step in plan.steps if step.what != "work"]
     return not plan.strict and befalls[:1] in (["fail"], ["fail unheard"]) and "power work" in befalls
+
+
+def keeps_history(plan: Plan) -> bool:
+    """The backup node keeps a history."""
+    return plan.keeps_history
+
+
+def loses_power_with_history(plan: Plan) -> bool:
+    """The backup node keeps a history, and loses its power."""
+    return plan.keeps_history and cuts_power(plan)
+
+
+def thins_history(plan: Plan) -> bool:
+    """The backup node keeps a history, and somebody gives up old moments."""
+    return plan.keeps_history and any(step.what == "trim history" for step in plan.steps)

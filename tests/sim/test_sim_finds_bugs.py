@@ -7,17 +7,20 @@ import pytest
 from i2core.testing.sim.history import play
 
 from .seeded import BUGS
+from .seeded_history import HISTORY_BUGS
+
+ALL = BUGS | HISTORY_BUGS
 
 
 @pytest.mark.parametrize(
     "bug",
-    [pytest.param(bug, marks=() if hunt.quick else pytest.mark.slow) for bug, hunt in BUGS.items()],
-    ids=[bug.__name__ for bug in BUGS],
+    [pytest.param(bug, marks=() if hunt.quick else pytest.mark.slow) for bug, hunt in ALL.items()],
+    ids=[bug.__name__ for bug in ALL],
 )
 def test_a_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch, bug: object) -> None:
     """By a history that keeps all promises without the bug."""
     assert callable(bug)
-    hunt = BUGS[bug]
+    hunt = ALL[bug]
     with monkeypatch.context() as patch:
         bug(patch)
         found = next((seed for seed in hunt.seeds() if _shows(seed, crash=hunt.crash)), None)

@@ -13,7 +13,7 @@ from i2_sink_fs import content
 
 from i2core.cli.main import i2
 from i2core.testing.sim.history import play
-from i2core.testing.sim.plan import ACCIDENTS, plan
+from i2core.testing.sim.plan import ACCIDENTS, HISTORY_ACCIDENTS, plan
 from i2core.testing.sim.scale import LIMITS
 from i2core.testing.sim.seam import limits, slots
 
@@ -42,7 +42,7 @@ def test_a_seed_is_one_history_in_every_process() -> None:
 
 def test_plans_hold_every_accident_and_every_way_to_run_a_rule() -> None:
     plans = [plan(seed) for seed in range(600)]
-    assert {step.what for each in plans for step in each.steps} == {*ACCIDENTS, "work"}
+    assert {step.what for each in plans for step in each.steps} == {*ACCIDENTS, *HISTORY_ACCIDENTS, "work"}
     assert {(each.strict, each.roots, each.capture) for each in plans} >= {(True, 2, "sim"), (False, 1, "scan")}
 
 

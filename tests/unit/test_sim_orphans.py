@@ -14,7 +14,7 @@ SOURCE, TARGET = b"/source", b"/target"
 
 @pytest.fixture
 def kernel() -> Kernel:
-    kernel = Kernel(Disk(1, lambda: 0), host=b"/nowhere")
+    kernel = Kernel(Disk(1, lambda: 0))
     for path in (SOURCE, SOURCE + b"/d", SOURCE + b"/d/e", TARGET):
         kernel.mkdir(path)
     return kernel

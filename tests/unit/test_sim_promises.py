@@ -31,7 +31,7 @@ def saved(durable_seq: int) -> BackupRuleStatus:
 
 @pytest.fixture
 def promises() -> Promises:
-    return Promises(Kernel(Disk(1, lambda: 0), host=b"/nowhere"), [])
+    return Promises(Kernel(Disk(1, lambda: 0)), [])
 
 
 def test_what_was_reported_must_be_kept(promises: Promises) -> None:

@@ -13,7 +13,7 @@ TARGET = b"/sim/replica0/data"
 
 @pytest.fixture
 def kernel() -> Kernel:
-    kernel = Kernel(Disk(1, lambda: 0), host=b"/nowhere")
+    kernel = Kernel(Disk(1, lambda: 0))
     for path in (b"/sim", b"/sim/replica0"):
         kernel.mkdir(path)
     return kernel

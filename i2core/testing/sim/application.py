@@ -108,8 +108,8 @@ class Application:
             path, inode, depth = waiting.pop()
             for name, child in inode.entries.items():
                 below = path + b"/" + name
-                if name.startswith(b".i2-staging-"):
-                    continue  # staging files of a replica: size and time do not show changes of these
+                if name.startswith((b".i2-staging-", b".i2-history-")):
+                    continue  # a replica's own files: size and time do not show changes of these
                 if wanted(child.mode):
                     found.append(below)
                 if child.is_dir:

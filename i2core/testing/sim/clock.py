@@ -26,7 +26,7 @@ class SimTime:
         self._spent_s = 0.0
 
     def __getattr__(self, name: str) -> object:
-        if name not in ("struct_time", "strftime", "gmtime", "localtime", "tzname"):
+        if name not in ("struct_time", "strftime", "gmtime", "localtime", "tzname", "CLOCK_BOOTTIME"):
             raise AttributeError(f"the simulation lacks time.{name}")
         return getattr(time, name)
 
@@ -40,6 +40,12 @@ class SimTime:
     def monotonic_ns(self) -> int:
         """As `time.monotonic_ns`."""
         return int(self.monotonic() * 1e9)
+
+    def clock_gettime_ns(self, clock: int) -> int:
+        """As `time.clock_gettime_ns` of CLOCK_BOOTTIME, for machines that booted at the start of the history."""
+        if clock != time.CLOCK_BOOTTIME:
+            raise AssertionError(f"the simulation lacks the clock {clock}")
+        return int(trio.current_time() * 1e9)
 
     def time(self) -> float:
         """As `time.time`, by the wall clock of the machine that asks."""

@@ -17,6 +17,8 @@ from i2core.testing.sim.world import SCAN_S, World
 
 _REST_S = 400.0
 """When nothing breaks any more, the world must come to rest within this time."""
+_MOMENTS = 12
+"""So many moments of the past are read at the end."""
 
 
 class Course:
@@ -53,9 +55,34 @@ class Course:
             await self._settle()  # a scan may have begun meanwhile
             with trio.move_on_after(_REST_S):
                 await _until(self._is_durable)
+            if world.plan.keeps_history:
+                await self._read_the_past()
             self._witness.cut_power(world.backup)
             self._compare("after a last power cut")
             nursery.cancel_scope.cancel()
+
+    async def _read_the_past(self) -> None:
+        """Reads moments of the past, before and after a power cut of the backup node."""
+        world = self._world
+        before = world.service
+        if not self._is_recording():
+            raise Violation("at rest no history is open")
+        self._witness.check_histories(_MOMENTS, "at rest")
+        assert world.backup.machine is not None
+        world.backup.loses, world.backup.down_s = True, 0.0
+        world.backup.machine.die()
+        self._compare("after a power cut at rest")
+        with trio.move_on_after(_REST_S):
+            await _until(lambda: world.service is not before)
+            await self._settle()
+            await _until(lambda: self._is_durable() and self._is_recording())
+            self._witness.check_histories(_MOMENTS, "after a power cut at rest")
+            return
+        raise Violation("the history is not opened again")
+
+    def _is_recording(self) -> bool:
+        service = self._world.service
+        return service is not None and service.is_recording(self._witness.peer(self._world.owner.name))
 
     async def _rest(self) -> None:
         with trio.move_on_after(_REST_S):

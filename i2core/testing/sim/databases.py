@@ -1,5 +1,5 @@
 """The SQLite files of nodes: real files in a private directory, one directory for each life; in memory if this
-user may write there.
+user may write there. The index of a history has a directory of its own in that of the backup node (`indexes`).
 
 SQLite itself is the real one, so a killed process leaves its files as they are at that moment. A power cut may also
 leave an older state, as far as nothing was synced (a shorter write-ahead log), or damage. Bits of a file may flip while
@@ -17,6 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from i2core.testing.sim.indexes import IndexFiles
+from i2core.testing.sim.machine import Killed, running
 
 _MEMORY = Path("/dev/shm")
 
@@ -38,6 +41,7 @@ class Sqlite:
         self.elsewhere: Callable[[str], Path | str | None] = lambda path: None
         """Where on this host the backup node has what it opens by this path; empty: nowhere, it is temporary. None: it
         is the work node's. Only those find damage and a full disk."""
+        self.indexes = IndexFiles()
 
     def fill(self, writes: int, lacking: int, *, undoes: bool) -> None:
         """After `writes` writing statements the disk is full, for `lacking` statements. `undoes`: SQLite then rolls its
@@ -59,9 +63,13 @@ class Sqlite:
     def connect(self, *arguments: Any, **named: Any) -> sqlite3.Connection:
         """As `sqlite3.connect`."""
         watch = self
+        machine = running.get()
+        if machine is not None and machine.dead:
+            raise Killed
         here = self.elsewhere(str(arguments[0]))
         if here is not None:
-            connection: sqlite3.Connection = sqlite3.connect(here, *arguments[1:], **named)
+            factory = self.indexes.connections(here)
+            connection: sqlite3.Connection = sqlite3.connect(here, *arguments[1:], **named, factory=factory)
             return connection
 
         class Connection(sqlite3.Connection):
@@ -125,9 +133,9 @@ class Databases:
         still do."""
         before, after = self.directory(node), self._fresh()
         self._current[node] = after
-        for file in before.iterdir():
-            if not file.name.endswith("-shm"):  # shared memory of the processes, which ends with the last one
-                shutil.copyfile(file, after / file.name)
+        no_memory = shutil.ignore_patterns("*-shm")  # shared memory of the processes, which ends with the last one
+        shutil.copytree(before, after, ignore=no_memory, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        self.sqlite.indexes.moved(before, after)
 
     def flip(self, node: str, chance: Random) -> None:
         """Flips bits of the node's files while it is down."""
@@ -148,7 +156,7 @@ class Databases:
         fate = chance.choice(("kept", "older", "older", "lost", "damaged"))
         if fate == "damaged":
             self.damaged.add(node)
-        for file in sorted(self.directory(node).iterdir()):
+        for file in sorted(file for file in self.directory(node).iterdir() if file.is_file()):
             size = file.stat().st_size
             if fate == "lost":
                 file.unlink()
@@ -159,6 +167,10 @@ class Databases:
                     damaged.seek(chance.randrange(size))
                     damaged.write(chance.randbytes(200))
         return fate
+
+    def cut_indexes(self, node: str, chance: Random) -> None:
+        """As `power_cut`, for the indexes of histories, whose files tell what they rely on."""
+        self.sqlite.indexes.power_cut(self.directory(node), chance)
 
     def close(self) -> None:
         """Removes all files."""

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import uuid
+from collections.abc import Callable
 from typing import Protocol
 
 from i2core.testing.sim.disk import Disk
@@ -53,13 +54,13 @@ class Open:
 class Descriptors(Namespace):
     """The open descriptors of all machines, and the calls that open and close them: a method for each call."""
 
-    def __init__(self, root: Disk, *, host: bytes = b"") -> None:
-        """`host`: the only directory of the real host that the product may use, for files that others write there."""
+    def __init__(self, root: Disk, *, hosts: Callable[[bytes], bytes | None] = lambda path: None) -> None:
+        """`hosts`: where a path leads on the real host, for files that others write there; None: it is simulated."""
         super().__init__(root)
         self.watchers: list[Watcher] = []
         self.unread: Unread | None = None
         self.scarce: Scarce | None = None
-        self._host = host
+        self._hosts = hosts
         self._host_fds: set[int] = set()
         self._open: dict[int, Open] = {}
         self._next_fd = _FIRST_FD
@@ -126,7 +127,7 @@ class Descriptors(Namespace):
             here: Inode | None = place
             while here is not None and here not in machine.realms:
                 here = here.parent if here.parent is not None else None
-            if here is None:
+            if here is None and place not in machine.stores:
                 raise Violation(f"{machine.name} writes in {self.path_of(place)!r}")
 
     def _may_read(self, inode: Inode) -> None:
@@ -184,8 +185,9 @@ class Descriptors(Namespace):
             if flags & os.O_TMPFILE == os.O_TMPFILE:
                 return self._unnamed(magic.inode, mode)
             return self._opened(magic.parent, magic.name, magic.inode, flags)
-        if self._is_hosts(raw):
-            fd = os.open(raw, flags, mode)
+        here = self._hosts(raw)
+        if here is not None:
+            fd = os.open(here, flags, mode)
             self._host_fds.add(fd)
             return fd
         if raw == _BOOT_ID:
@@ -263,9 +265,6 @@ class Descriptors(Namespace):
         del self._open[fd]
         held.inode.opens -= 1
         held.inode.disk.release(held.inode)
-
-    def _is_hosts(self, path: bytes) -> bool:
-        return bool(self._host) and path.startswith(self._host + b"/")
 
     def close(self, fd: int) -> None:
         """As `os.close`."""

@@ -65,6 +65,10 @@ class Disk:
         self._last_ns = now
         return now
 
+    def gave(self, time_ns: int) -> bool:
+        """True for a time that this disk has given to an object by itself; for others as good as never."""
+        return time_ns % _GRAIN_NS == self.device % _GRAIN_NS
+
     def free_bytes(self) -> int:
         """Free space for content."""
         return 1 << 50 if self.capacity_bytes is None else max(0, self.capacity_bytes - self.used_bytes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from random import Random
 from typing import Any
@@ -28,11 +28,16 @@ from i2core.api import (
     SinkContext,
 )
 from i2core.api.blockmap import BlockMap
+from i2core.api.journal import Journal, JournalContext
 from i2core.drivers.scan import SCAN
 from i2core.testing.sim.capture import SimCapture, capture_spec
+from i2core.testing.sim.chronicle import Chronicle
 from i2core.testing.sim.kernel import Kernel
 from i2core.testing.sim.machine import Violation
 from i2core.testing.sim.seam import registry
+
+_SEGMENT_BYTES, _RESERVE_BYTES = 3 * 1024, 8 * 1024
+"""Of the journals."""
 
 
 class _Drivers:
@@ -67,6 +72,8 @@ class Watch:
         cut: Callable[[], None],
         exchanged: Callable[[], None],
         lacks_a_root: Callable[[], bool],
+        chronicle: Callable[[Batch], Chronicle],
+        begins_history: Callable[[bytes], None],
     ) -> None:
         self.enters = enters
         self.applies = applies
@@ -74,6 +81,10 @@ class Watch:
         self.cut = cut
         self.exchanged = exchanged
         self.lacks_a_root = lacks_a_root
+        self.chronicle = chronicle
+        """Of the replica to which the batch is about to be applied: it begins there."""
+        self.begins_history = begins_history
+        """Called with the directory of a history that begins."""
         """True while the path of a sink's root leads to another directory than the one that it has open."""
         self.fails = 0
         """After so many batches, one record is not applied, and its failure is reported."""
@@ -103,17 +114,32 @@ class Watch:
 
 def backup_drivers(watch: Watch, chance: Random) -> _Drivers:
     """The drivers of a backup node: the real sink, watched."""
-    real = registry().driver(DriverKind.SINK, "fs")
+    real, journals = registry().driver(DriverKind.SINK, "fs"), registry().driver(DriverKind.JOURNAL, "cdp")
 
     @asynccontextmanager
     async def open_sink(config: Any, context: SinkContext) -> AsyncIterator[Sink]:
-        async with real.open(config, context) as sink:
+        watched: list[_WatchedSink] = []
+
+        def applied(seq: int) -> None:
+            context.applied(seq)
+            if watched[0].chronicle is not None:
+                watched[0].chronicle.applied(seq)
+
+        async with real.open(config, attrs.evolve(context, applied=applied)) as sink:
             if sink.exchanged:
                 watch.exchanged()
             watch.enters()
-            yield _WatchedSink(sink, watch, partial(watch.failing, chance=chance), partial(watch.denied, chance=chance))
+            failing, denied = partial(watch.failing, chance=chance), partial(watch.denied, chance=chance)
+            watched.append(_WatchedSink(sink, watch, failing, denied))
+            yield watched[0]
 
-    return _Drivers(attrs.evolve(real, open=open_sink))
+    def open_journal(config: Any, context: JournalContext) -> AbstractAsyncContextManager[Journal]:
+        if not context.known:
+            watch.begins_history(context.directory)
+        small = attrs.evolve(context, segment_bytes=_SEGMENT_BYTES, reserve_bytes=_RESERVE_BYTES)
+        return journals.open(config, small)
+
+    return _Drivers(attrs.evolve(real, open=open_sink), attrs.evolve(journals, open=open_journal))
 
 
 class _WatchedSink(Sink):
@@ -130,6 +156,8 @@ class _WatchedSink(Sink):
         self._watch = watch
         self._failing = failing
         self._denied = denied
+        self.chronicle: Chronicle | None = None
+        """Of the replica, while a batch is applied for its history."""
         self.owns = inner.owns
         self.identities = inner.identities
         self.exchanged = inner.exchanged
@@ -138,12 +166,43 @@ class _WatchedSink(Sink):
         await trio.lowlevel.checkpoint_if_cancelled()
         self._watch.applies(batch)
         index, denied = self._failing(batch), self._denied(batch)
-        if denied:
+        if batch.keeps is not None:
+            applied = await self._apply_recorded(batch, denied if index is None else [*denied, index])
+        elif denied:
             applied = await self._apply_but(batch, denied)
         else:
             applied = await (self._inner.apply(batch) if index is None else self._apply_without(batch, index))
         self._watch.applied(batch)
         return applied
+
+    async def _apply_recorded(self, batch: Batch, failing: Sequence[int]) -> Applied:
+        """Applies the records of a replica with a history. `failing`: the indexes of those that fail on purpose."""
+        self.chronicle = self._watch.chronicle(batch)
+        try:
+            applied = await self._apply_until(batch, min(failing, default=None))
+            self.chronicle.applied(applied.applied_seq)
+        finally:
+            self.chronicle = None
+        return applied
+
+    async def _apply_until(self, batch: Batch, index: int | None) -> Applied:
+        """Applies the records of a replica with a history up to the one that fails on purpose, if any: it ends the
+        batch."""
+        assert batch.keeps is not None
+        if index is None:
+            return await self._inner.apply(batch)
+        before = Batch(batch.first_seq, batch.records[:index], batch.keeps[:index])
+        applied = await self._inner.apply(before) if index else Applied(batch.first_seq - 1)
+        if applied.applied_seq < before.last_seq or applied.failures or applied.blocked:
+            return applied
+        seq, record = batch.first_seq + index, batch.records[index]
+        paths = [record.path, record.other] if record.kind is Kind.RENAME else [record.path]
+        places = [Place(record.root, path) for path in paths]
+        failures = [Failure(seq, place, Code.OPEN_REPLICA, "failed on purpose", repair=True) for place in places]
+        await self._fail(seq, record, keeps=[{}])
+        if self._watch.unheard:
+            self._watch.cut()
+        return applied._replace(applied_seq=seq, failures=tuple(failures))
 
     async def _apply_but(self, batch: Batch, denied: list[int]) -> Applied:
         failures: list[Failure] = []
@@ -160,10 +219,10 @@ class _WatchedSink(Sink):
             at = index + 1
         return Applied(batch.last_seq, tuple(failures))
 
-    async def _fail(self, seq: int, record: Record) -> None:
+    async def _fail(self, seq: int, record: Record, keeps: Sequence[Mapping[bytes, int]] | None = None) -> None:
         """Has the sink meet the failure if it is to remember it."""
         if record.kind in (Kind.WRITE, Kind.PUNCH, Kind.TRUNCATE):
-            await self._inner.apply(Batch(seq, [record._replace(offset=-1, size=-1)]))
+            await self._inner.apply(Batch(seq, [record._replace(offset=-1, size=-1)], keeps))
 
     async def _apply_without(self, batch: Batch, index: int) -> Applied:
         before = await self._inner.apply(Batch(batch.first_seq, batch.records[:index]))
@@ -214,3 +273,6 @@ class _WatchedSink(Sink):
 
     async def set_aside(self, place: Place, destination: bytes) -> None:
         await self._inner.set_aside(place, destination)
+
+    async def copy_aside(self, place: Place, destination: bytes) -> None:
+        await self._inner.copy_aside(place, destination)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from i2core.posix.mounts import Mount
@@ -18,7 +19,8 @@ from i2core.testing.sim.answers import DirEntry, Room, Scan, Status
 from i2core.testing.sim.descriptors import Descriptors, Open, Path
 from i2core.testing.sim.disk import Disk
 from i2core.testing.sim.inode import Inode, fail
-from i2core.testing.sim.machine import SYNC, running
+from i2core.testing.sim.machine import SYNC, Violation, running
+from i2core.testing.sim.oracle import STORE
 
 _HARMLESS = frozenset(
     ("fsencode", "fsdecode", "strerror", "makedev", "major", "minor", "fspath", "PathLike", "stat_result", "sep")
@@ -48,6 +50,10 @@ class _Paths:
         return getattr(os.path, name)
 
     def _found(self, path: Path, *, follow: bool) -> Inode | None:
+        """Of a path on the real host only whether it is there: then a file without content stands for it."""
+        here = self._kernel.on_host(path)
+        if here is not None:
+            return self._kernel.root if os.path.lexists(here) else None
         try:
             return self._kernel.find(path, follow=follow)
         except OSError:
@@ -89,9 +95,9 @@ class _Paths:
 class Kernel(Descriptors):
     """Replaces ``os``, with a method for each call that the product makes."""
 
-    def __init__(self, root: Disk, *, host: bytes = b"") -> None:
-        """`host` as in `Descriptors`."""
-        super().__init__(root, host=host)
+    def __init__(self, root: Disk, *, hosts: Callable[[bytes], bytes | None] = lambda path: None) -> None:
+        """`hosts` as in `Descriptors`."""
+        super().__init__(root, hosts=hosts)
         self.path = _Paths(self)
 
     def __getattr__(self, name: str) -> object:
@@ -99,6 +105,10 @@ class Kernel(Descriptors):
         if callable(found) and name not in _HARMLESS:
             raise AttributeError(f"the simulated kernel lacks os.{name}")
         return found
+
+    def on_host(self, path: Path) -> bytes | None:
+        """Where it is on the real host; None: it is simulated."""
+        return self._hosts(os.fsencode(path))
 
     def _content(self, fd: int, *, writing: bool) -> Open:
         held = self._get(fd)
@@ -236,7 +246,8 @@ class Kernel(Descriptors):
 
     def listdir(self, target: int | Path) -> list[bytes] | list[str]:
         """As `os.listdir`: names are bytes where the path is."""
-        names = list(self._listed(target).entries)
+        here = None if isinstance(target, int) else self.on_host(target)
+        names = sorted(os.listdir(here)) if here is not None else list(self._listed(target).entries)
         return names if isinstance(target, bytes) else [os.fsdecode(name) for name in names]
 
     def scandir(self, target: bytes) -> Scan:
@@ -250,7 +261,7 @@ class Kernel(Descriptors):
     def statvfs(self, target: int | Path) -> Room:
         """As `os.statvfs`, with the fields that the product reads."""
         self._step()
-        if not isinstance(target, int) and self._is_hosts(os.fsencode(target)):
+        if not isinstance(target, int) and self.on_host(target) is not None:
             return Room(self.root.disk)
         return Room(self._inode(target)[2].disk)
 
@@ -305,9 +316,9 @@ class Kernel(Descriptors):
 
     def makedirs(self, path: Path, mode: int = 0o777, exist_ok: bool = False) -> None:
         """As `os.makedirs`."""
-        raw = os.fsencode(path)
-        if self._is_hosts(raw):
-            os.makedirs(raw, mode, exist_ok)
+        raw, here = os.fsencode(path), self.on_host(path)
+        if here is not None:
+            os.makedirs(here, mode, exist_ok)
             return
         above = os.path.dirname(raw)
         if above not in (b"", b"/") and not self.path.exists(above):
@@ -324,6 +335,11 @@ class Kernel(Descriptors):
             raise fail(errno.EEXIST, os.fsencode(path))
         self._may_write(parent)
         made = parent.disk.make(parent, name, mode, rdev=rdev, target=target)
+        machine = running.get()
+        if machine is not None and parent in machine.stores and parent not in machine.realms:
+            machine.realms.append(made)
+            if not name.startswith(STORE):
+                raise Violation(f"{machine.name} makes {name!r} beside the replica")
         self._tell("create", parent, name, made)
 
     def symlink(self, target: bytes, path: Path, *, dir_fd: int | None = None) -> None:
@@ -352,7 +368,11 @@ class Kernel(Descriptors):
         follow_symlinks: bool = True,
     ) -> None:
         """As `os.link`; a symlink itself is linked, as Linux does."""
-        old_parent, _, inode = self._existing(source, src_dir_fd, follow=False)
+        magic = self._magic(os.fsencode(source))  # of an open file, as AT_SYMLINK_FOLLOW
+        if magic is not None:
+            old_parent, inode = magic.parent, magic.inode
+        else:
+            old_parent, _, inode = self._existing(source, src_dir_fd, follow=False)
         parent, name, there = self._locate(path, dst_dir_fd, follow=False)
         if there is not None:
             raise fail(errno.EEXIST, os.fsencode(path))
@@ -362,6 +382,10 @@ class Kernel(Descriptors):
 
     def unlink(self, path: Path, *, dir_fd: int | None = None) -> None:
         """As `os.unlink`."""
+        here = None if dir_fd is not None else self.on_host(path)
+        if here is not None:
+            os.unlink(here)
+            return
         parent, name, inode = self._existing(path, dir_fd, follow=False)
         self._may_write(parent)
         if inode.is_dir:
@@ -385,6 +409,10 @@ class Kernel(Descriptors):
 
     def rename(self, old: Path, new: Path, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
         """As `os.rename`."""
+        host = (None, None) if src_dir_fd is not None else (self.on_host(old), self.on_host(new))
+        if host[0] is not None and host[1] is not None:
+            os.rename(host[0], host[1])
+            return
         # Both directories are found before either name is looked up.
         old_parent, old_name, inode = self._locate(old, src_dir_fd, follow=False)
         new_parent, new_name, _ = self._locate(new, dst_dir_fd, follow=False)
@@ -399,6 +427,20 @@ class Kernel(Descriptors):
                 watcher.renamed(old_parent, old_name, new_parent, new_name, inode)
 
     replace = rename
+
+    def rename_new(self, source_fd: int, name: bytes, target_fd: int, new: bytes) -> None:
+        """renameat2(2) with RENAME_NOREPLACE."""
+        if self._locate(new, target_fd, follow=False)[2] is not None and self._locate(name, source_fd, follow=False)[2]:
+            raise fail(errno.EEXIST, new)
+        self.rename(name, new, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+
+    def rmtree(self, path: Path, ignore_errors: bool = False) -> None:
+        """As `shutil.rmtree` of a tree on the real host, or of an empty simulated directory."""
+        here = self.on_host(path)
+        if here is not None:
+            shutil.rmtree(here, ignore_errors)
+        else:
+            self.rmdir(path)
 
     # ------------------------------------------------------------------------------------------ attributes
 

@@ -14,7 +14,6 @@ import trio
 
 from i2core.api import Channel, Code, LinkError, Peer, StopRule
 from i2core.config.model import BackupRole
-from i2core.rule.backup.service import BackupService
 from i2core.rule.outgoing.spool import Quota
 from i2core.rule.work.runner import run_rule
 from i2core.rule.work.work_rule import WorkRule
@@ -23,8 +22,10 @@ from i2core.testing.sim.drivers import backup_drivers, work_drivers
 from i2core.testing.sim.inode import Inode
 from i2core.testing.sim.machine import Killed, Machine, Violation, running
 from i2core.testing.sim.nodes import MEMORY_BYTES, Node, WatchedStatus, WorkNode
+from i2core.testing.sim.oracle import STORE
+from i2core.testing.sim.service import SimService
 from i2core.testing.sim.witness import Witness
-from i2core.testing.sim.world import STATE, World
+from i2core.testing.sim.world import CDP, STATE, World
 
 _PEER = Peer(name="backup", host="backup", ports={Channel.MIRROR: 1, Channel.REPLICATION: 2}, fingerprint=None)
 
@@ -62,6 +63,7 @@ class Lives:
     async def _live(self, node: Node, life: Life) -> None:
         machine = node.machine = Machine(node.name, boot=node.boots, wall_offset_s=node.wall_offset_s)
         machine.realms = self._realms(node)
+        machine.stores = self._stores(node)
         machine.on_death = partial(self._died, node)
         if isinstance(node, WorkNode):
             if node.forgets:
@@ -88,7 +90,16 @@ class Lives:
     def _realms(self, node: Node) -> list[Inode]:
         if isinstance(node, WorkNode):
             return [self._world.kernel.find(b"/sim/%s/cache" % node.name.encode())]
-        return [*self._world.replicas.realms(), self._world.kernel.find(STATE)]
+        own = [STATE, CDP] if self._world.plan.keeps_history else [STATE]
+        kept = [each for at in self._stores(node) for name, each in at.entries.items() if name.startswith(STORE)]
+        return [*self._world.replicas.realms(), *map(self._world.kernel.find, own), *kept]
+
+    def _stores(self, node: Node) -> list[Inode]:
+        """Where the node may make a directory for what is gone from a replica, beside the replica."""
+        plan = self._world.plan
+        if isinstance(node, WorkNode) or not (plan.keeps_history and plan.allows_above):
+            return []
+        return [disk.root for disk in node.disks[: plan.roots]]
 
     def _died(self, node: Node) -> None:
         """The node dies now, in the middle of its work."""
@@ -109,6 +120,7 @@ class Lives:
             elif node.loses:
                 fate = self._world.databases.power_cut(node.name, self._world.chances["memory"])
                 self._world.say(f"what its sink remembers: {fate}")
+                self._world.databases.cut_indexes(node.name, self._world.chances["history"])
             else:
                 self._world.databases.killed(node.name)
             if node.loses:
@@ -137,19 +149,21 @@ class Lives:
         above = self._world.plan.allows_above
         allowed = [os.path.dirname(target) if above else target for target in self._world.targets]
         role = BackupRole(listen="backup", plaintext=True, allow_roots=tuple(allowed))
-        self._world.service = service = BackupService(
+        self._world.service = service = SimService(
             role,
             registry=backup_drivers(self._witness.watch, self._world.chances["sink"]),
             state_dir=Path(STATE.decode()),
             say=partial(self._line, "backup"),
-            keeps_histories=False,
+            keeps_histories=self._world.plan.keeps_history,
         )
         await trio.sleep(self._world.chances["net"].choice((0.0, 0.3)))
         async with trio.open_nursery() as nursery:
+            self._world.backup.tasks = nursery
             self._world.net.listen(machine, service.handle, nursery)
             try:
                 await trio.sleep_forever()
             finally:
+                self._world.backup.tasks = None
                 self._world.net.closed(machine)
 
     async def _replicate(self, node: WorkNode, machine: Machine) -> None:
@@ -197,6 +211,8 @@ class Lives:
         lacking = (Code.REPLICA_GONE, Code.ILLEGAL_PATH) if self._world.replicas.troubled else ()
         unread = (Code.READ_SOURCE, Code.OPEN_SOURCE, Code.READ_ATTRIBUTES, Code.SOURCE_GONE)
         full = (Code.WORK_FULL,) if self._world.fills_work else ()
+        if self._world.fills_history:
+            full = (*full, Code.CDP_DATA_WRITE, Code.CDP_DESCRIPTION_WRITE, Code.CDP_READ)
         return (Code.REPLICA_FULL, *full, *lacking, *(unread if self._world.stops_unread else ()))
 
     async def _give_leave(self, node: WorkNode) -> None:
@@ -213,6 +229,8 @@ class Lives:
             running.reset(at_work)
 
     def _line(self, who: str, rule: str, code: Code | None, line: str) -> None:
+        if code is Code.HISTORY_ENDED and not line.startswith("the earlier history"):
+            self._witness.history_ended(line)
         self._world.say(f"{who}: {line} [{'-' if code is None else code.value}]")
 
 

@@ -32,6 +32,8 @@ class Machine:
         self.name = name
         self.boot = boot
         self.realms: list[Inode] = []
+        self.stores: list[Inode] = []
+        """Directories in which it may make one for what its histories keep, and write in that one, but nowhere else."""
         self.wall_offset_s = wall_offset_s
         self.epoch = 0
         """For a work node: its epoch, the right to write."""

@@ -42,6 +42,8 @@ class Node:
     machine: Machine | None = None
     """Its present life; None while it is down."""
     scope: trio.CancelScope | None = None
+    tasks: trio.Nursery | None = None
+    """For what else is done in its present life; of a backup node."""
     boots: int = 1
     wall_offset_s: float = 0.0
     down_s: float = 0.0

@@ -14,6 +14,8 @@ from i2core.testing.sim.inode import Inode
 
 _STAGING = b".i2-staging-"
 """Prefix of the names that a sink uses for itself."""
+STORE = b".i2-history-"
+"""Prefix of the names under which a history has what is gone from the replica: no part of it."""
 _SLACK_PAGES = 32
 """A file of the replica may have so many more pages than that of the source, since blocks are larger than pages."""
 
@@ -64,7 +66,11 @@ def _walk(root: Inode) -> Iterator[tuple[bytes, Inode]]:
     while waiting:
         path, inode = waiting.pop()
         yield path, inode
-        waiting += [(path + b"/" + name if path else name, child) for name, child in inode.entries.items()]
+        waiting += [
+            (path + b"/" + name if path else name, child)
+            for name, child in inode.entries.items()
+            if not name.startswith(STORE)
+        ]
 
 
 def differences(source: Inode, replica: Inode, *, extra_allowed: bool) -> list[str]:
@@ -107,12 +113,12 @@ def unlike(one: Picture, two: Picture, *, links: bool = True, times: bool = True
         if before != now and (links or field != "names") and (times or field != "mtime_ns"):
             yield f"{field} {before!r} became {now!r}"
     if one.content != two.content:
-        yield f"content differs: {_first_difference(one.content, two.content)}"
+        yield f"content differs: {first_difference(one.content, two.content)}"
     elif two.pages > one.pages + _SLACK_PAGES and two.pages > 2 * one.pages:
         yield f"holes were filled: {one.pages} pages became {two.pages}"
 
 
-def _first_difference(one: bytes, two: bytes) -> str:
+def first_difference(one: bytes, two: bytes) -> str:
     at = next((index for index, pair in enumerate(zip(one, two, strict=False)) if pair[0] != pair[1]), None)
     if at is None:
         return f"{len(one)} bytes became {len(two)}"
@@ -162,7 +168,7 @@ def named(record: Record) -> tuple[bytes, ...]:
     return (record.path, record.other) if record.kind in (Kind.RENAME, Kind.LINK) else (record.path,)
 
 
-def _is_private(path: bytes) -> bool:
+def is_private(path: bytes) -> bool:
     """True for a file of the sink itself: in the top directory, or briefly in a directory for which a file is staged,
     where the sink tests whether rename(2) works."""
     return any(part.startswith(_STAGING) for part in path.split(b"/"))
@@ -172,7 +178,7 @@ def lost(before: dict[bytes, Picture], after: dict[bytes, Picture], touched: Tou
     """Objects that a power cut has removed or damaged, although all records about them were durable."""
     lines = []
     for path, picture in before.items():
-        if touched.covers(path, picture) or _is_private(path):
+        if touched.covers(path, picture) or is_private(path):
             continue
         shown = repr(path)[:80]
         if path not in after:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from random import Random
 
 import attrs
@@ -40,6 +41,10 @@ ACCIDENTS = {
     "spoil catalog": 2,
 }
 """The accidents, with their weights: how often each occurs compared with the others."""
+
+
+HISTORY_ACCIDENTS = {"fill history": 2, "trim history": 3}
+"""Those of a history, also with their weights."""
 
 
 @attrs.frozen
@@ -91,6 +96,8 @@ class Plan:
     """Somebody has left much on the targets. Their disks have room for the content of the sources, but not for both."""
     history: bool
     """The rule wants a history, so its records have times."""
+    keeps_history: bool
+    """The backup node keeps one; otherwise nobody does."""
     healed_s: float
     """Time between the last step and the end of all accidents, in which the last one may take its full effect."""
     steps: tuple[Step, ...]
@@ -117,7 +124,7 @@ def plan(seed: int) -> Plan:
         count = 1 + chance.randrange({ANY: chance.choice((10, 60, 300, 1000)), WRITE: 40, SYNC: 12, PROMISE: 3}[on])
         steps.append(Step(near, what, count, on, until))
     keeps_orphans = chance.random() < 0.1
-    return Plan(
+    drawn = Plan(
         seed=seed,
         roots=chance.choice((1, 1, 2)),
         strict=chance.random() < 0.5,
@@ -136,5 +143,23 @@ def plan(seed: int) -> Plan:
         narrow=not keeps_orphans and chance.random() < 0.15,
         healed_s=chance.choice((0.0, 0.5, 2.0)),
         history=chance.random() < 0.5,
-        steps=tuple(sorted(steps, key=lambda step: step.at_s)),
+        keeps_history=False,
+        steps=tuple(steps),
     )
+    if drawn.history and not drawn.narrow and chance.random() < 0.5:
+        drawn = attrs.evolve(drawn, keeps_history=True, steps=(*steps, *_with_history(chance, steps)))
+    return attrs.evolve(drawn, steps=tuple(sorted(drawn.steps, key=lambda step: step.at_s)))
+
+
+def _with_history(chance: Random, steps: Sequence[Step]) -> Iterator[Step]:
+    """What happens to a history. Drawn after all else, so that all else does not depend on it."""
+    names, weights = list(HISTORY_ACCIDENTS), list(HISTORY_ACCIDENTS.values())
+    for what in chance.choices(names, weights, k=chance.choice((0, 0, 1, 1, 2, 3))):
+        near = chance.choice(steps).at_s + chance.choice((0.0, 0.01, 0.1, 0.5, 3.0))
+        yield Step(near, what, chance.randrange(1, 1000), ANY, chance.choice((0.05, 0.5, 3.0, 12.0)))
+    # What a history is for: a crash while something is written.
+    for _ in range(chance.choice((0, 0, 1, 2))):
+        on = chance.choice((ANY, WRITE, WRITE, SYNC, SYNC))
+        near = chance.choice(steps).at_s + chance.choice((0.0, 0.003, 0.01, 0.03, 0.1, 0.21, 0.5))
+        what = chance.choice(("kill backup", "power backup", "power backup"))
+        yield Step(near, what, chance.randrange(1, {ANY: 300, WRITE: 60, SYNC: 16}[on]), on, chance.choice((0.05, 0.5)))

@@ -51,6 +51,10 @@ class Replicas:
         except FileNotFoundError:
             return None
 
+    def roots(self) -> list[Inode] | None:
+        """The directories that a backup node has opened; None: the path of one leads elsewhere now, or to nothing."""
+        return None if self.lacks_a_root() else list(self._last)
+
     def lacks_a_root(self) -> bool:
         """True when a target's path leads to nothing, or to a directory that no backup node has opened."""
         return any(self.is_unopened(root) for root in range(len(self._targets)))

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import xxhash
 
+from i2core.history.model.grain import Grain
+
 BLOCK = 1024
 _ZEROS = xxhash.xxh3_128_digest(bytes(BLOCK))
 
-LIMITS: dict[str, int | bytes | tuple[float, float] | list[bytearray]] = {
+LIMITS: dict[str, int | bytes | tuple[float, float] | list[bytearray] | Grain] = {
     # content
     "BLOCK_BYTES": BLOCK,
     "READ_BYTES": 4 * BLOCK,
@@ -48,5 +50,10 @@ LIMITS: dict[str, int | bytes | tuple[float, float] | list[bytearray]] = {
     "SEGMENT_BYTES": 8 * BLOCK,
     "FREE_BYTES": 4 * BLOCK,
     "_CACHED_DIRS": 4,
+    # histories
+    "GRAIN": Grain(hole=512, block=2 * BLOCK, wider=4, whole_every=4),
+    "FRAME_OLD_BYTES": 4 * BLOCK,
+    "TAIL_ROWS": 12,
+    "PARTITION_ROWS": 60,
 }
 """The limits by name. A name that no module has is a mistake in this table, which a test finds."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import random
+import shutil
 import sqlite3
 import sys
 import time
@@ -25,6 +26,7 @@ import attrs
 import trio
 
 from i2core.api import DriverKind
+from i2core.history.moments.zones import local_zone_name
 from i2core.posix import locks, mounts, syscalls
 from i2core.registry import Registry
 from i2core.rule.live.dirty import DirtySet
@@ -42,6 +44,8 @@ _WITHIN = (
     "i2core.limits",
     "i2core.rule",
     "i2core.wire",
+    *(f"i2core.history.{part}" for part in ("index", "journal", "model", "plan", "read", "record", "recovery")),
+    "i2core.history.retention",
     "i2_sink_fs",
     "i2_store_cdp",
 )
@@ -49,7 +53,9 @@ _WITHIN = (
 _MODULES = (
     "i2core.rule.work.runner",
     "i2core.rule.backup.service",
+    "i2core.rule.backup.entry.histories",
     "i2core.drivers.scan",
+    "i2_sink_fs.present.replica",
     "i2_sink_fs.sink",
     "i2_sink_fs.system",
     "i2_store_cdp.journal",
@@ -98,6 +104,9 @@ def _real() -> dict[str, object]:
         "inode_flags": syscalls.inode_flags,
         "sync_filesystem": syscalls.sync_filesystem,
         "punch_hole": importlib.import_module(f"{sink}.system").punch_hole,
+        "rename_new": importlib.import_module(f"{sink}.system").rename_new,
+        "shutil": shutil,
+        "local_zone_name": local_zone_name,
         "lock": locks.lock,
         "DirtySet": DirtySet,
         "can_chown": importlib.import_module(f"{sink}.attributes").can_chown,
@@ -164,6 +173,9 @@ def installed(seam: Seam, *, order: int) -> Iterator[None]:
         "inode_flags": kernel.inode_flags,
         "sync_filesystem": kernel.sync_filesystem,
         "punch_hole": kernel.punch_hole,
+        "rename_new": kernel.rename_new,
+        "shutil": kernel,
+        "local_zone_name": lambda: "Etc/UTC",
         "lock": kernel.lock,
         "DirtySet": BoundedDirtySet,
         "can_chown": lambda: True,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from i2core.api import Batch
+from i2core.rule.backup.replica.state_files import rule_key
+from i2core.testing.sim.chronicle import Chronicle
 from i2core.testing.sim.drivers import Watch
 from i2core.testing.sim.machine import Machine, Violation
 from i2core.testing.sim.net import origin
@@ -29,11 +31,38 @@ class Witness:
             cut=world.net.cut,
             exchanged=self._exchanged,
             lacks_a_root=world.replicas.lacks_a_root,
+            chronicle=self._begins,
+            begins_history=self._begins_history,
         )
 
     def peer(self, node: str) -> str:
         """The name of this work node on the backup node."""
         return node if self._world.plan.named else "local"
+
+    def check_histories(self, most: int, when: str) -> None:
+        """Reads so many moments of each open history.
+
+        Raises:
+            Violation: a moment is not what it was.
+        """
+        service = self._world.service
+        found = [] if service is None else list(service.histories())
+        for peer, history in found:
+            chronicle = self._world.chronicle(peer)
+            chronicle.meet(history)
+            chronicle.check(most, when)
+
+    def _begins_history(self, directory: bytes) -> None:
+        for peer in {self.peer(work.name) for work in self._world.works}:
+            if rule_key(peer, "sim").encode() in directory:
+                self._world.chronicle(peer).begin()
+
+    def _begins(self, batch: Batch) -> Chronicle:
+        assert self._world.service is not None
+        peer = self.peer(_client().name)
+        chronicle = self._world.chronicle(peer)
+        chronicle.begins(dict(self._world.service.histories())[peer], batch)
+        return chronicle
 
     def hear(self, node: WorkNode) -> None:
         """Notes which seqs the work node knows as durable."""
@@ -75,10 +104,20 @@ class Witness:
         """The backup node reports that a replica is another directory than before."""
         if not self._world.replicas.troubled:
             raise Violation("the backup node takes a replica for another one")
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was reported as durable is void."""
         assert self._world.service is not None
         for work in self._world.works:
             self.hear(work)
         self._promises.forget(self._world.service.statuses())
+
+    def history_ended(self, line: str) -> None:
+        """The backup node reports that a history ends, and that it cannot tell any more what the replica holds."""
+        if not (self._world.tampered or self._world.replicas.troubled):
+            raise Violation(line)
+        self._forget()
 
     def _enters(self) -> None:
         assert self._world.service is not None

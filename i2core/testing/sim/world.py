@@ -7,6 +7,7 @@ This module has only the objects. What happens to them is in others: `lives` (no
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from random import Random
 
@@ -24,8 +25,8 @@ from i2core.config.model import (
     Rule,
     Verify,
 )
-from i2core.rule.backup.service import BackupService
 from i2core.testing.sim.application import Application
+from i2core.testing.sim.chronicle import Chronicle
 from i2core.testing.sim.clock import EPOCH_S, SimTime
 from i2core.testing.sim.databases import Databases
 from i2core.testing.sim.disk import Disk
@@ -38,6 +39,7 @@ from i2core.testing.sim.orphans import PlantedOrphans
 from i2core.testing.sim.plan import Plan
 from i2core.testing.sim.roots import Replicas
 from i2core.testing.sim.seam import Seam
+from i2core.testing.sim.service import SimService
 from i2core.testing.sim.unread import Scarce, Unread
 
 _STREAMS = (
@@ -53,12 +55,16 @@ _STREAMS = (
     "unread",
     "scarce",
     "memory",
+    "history",
 )
 SCAN_S = 3.0
 """The interval of the capture that scans."""
 STATE = b"/sim/state"
 """The backup node's own directory."""
+CDP = STATE + b"/cdp"
+"""Where it keeps histories: on a disk of their own."""
 _ASIDE = b"/sim/replica0/aside"
+_INDEX = re.compile(re.escape(CDP.decode()) + "/([^/]+)/(index[^/]*)/?(.*)")
 _SPARE_BYTES = 80 * 1024
 """Space for staging files beside the files that they replace, and for those of interrupted transfers."""
 
@@ -76,9 +82,12 @@ class World:
         self.databases = Databases()
         self.databases.sqlite.elsewhere = self._of_backup
         self.net = SimNet(self.chances["net"], named=plan.named)
-        self.service: BackupService | None = None
+        self.service: SimService | None = None
         """The service of the backup node's present or last life."""
         self.tampered = False
+        self.fills_history = False
+        """A rule may stop because the disk of the histories is full."""
+        self._chronicles: dict[str, Chronicle] = {}
 
         self.kernel = self._booted()
         disks = [self._disk(20, b"/sim/replica0"), self._disk(21, b"/sim/replica1")]
@@ -89,6 +98,9 @@ class World:
         self.fills_work = False
         """A rule may stop because the work node's disk is full."""
         self.backup = Node("backup", [*disks, self._disk(22, STATE)])
+        if plan.keeps_history:
+            self.kernel.mkdir(CDP)
+            self.backup.disks.append(self._disk(23, CDP))
         self.targets = [b"/sim/replica%d/data" % root for root in range(plan.roots)]
         for path in (*self.targets, _ASIDE):
             self.kernel.mkdir(path)
@@ -107,11 +119,28 @@ class World:
 
     def _of_backup(self, path: str) -> Path | str | None:
         """As `Sqlite.elsewhere`: in the directory of its present life."""
-        if not path:
+        if path in ("", ":memory:"):
             machine = running.get()
-            return "" if machine is not None and machine.name == self.backup.name else None
-        within = path.startswith(STATE.decode() + "/")
-        return self.databases.directory("backup") / os.path.basename(path) if within else None
+            return path if machine is not None and machine.name == self.backup.name else None
+        if not path.startswith(STATE.decode() + "/"):
+            return None
+        return self._index(path) or self.databases.directory("backup") / os.path.basename(path)
+
+    def _index(self, path: str) -> Path | None:
+        """Where on this host the backup node has what belongs to the index of a history; None: it is something else."""
+        found = _INDEX.fullmatch(path)
+        return self.databases.directory("backup") / "-".join(found.groups()[:2]) / found[3] if found else None
+
+    def _on_host(self, path: bytes) -> bytes | None:
+        """As `Descriptors.hosts`."""
+        if path.startswith(bytes(self.databases.home) + b"/"):
+            return path
+        if not path.startswith(CDP + b"/"):
+            return None
+        index, machine = self._index(os.fsdecode(path)), running.get()
+        if index is not None and machine is not None:
+            machine.step()
+        return None if index is None else bytes(index)
 
     @property
     def seam(self) -> Seam:
@@ -150,7 +179,7 @@ class World:
 
     def _booted(self) -> Kernel:
         """A kernel with the directories on which disks are mounted."""
-        kernel = Kernel(Disk(1, self._clock_ns), host=bytes(self.databases.home))
+        kernel = Kernel(Disk(1, self._clock_ns), hosts=self._on_host)
         for name in (b"", b"/work1", b"/work2", b"/replica0", b"/replica1", b"/state", b"/outside", b"/outside/within"):
             kernel.mkdir(b"/sim" + name)
         return kernel
@@ -209,6 +238,12 @@ class World:
         for disk in self.backup.disks[: len(self.targets)]:
             disk.capacity_bytes = disk.used_bytes + 4 * disk.page_bytes
 
+    def chronicle(self, peer: str) -> Chronicle:
+        """What is recorded of the history of the rule of that peer."""
+        if peer not in self._chronicles:
+            self._chronicles[peer] = Chronicle(self, peer)
+        return self._chronicles[peer]
+
     def make_room(self) -> None:
         """Gives the replicas' disks room. If it is scarce in this history, there is room for the content of the
         sources, but not also for what somebody has left on the targets."""
@@ -233,6 +268,8 @@ class World:
         """Syncs changes by others, since the product need not make them durable."""
         for disk in self.backup.disks:
             disk.sync()
+        for chronicle in self._chronicles.values():
+            chronicle.doubt()
 
 
 def _held_bytes(root: Inode | None) -> int:

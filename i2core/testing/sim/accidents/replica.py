@@ -7,6 +7,7 @@ from functools import partial
 
 from i2core.testing.sim.accidents.nodes import while_down
 from i2core.testing.sim.accidents.scene import Befall, Scene
+from i2core.testing.sim.accidents.trimming import trim
 from i2core.testing.sim.plan import Step
 from i2core.testing.sim.unread import SHARES
 
@@ -49,6 +50,7 @@ def _deny_records(scene: Scene, step: Step) -> int:
 def _fill(scene: Scene, step: Step) -> int:
     for disk in scene.world.backup.disks:
         disk.capacity_bytes = disk.used_bytes + step.steps * 40
+    scene.world.fills_history = True
     scene.later(step.lasts_s, scene.world.make_room)
     return 0
 
@@ -74,6 +76,21 @@ def _move(scene: Scene, step: Step) -> int:
     return 0
 
 
+def _fill_history(scene: Scene, step: Step) -> int:
+    disk = scene.world.backup.disks[-1]
+    disk.capacity_bytes = disk.used_bytes + step.steps * 20
+    scene.world.fills_history = True
+    scene.later(step.lasts_s, scene.world.make_room)
+    return 2 + step.steps % 5
+
+
+def _trim_history(scene: Scene, step: Step) -> int:
+    tasks = scene.world.backup.tasks
+    if tasks is not None:
+        tasks.start_soon(trim, scene, step)
+    return step.steps % 4
+
+
 def heal(scene: Scene) -> None:
     """Disks have room, replicas are where they were, and no record is refused."""
     scene.world.make_room()
@@ -95,4 +112,6 @@ BEFALLS: dict[str, Befall] = {
     "scarce backup": _scarce,
     "unmount replica": _unmount,
     "move replica": _move,
+    "fill history": _fill_history,
+    "trim history": _trim_history,
 }
