@@ -7,9 +7,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import i2_store_cdp.writing
 import pytest
 from i2_store_cdp.failures import SyncFailed
+from i2_store_cdp.system import sync_data
 
 import i2core.history.record.recorder
 from i2core.api import in_thread
@@ -27,22 +27,22 @@ Bug = Callable[[pytest.MonkeyPatch], None]
 
 def journal_behind_replica(patch: pytest.MonkeyPatch) -> None:
     """What records destroy becomes durable after they were carried out, and not before."""
-    sync, carry_out = i2_store_cdp.writing.sync_data, Recorder._carry_out
+    carry_out = Recorder._carry_out
     late: list[int] = []
 
     async def carried_out(self: Any, *arguments: Any) -> None:
         await carry_out(self, *arguments)
         while late:
             with suppress(SyncFailed):  # of a file that was closed meanwhile
-                await in_thread(partial(sync, late.pop()))
+                await in_thread(partial(sync_data, late.pop()))
 
-    patch.setattr(i2_store_cdp.writing, "sync_data", late.append)
+    patch.setattr("i2_store_cdp.writing.sync_data", late.append)
     patch.setattr(Recorder, "_carry_out", carried_out)
 
 
 def position_before_journal(patch: pytest.MonkeyPatch) -> None:
     """The durable position is ahead of the journal, whose frames are synced some time later."""
-    patch.setattr(i2_store_cdp.writing, "sync_data", lambda fd: None)
+    patch.setattr("i2_store_cdp.writing.sync_data", lambda fd: None)
 
 
 def position_before_replica(patch: pytest.MonkeyPatch) -> None:

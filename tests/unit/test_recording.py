@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -33,7 +32,7 @@ class Opener:
 
 async def test_a_history_stays_open_for_a_session_that_begins_while_the_last_one_ends(tmp_path: Path) -> None:
     replica = Replica("rule", "peer", tmp_path, lambda code, line: None)
-    replica.position = attrs.evolve(replica.position, history=Durable(0, Tip(), Position(1, 0)).encode())
+    await replica.mark_durable(0, durable=Durable(0, Tip(), Position(1, 0)))
     opener, begun, leave = Opener(), trio.Event(), trio.Event()
 
     async def session() -> None:

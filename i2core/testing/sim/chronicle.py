@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from i2core.api import Batch, StopRule
+from i2core.api import Batch, Code, StopRule
 from i2core.api.tree import RootGone
+from i2core.history.rewind.rewind import Rewind
 from i2core.testing.sim.machine import Violation, running
 from i2core.testing.sim.past import Recorder, Things, differences, read
 
@@ -75,10 +76,19 @@ class Chronicle:
 
     def _check_present(self, history: History, seq: int) -> None:
         roots, before = self._world.replicas.roots(), self._trees.get(seq)
-        for root, (right, now) in enumerate(zip(before or (), roots or (), strict=False)):
-            found = [*differences(right, self._recorders[root].record(now))]
+        for root, now in enumerate(roots or () if before is not None else ()):
+            there = self._recorders[root].record(now)
+            if there[b""].mtime_ns is None:
+                self._forget_time(root)
+            found = [*differences(self._trees[seq][root], there)]
             if found:
                 raise Violation(f"root {root} went back to {seq}, and is not as it was: " + "; ".join(found))
+
+    def _forget_time(self, root: int) -> None:
+        """A sink makes its private directory in the top directory, and then restores the time of that. Killed between
+        the two, it leaves the time that the disk has given."""
+        for tree in self._trees.values():
+            tree[root][b""] = tree[root][b""]._replace(mtime_ns=None)
 
     def begins(self, history: History, batch: Batch) -> None:
         """The records are about to be applied; the journal has them already."""
@@ -102,6 +112,17 @@ class Chronicle:
             self._trees[seq] = [self._recorders[number].record(root) for number, root in enumerate(roots)]
 
     # ------------------------------------------------------------------------------------------ comparing
+
+    def check_at_rest(self, history: History, most: int, when: str) -> None:
+        """As `check`, while no record is planned: then the way back to the present has no steps."""
+        self.meet(history)
+        with _as_nobody(), history.reading:
+            past = history.past()
+            steps = [*Rewind(past, history.seq).records()]
+            past.places.close()
+        if steps:
+            raise Violation(f"{when}: from {history.seq} back to {history.seq} there are steps: {steps}")
+        self.check(most, when)
 
     def check(self, most: int, when: str) -> None:
         """Reads some moments of the open history, all of them if they are few, and compares them with what they were.
@@ -128,9 +149,12 @@ class Chronicle:
         tree = history.tree(root, seq)
         try:
             return [*differences(right, read(tree))]
-        except RootGone as error:  # another directory has its path, and no session has begun there
-            return [] if self._world.replicas.troubled else [repr(error)]
         except (OSError, StopRule) as error:
+            is_elsewhere = isinstance(error, RootGone) or (
+                isinstance(error, StopRule) and error.code is Code.REPLICA_GONE
+            )
+            if is_elsewhere and self._world.replicas.troubled:
+                return []  # another directory has its path, and no session has begun there
             return [f"it cannot be read: {error!r}"]
         finally:
             tree.close()

@@ -36,7 +36,7 @@ from i2core.testing.sim.kernel import Kernel
 from i2core.testing.sim.machine import Violation
 from i2core.testing.sim.seam import registry
 
-_SEGMENT_BYTES, _RESERVE_BYTES = 3 * 1024, 8 * 1024
+_SEGMENT_BYTES, _RESERVE_BYTES = 1500, 8 * 1024
 """Of the journals."""
 
 

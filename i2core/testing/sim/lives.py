@@ -229,8 +229,8 @@ class Lives:
             running.reset(at_work)
 
     def _line(self, who: str, rule: str, code: Code | None, line: str) -> None:
-        if code is Code.HISTORY_ENDED and not line.startswith("the earlier history"):
-            self._witness.history_ended(line)
+        if code in (Code.HISTORY_ENDED, Code.HISTORY_GAP) and not line.startswith("the earlier history"):
+            self._witness.history_lacks(line, ended=code is Code.HISTORY_ENDED)
         self._world.say(f"{who}: {line} [{'-' if code is None else code.value}]")
 
 

@@ -43,7 +43,7 @@ ACCIDENTS = {
 """The accidents, with their weights: how often each occurs compared with the others."""
 
 
-HISTORY_ACCIDENTS = {"fill history": 2, "trim history": 3}
+HISTORY_ACCIDENTS = {"fill history": 2, "trim history": 4, "fail": 2}
 """Those of a history, also with their weights."""
 
 
@@ -153,13 +153,19 @@ def plan(seed: int) -> Plan:
 
 def _with_history(chance: Random, steps: Sequence[Step]) -> Iterator[Step]:
     """What happens to a history. Drawn after all else, so that all else does not depend on it."""
+    # It begins when the first mirror is done: there must be more work after that.
+    later = max(step.at_s for step in steps) + chance.choice((0.0, 2.0, 5.0))
+    work = [
+        Step(later + chance.uniform(0.0, 6.0), "work", chance.choice((4, 8, 8))) for _ in range(chance.randint(1, 5))
+    ]
+    yield from work
     names, weights = list(HISTORY_ACCIDENTS), list(HISTORY_ACCIDENTS.values())
     for what in chance.choices(names, weights, k=chance.choice((0, 0, 1, 1, 2, 3))):
-        near = chance.choice(steps).at_s + chance.choice((0.0, 0.01, 0.1, 0.5, 3.0))
+        near = chance.choice(work).at_s + chance.choice((0.0, 0.1, 0.5, 3.0))
         yield Step(near, what, chance.randrange(1, 1000), ANY, chance.choice((0.05, 0.5, 3.0, 12.0)))
     # What a history is for: a crash while something is written.
     for _ in range(chance.choice((0, 0, 1, 2))):
         on = chance.choice((ANY, WRITE, WRITE, SYNC, SYNC))
-        near = chance.choice(steps).at_s + chance.choice((0.0, 0.003, 0.01, 0.03, 0.1, 0.21, 0.5))
+        near = chance.choice(work).at_s + chance.choice((0.0, 0.003, 0.01, 0.03, 0.1, 0.21, 0.5))
         what = chance.choice(("kill backup", "power backup", "power backup"))
         yield Step(near, what, chance.randrange(1, {ANY: 300, WRITE: 60, SYNC: 16}[on]), on, chance.choice((0.05, 0.5)))

@@ -48,9 +48,7 @@ class Witness:
         service = self._world.service
         found = [] if service is None else list(service.histories())
         for peer, history in found:
-            chronicle = self._world.chronicle(peer)
-            chronicle.meet(history)
-            chronicle.check(most, when)
+            self._world.chronicle(peer).check_at_rest(history, most, when)
 
     def _begins_history(self, directory: bytes) -> None:
         for peer in {self.peer(work.name) for work in self._world.works}:
@@ -113,11 +111,17 @@ class Witness:
             self.hear(work)
         self._promises.forget(self._world.service.statuses())
 
-    def history_ended(self, line: str) -> None:
-        """The backup node reports that a history ends, and that it cannot tell any more what the replica holds."""
+    def history_lacks(self, line: str, *, ended: bool) -> None:
+        """The backup node reports that others have changed the replica. `ended`: it cannot tell any more what the
+        replica holds, and another history begins.
+
+        Raises:
+            Violation: nobody has.
+        """
         if not (self._world.tampered or self._world.replicas.troubled):
             raise Violation(line)
-        self._forget()
+        if ended:
+            self._forget()
 
     def _enters(self) -> None:
         assert self._world.service is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from i2core.api import I2Error
 from i2core.api.journal import Mark, MarkKind
 from i2core.testing.sim.accidents.scene import Scene
@@ -12,6 +14,9 @@ from i2core.testing.sim.plan import Step
 
 if TYPE_CHECKING:
     from i2core.history.record.history import History
+
+_SOME, _PATIENCE_S = 12, 5.0
+"""He waits a while until so many records could be given up."""
 
 
 async def trim(scene: Scene, step: Step) -> None:
@@ -33,7 +38,11 @@ async def _trim(scene: Scene, peer: str, history: History) -> None:
     world = scene.world
     chance, chronicle = world.chances["history"], world.chronicle(peer)
     chronicle.meet(history)
-    first, last = history.kept().floor, history.durable.seq
+    first = history.kept().floor
+    with trio.move_on_after(_PATIENCE_S):
+        while history.durable.seq < first + _SOME:  # noqa: ASYNC110 (the product has no event for it)
+            await trio.sleep(0.1)
+    last = history.durable.seq
     if first >= last or history.thinner is None:
         return
     kept = sorted({chance.randint(first, last) for _ in range(chance.choice((0, 1, 3)))})
