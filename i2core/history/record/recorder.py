@@ -181,11 +181,17 @@ class Recorder:
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:
-        """An error within the block is one after which nobody knows what the index says."""
+        """An error within the block is one after which nobody knows what the index says.
+
+        Raises:
+            StopRule, LinkError: the replica cannot be read.
+        """
         try:
             yield
         except BaseException as error:
             self.broken = error
+            if isinstance(error, OSError):
+                raise _unread(error) from error
             raise
 
 

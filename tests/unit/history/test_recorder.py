@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import re
@@ -167,6 +168,34 @@ async def test_what_is_broken_must_be_opened_again(tmp_path: Path) -> None:
     async with world.opened():
         assert world.seq == 1
         world.check_present("undone")
+
+
+async def test_a_replica_that_cannot_be_read_after_a_failure_is_opened_again(tmp_path: Path) -> None:
+    """No descriptor is left to look up what the records before the failure have made."""
+    world = _world(tmp_path)
+    async with world.opened():
+        await world.apply([_create(b"a")])
+        await world.flush()
+        real = world.disk.do
+
+        def scarce(*_: object) -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        def fail(*step: object) -> None:
+            if world.history.recorder._reported == 2:
+                world.disk.child = scarce  # type: ignore[method-assign, assignment]
+                raise StopRule("the disk fails")
+            real(*step)
+
+        world.disk.do = fail  # type: ignore[method-assign]
+        records = [Record(Kind.MKDIR, 0, b"d", meta=DIRECTORY), Record(Kind.RENAME, 0, b"d", b"a")]
+        with pytest.raises(LinkError):
+            await world.history.recorder.apply(world.sink, 2, records)
+        assert world.history.recorder.broken is not None
+        del world.disk.do, world.disk.child
+    world.restart(lost=False)
+    async with world.opened():
+        world.check_present("opened again")
 
 
 async def test_times_never_go_back(tmp_path: Path) -> None:
