@@ -118,6 +118,11 @@ def loses_power_with_history(plan: Plan) -> bool:
     return plan.keeps_history and cuts_power(plan)
 
 
+def fails_with_history(plan: Plan) -> bool:
+    """The backup node keeps a history, and records fail."""
+    return plan.keeps_history and any(step.what in ("fail", "fail unheard", "deny records") for step in plan.steps)
+
+
 def thins_history(plan: Plan) -> bool:
     """The backup node keeps a history, and somebody gives up old moments."""
     return plan.keeps_history and any(step.what == "trim history" for step in plan.steps)

@@ -20,7 +20,7 @@ from i2core.history.record.recorder import Recorder
 from i2core.history.retention.kept import Kept
 from i2core.rule.backup.session.durability import DurabilityWindow
 
-from .hunts import Hunt, keeps_history, loses_power_with_history, thins_history
+from .hunts import Hunt, fails_with_history, keeps_history, loses_power_with_history, thins_history
 
 Bug = Callable[[pytest.MonkeyPatch], None]
 
@@ -94,11 +94,11 @@ def a_row_too_much(patch: pytest.MonkeyPatch) -> None:
 
 
 HISTORY_BUGS: dict[Bug, Hunt] = {
-    journal_behind_replica: Hunt(300, fit=loses_power_with_history),
-    position_before_journal: Hunt(200, fit=loses_power_with_history),
-    position_before_replica: Hunt(300, fit=loses_power_with_history),
-    torn_batch_left: Hunt(100, fit=keeps_history),
-    failed_taken_for_done: Hunt(300, fit=keeps_history),
-    rest_of_plan_left: Hunt(300, fit=keeps_history),
+    journal_behind_replica: Hunt(100, fit=loses_power_with_history),
+    position_before_journal: Hunt(100, fit=loses_power_with_history),
+    position_before_replica: Hunt(300, 159, fit=loses_power_with_history),
+    torn_batch_left: Hunt(100, fit=keeps_history, quick=True),
+    failed_taken_for_done: Hunt(300, fit=fails_with_history),
+    rest_of_plan_left: Hunt(300, fit=fails_with_history),
     a_row_too_much: Hunt(300, fit=thins_history),
 }
