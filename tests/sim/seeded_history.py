@@ -11,7 +11,7 @@ import pytest
 from i2_store_cdp.failures import SyncFailed
 from i2_store_cdp.system import sync_data
 
-import i2core.history.record.recorder
+import i2core.history.record.settling
 from i2core.api import in_thread
 from i2core.history.index.index import Index
 from i2core.history.record.durable import Durable
@@ -74,7 +74,7 @@ def torn_batch_left(patch: pytest.MonkeyPatch) -> None:
 
 def failed_taken_for_done(patch: pytest.MonkeyPatch) -> None:
     """What the plan said of a record that failed is believed."""
-    patch.setattr(i2core.history.record.recorder, "correct_catalog", lambda *_: [])
+    patch.setattr(i2core.history.record.settling, "correct_catalog", lambda *_: [])
 
 
 def rest_of_plan_left(patch: pytest.MonkeyPatch) -> None:
@@ -99,6 +99,6 @@ HISTORY_BUGS: dict[Bug, Hunt] = {
     position_before_replica: Hunt(300, 159, fit=loses_power_with_history),
     torn_batch_left: Hunt(100, fit=keeps_history, quick=True),
     failed_taken_for_done: Hunt(300, fit=fails_with_history),
-    rest_of_plan_left: Hunt(300, fit=fails_with_history),
+    rest_of_plan_left: Hunt(100, fit=fails_with_history),
     a_row_too_much: Hunt(300, fit=thins_history),
 }

@@ -64,7 +64,7 @@ class Planning:
         try:
             written, frames, frame = await self._patiently(partial(self._begin, make))
         except OSError as error:
-            raise _unread(error) from error
+            raise unread(error) from error
         with trio.CancelScope(shield=True):
             try:
                 await self._writer.write(written, frames, frame)
@@ -72,7 +72,7 @@ class Planning:
                 with self._breaking():
                     await self._settling.withdraw(written)
                 if isinstance(error, OSError):
-                    raise _unread(error) from error
+                    raise unread(error) from error
                 raise
         return written
 
@@ -126,7 +126,8 @@ class Planning:
         return found and Place(*found)
 
 
-def _unread(error: OSError) -> I2Error:
+def unread(error: OSError) -> I2Error:
+    """What is raised when the replica cannot be read."""
     cause = f"cannot read the replica for its history: {error.strerror}"
     if error.errno in PASSING:
         return LinkError(cause)

@@ -27,7 +27,7 @@ from i2core.history.plan.plan import Plan, Planner
 from i2core.history.plan.step import Restore, Step
 from i2core.history.plan.view import ForeignChange
 from i2core.history.record.durable import Durable
-from i2core.history.record.planning import Planning
+from i2core.history.record.planning import Planning, unread
 from i2core.history.record.settling import Carried, Settling
 from i2core.history.record.writing import FrameWriter, Written
 
@@ -191,7 +191,7 @@ class Recorder:
         except BaseException as error:
             self.broken = error
             if isinstance(error, OSError):
-                raise _unread(error) from error
+                raise unread(error) from error
             raise
 
 
