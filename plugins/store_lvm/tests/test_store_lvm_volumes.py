@@ -79,7 +79,7 @@ async def test_the_contract_is_kept(disk: Path) -> None:
 async def test_a_snapshot_that_fills_up_is_extended_and_a_lost_one_is_not_listed(disk: Path) -> None:
     if "classic" not in os.environ["PYTEST_CURRENT_TEST"] or "xfs" in os.environ["PYTEST_CURRENT_TEST"]:
         pytest.skip("only classic snapshots fill up by themselves")
-    trial = _trial(disk, size_percent=15, extend_at_percent=50, extend_by_percent=50)
+    trial = _trial(disk, size_percent=15, extend_at_percent=30, extend_by_percent=50)
     big = trial.top / "0" / "big"
     async with trial.open() as store:
         wanted = await trial.take(store, "1")

@@ -7,7 +7,7 @@ job=$(mktemp -d "${TMPDIR:-/tmp}/i2vm.XXXXXX"); trap 'rm -rf "$job"' EXIT
 printf '%s\n' "$1" > "$job/cmd"; pwd > "$job/cwd"; export -p > "$job/env"
 truncate -s 512M "$job/disk"
 here=$(dirname "$(readlink -f "$0")")
-TMPDIR=/dev/shm timeout -k 5 "${I2_VM_TIMEOUT:-500}" linux.uml mem=512M ubda="$job/disk" rootfstype=hostfs rootflags=/ \
+TMPDIR=/dev/shm timeout -k 5 "${I2_VM_TIMEOUT:-1500}" linux.uml mem=512M ubda="$job/disk" rootfstype=hostfs rootflags=/ \
   rw init="$here/vm_init.sh" I2VM_JOB="$job" con=null con0=null,fd:1 quiet panic=1 </dev/null >"$job/console" 2>&1
 [ -f "$job/out" ] && cat "$job/out"
 [ -f "$job/rc" ] && exit "$(cat "$job/rc")"
