@@ -122,6 +122,25 @@ async def test_one_that_is_read_is_not_removed(tmp_path: Path) -> None:
             assert await snapshots.remove(1)
 
 
+async def test_while_a_mass_delete_is_held_nothing_is_waited_for(tmp_path: Path) -> None:
+    async with open_nodes(tmp_path, MemorySnapshots.spec()) as nodes:
+        for number in range(200):
+            (nodes.source / str(number)).touch()
+        async with nodes.running(nodes.rule(brake=Brake(share=0.1, least=10))) as status:
+            await settled(nodes, status)
+            for path in nodes.source.iterdir():
+                path.unlink()
+            nodes.capture.tell(Lost(Place(0, b""), "look at all"))
+            await until(lambda: Code.MASS_DELETE_HELD in nodes.codes())
+            with nodes.service.snapshots.of(KEY) as snapshots:
+                with pytest.raises(UsageError, match="waits for its release") as refused:
+                    await snapshots.create()
+                assert refused.value.code is Code.SNAPSHOT_CREATE
+                await nodes.service.release("data1")
+                await settled(nodes, status)
+                assert (await snapshots.create()).ident == 1
+
+
 class Killed(BaseException):
     """The process ends here."""
 

@@ -129,8 +129,7 @@ class RuleSnapshots:
             UsageError: the rule has no replica here, no store works for it, or there are as many as may be (3573).
             StopRule: it cannot be taken; there is no trace of it, or only one that the next change removes.
         """
-        if not self._replica.position.targets:
-            raise UsageError(bilingual("the rule has no target here", "该规则在此处没有目标"), obj=self._replica.rule)
+        self._refuse()
         async with self._changing:
             await self._settle()
             catalog = await self.catalog()
@@ -147,6 +146,22 @@ class RuleSnapshots:
                 entry = Snapshot(ident=catalog.next_ident, name=name, store=driver, tag=tag, slot_ns=slot_ns)
                 async with self._stores.open(driver) as store:
                     return await self._taken(entry, store, moments)
+
+    def _refuse(self) -> None:
+        """Raises UsageError where no snapshot can be taken now."""
+        replica = self._replica
+        if not replica.position.targets:
+            raise UsageError(bilingual("the rule has no target here", "该规则在此处没有目标"), obj=replica.rule)
+        if replica.deletes.reason:  # the replica rests in the midst of a batch, and nobody knows for how long
+            raise UsageError(
+                bilingual("a mass delete waits for its release", "有大批删除正等待放行"),
+                code=Code.SNAPSHOT_CREATE,
+                obj=replica.rule,
+                next_step=bilingual(
+                    f"release it (i2 rule release {replica.peer}/{replica.rule}), or mirror the rule again",
+                    f"放行（i2 rule release {replica.peer}/{replica.rule}），或重新镜像该规则",
+                ),
+            )
 
     async def _taken(self, entry: Snapshot, store: SnapshotStore, moments: HistoryMoments | None) -> Snapshot:
         await self._note((await self.catalog()).with_entry(entry))
