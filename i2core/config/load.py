@@ -32,7 +32,7 @@ from i2core.config.model import (
 )
 from i2core.config.options import structure_options
 from i2core.config.places import beneath, check_target
-from i2core.config.rules import read_brake, read_history_terms, read_rule, read_window
+from i2core.config.rules import read_brake, read_history_terms, read_rule, read_scrub, read_window
 from i2core.config.table import Report, Table
 from i2core.config.values import quoted
 from i2core.config.words import Words, both
@@ -188,6 +188,7 @@ def _backup(table: Table, state_dir: bytes, context: Context) -> BackupRole:
     unique_names(names, Words("key for rule", "规则密钥"), context.report, "rule")
     for entry, (_, name) in zip(entries, names, strict=True):
         keys[name] = choices.encryption(entry, context, besides=["rule"])
+    table.known.add("scrub")
     return BackupRole(
         listen=listen,
         allow_roots=tuple(roots),
@@ -207,6 +208,7 @@ def _backup(table: Table, state_dir: bytes, context: Context) -> BackupRole:
         cdp_dir=cdp_dir,
         cdp=read_history_terms(table.table("cdp")),
         snapshot=choices.snapshot_store(table.table("snapshot"), context),
+        scrub=read_scrub(table.table("scrub")) if "scrub" in table else None,
     )
 
 

@@ -290,6 +290,8 @@ class BackupRole:
     cdp: HistoryTerms = HistoryTerms()
     snapshot: DriverChoice = DriverChoice(name="auto")
     """`snapshot = { store }`: what keeps the snapshots of rules that name no store themselves."""
+    scrub: ScrubPlan | None = None
+    """Proves in the background that the journals of all histories are what was written."""
 
 
 @attrs.frozen(kw_only=True)

@@ -89,7 +89,7 @@ def read_rule(table: Table, context: Context) -> PlacedRule:
         autostart=table.take("autostart", values.flag, True),
         rpo_s=table.take("rpo", values.duration(1.0), None),
         compare=_compare(table.table("compare")) if "compare" in table else None,
-        scrub=_scrub(table.table("scrub")) if "scrub" in table else None,
+        scrub=read_scrub(table.table("scrub")) if "scrub" in table else None,
         snapshot=_snapshot(table.table("snapshot")) if "snapshot" in table else None,
         cdp=_cdp(table),
         bandwidth=tuple(read_window(window) for window in table.tables("bandwidth", "[[rule.bandwidth]]")),
@@ -238,7 +238,8 @@ def _compare(table: Table) -> ComparePlan:
     )
 
 
-def _scrub(table: Table) -> ScrubPlan:
+def read_scrub(table: Table) -> ScrubPlan:
+    """`scrub` of a rule, or of `[backup]`."""
     return ScrubPlan(
         within_s=table.take("within", values.duration(HOUR_S), ScrubPlan().within_s),
         rate=table.take("rate", values.size(1000), ScrubPlan().rate),

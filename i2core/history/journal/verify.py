@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from i2core.api.journal import Fault, FaultKind, Journal, Tip, find_faults
@@ -25,9 +25,14 @@ class Progress(NamedTuple):
 
 
 async def verify(
-    journal: Journal, kept: Iterable[Tip] = (), report: Callable[[Progress], None] = lambda progress: None
+    journal: Journal,
+    kept: Iterable[Tip] = (),
+    report: Callable[[Progress], None] = lambda progress: None,
+    pace: Callable[[int], Awaitable[None]] | None = None,
 ) -> list[Fault]:
     """All faults, oldest place first. `kept`: tips that were handed out, here or to the work node.
+
+    `pace`: awaited after each segment, with its bytes.
 
     Frames are appended and segments merged meanwhile; what was there at the call is verified. May be cancelled at any
     time.
@@ -45,6 +50,8 @@ async def verify(
             report(Progress(done, everything))
             found.append(await journal.inspect(segment.number, numbers))
             done += segment.size_bytes
+            if pace is not None:
+                await pace(segment.size_bytes)
     report(Progress(everything, everything))
     return find_faults(segments, found, tips)
 

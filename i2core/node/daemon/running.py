@@ -20,6 +20,7 @@ from i2core.history.moments.zones import zone_or_local
 from i2core.limits.throttle import RateLimit
 from i2core.node.control.errors import unknown_rule
 from i2core.node.daemon.compares import Compares
+from i2core.node.daemon.journal_scrub import JournalScrub
 from i2core.node.daemon.objectives import Objectives
 from i2core.node.daemon.past import ReceivedPast, ReceivedRule
 from i2core.node.daemon.recoveries import Recoveries
@@ -66,6 +67,7 @@ class RunningNode:
     """Long operations."""
     compares: Compares = attrs.field(init=False)
     """The compares of its rules, and their results."""
+    journal_scrub: JournalScrub = attrs.field(init=False)
     scrubs: Scrubs = attrs.field(init=False)
     """Proves in the background that replicas are equal."""
     recoveries: Recoveries = attrs.field(init=False)
@@ -76,6 +78,7 @@ class RunningNode:
         self.trust = Trust(self.config, self.peer_book, partial(self.logbook.say, ""))
         self.tasks = Tasks(self.config.state_dir / "tasks", self.logbook.say)
         self.compares = Compares(self.config.state_dir / "compares", self.nursery, self.tasks, self.logbook.say)
+        self.journal_scrub = JournalScrub(self.config.state_dir)
         self.scrubs = Scrubs(self.config.state_dir / "scrubs", self.compares, self.logbook.say)
         self.recoveries = Recoveries(self)
 
@@ -101,13 +104,18 @@ class RunningNode:
             | {"role": "work", "peer": self._backup_of(name), "history": None}
             for name, runner in self.runners.items()
         ]
-        received = [_received_json(status) for status in self.backup.statuses()] if self.backup else []
-        return sent + received
+        return sent + self._received_rules()
 
     def rules_of(self, peer: str) -> list[dict[str, Any]]:
         """The rules that are received from that work node."""
-        statuses = self.backup.statuses() if self.backup else []
-        return [_received_json(status) for status in statuses if status.peer == peer]
+        return [rule for rule in self._received_rules() if rule["peer"] == peer]
+
+    def _received_rules(self) -> list[dict[str, Any]]:
+        proved_at = self.journal_scrub.proved_at
+        return [
+            _received_json(status) | {"proved_at": proved_at(status.peer, status.name)}
+            for status in (self.backup.statuses() if self.backup else [])
+        ]
 
     async def reread_peers(self) -> dict[str, list[str]]:
         """Loads the changes of enrolment and revocation from disk: sessions of revoked peers end, rules that stopped

@@ -120,6 +120,8 @@ async def _serve_backup(node: RunningNode, role: BackupRole, drivers: AsyncExitS
         node=node.config.name,
     )
     node.nursery.start_soon(node.backup.passes.run)
+    if role.scrub is not None:
+        node.nursery.start_soon(node.journal_scrub.run, node, role.scrub)
     node.nursery.start_soon(node.backup.snapshots.run)
     ports = {Channel.MIRROR: role.mirror_port, Channel.REPLICATION: role.replication_port}
     handler: StreamHandler = node.trust.guarded(node.backup.handle)
