@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +16,7 @@ from i2core.cli.output import document, json_option, printable, wants_json
 from i2core.cli.words import words
 
 if TYPE_CHECKING:
-    from i2core.api import I2Error
+    from i2core.node.control.client import ControlClient
 
 
 @click.command(short_help="Show a moment of a received rule as a file system.")
@@ -33,6 +36,9 @@ def mount(name: str, directory: str, config_file: str | None, state_dir: str | N
     Nothing is copied before it is read, and the replica is not changed. The daemon serves the mount; it ends with
     umount DIR, with the daemon, or with i2 task cancel. A rule with several directories has one in DIR for each.
 
+    If the daemon is a service with mounts of its own, this command mounts, and the daemon serves it. It can then not be
+    written, and umount DIR is needed also after the daemon has ended.
+
     \b
     Moments are written as
       2026-11-29T22:31:07.123456     in the work node's time zone
@@ -40,31 +46,59 @@ def mount(name: str, directory: str, config_file: str | None, state_dir: str | N
       -90s, -2h, -1.5d               before now
     """
     body = {key: value for key, value in asked.items() if value is not None}
+    body["dir"] = os.path.abspath(directory)
     with daemon_of(config_file, state_dir) as node:
-        found = node.mount(name, body | {"dir": os.path.abspath(directory)})
-        if not os.path.ismount(directory):
-            node.cancel_task(found["task"])
-            raise _unseen(directory)
+        if _sees_other_mounts(node):
+            from i2core.node.daemon.paths import find_state_dir
+
+            state = find_state_dir(Path(config_file) if config_file else None, Path(state_dir) if state_dir else None)
+            found = _mounted_here(node, name, body, state)
+        else:
+            found = node.mount(name, body)
     if wants_json():
         document(found)
     else:
         click.echo(words("mounted", moment=found["moment"], dir=printable(directory), number=found["task"]))
 
 
-def _unseen(directory: str) -> I2Error:
-    """A service may have mounts of its own, which the host does not see."""
-    from i2core.api import Code, I2Error
-    from i2core.config.words import bilingual
+def _sees_other_mounts(node: ControlClient) -> bool:
+    """A service may have mounts of its own: what it mounts, nobody outside of it sees."""
+    theirs = node.status().get("mounts")
+    return bool(theirs) and theirs != os.readlink("/proc/self/ns/mnt")
 
-    return I2Error(
-        bilingual(
-            "the daemon has mounts of its own, which are not seen outside of it",
-            "守护进程使用自己的挂载命名空间，其挂载在外部不可见",
-        ),
-        code=Code.SNAPSHOT_MOUNT,
-        obj=directory,
-        next_step=bilingual(
-            "recover to a directory with i2 recover, or run the daemon outside of a service",
-            "用 i2 recover 恢复到目录，或不以服务方式运行守护进程",
-        ),
-    )
+
+def _mounted_here(node: ControlClient, name: str, body: dict[str, Any], state_dir: Path) -> dict[str, Any]:
+    """This command mounts, and the daemon serves it."""
+    import trio
+
+    from i2core.mount.device import mount_fuse
+    from i2core.mount.handed import listening
+    from i2core.mount.point import clear_dead, open_point
+
+    point = os.fsencode(os.path.realpath(body["dir"]))
+    trio.run(clear_dead, point)
+    directory = open_point(point, ())
+    try:
+        with listening(state_dir) as command:
+
+            def make() -> int:
+                return trio.run(partial(mount_fuse, directory, point, everybody=bool(body.get("everybody"))))
+
+            failed: list[Exception] = []
+
+            def serve() -> None:
+                try:
+                    command.serve(directory, make)
+                except Exception as error:  # told below, unless the daemon knows better
+                    failed.append(error)
+
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            try:
+                return node.mount(name, body | {"socket": command.name})
+            except Exception:
+                if failed:
+                    raise failed[0] from None
+                raise
+    finally:
+        os.close(directory)

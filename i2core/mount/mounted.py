@@ -18,8 +18,9 @@ from i2core.api.threads import in_thread, own_threads
 from i2core.api.tree import Tree
 from i2core.mount.device import CannotMount, mount_fuse, top_mount, unmount
 from i2core.mount.file_system import FileSystem
+from i2core.mount.handed import Handed
 from i2core.mount.layer import HIDDEN, Layer, new_layer, remove_leftovers
-from i2core.mount.point import clear_dead, open_point
+from i2core.mount.point import check_place, clear_dead, open_point
 from i2core.mount.server import Server
 from i2core.mount.users import told, users_of
 from i2core.posix.mounts import Mount
@@ -58,6 +59,7 @@ async def mounted(
     everybody: bool = False,
     writable: bool = False,
     scratch: bytes = SCRATCH,
+    handed: Handed | None = None,
 ) -> AsyncIterator[Mounted]:
     """Mounts a tree, or several by names of their own, on an empty directory. The mount ends with the body, or when
     somebody unmounts it: then `Mounted.ended` is set, and the body goes on. What a killed process has left mounted
@@ -66,7 +68,8 @@ async def mounted(
     `say` gets a line for each object that cannot be read. Nothing is mounted in a `forbidden` directory, nor in one of
     the trees. Only the user who mounts may enter, unless `everybody` (as root alone): then the kernel checks modes and
     ACLs of the tree against the users of this host. `writable` (as root alone, for trees that are fixed) puts a layer
-    above in a new directory in `scratch`; it is removed at the end.
+    above in a new directory in `scratch`; it is removed at the end. `handed`: a command mounts, and unmounts, because
+    this process has mounts of its own.
 
     This process must not use the mount while it holds the interpreter lock, as mmap(2) or the start of a process in a
     directory of the mount do: the threads that serve it need that lock.
@@ -78,23 +81,45 @@ async def mounted(
     named = {b"": trees} if isinstance(trees, Tree) else dict(trees)
     point = os.fsencode(os.path.realpath(directory))  # noqa: ASYNC240 (once, at the start)
     _check(named, writable=writable)
+    if handed is not None and writable:
+        raise CannotMount(
+            "a daemon with mounts of its own cannot show one that can be written",
+            next_step="mount without --writable, or run the daemon outside of a service",
+        )
     await clear_dead(point)
     lines = _Lines(say)
     async with AsyncExitStack() as stack:
-        where = await in_thread(open_point, point, (*forbidden, *(tree.path for tree in named.values())))
+        kept = (*forbidden, *(tree.path for tree in named.values()))
+        where = await in_thread(partial(_place, point, kept, handed))
         stack.callback(os.close, where)
         layer = await stack.enter_async_context(_layer(scratch)) if writable else None
         files = FileSystem(named, lines.failed, HIDDEN if writable else ())
         server = Server(files, lines.failed, lines.defect)
         stack.callback(server.close)
-        server.begin(await _mount(where, point, layer, everybody=everybody))
+        if handed is not None:
+            server.begin(await in_thread(handed.mount))
+        else:
+            server.begin(await _mount(where, point, layer, everybody=everybody))
         found = Mounted(point, trio.Event())
         await stack.enter_async_context(_serving(server, found.ended))
         if layer is not None:
             await in_thread(partial(layer.put_on, where, point, files.top, everybody=everybody))
-        mount = await in_thread(top_mount, point)
+        mount = None if handed is not None else await in_thread(top_mount, point)
         stack.push_async_callback(_take_down, found, mount, say)
         yield found
+
+
+def _place(point: bytes, forbidden: Iterable[bytes], handed: Handed | None) -> int:
+    """The directory on which is mounted, open."""
+    if handed is None:
+        return open_point(point, forbidden)
+    where = os.dup(handed.directory)
+    try:
+        check_place(where, shown(point), forbidden)
+    except BaseException:
+        os.close(where)
+        raise
+    return where
 
 
 def _check(trees: Mapping[bytes, Tree], *, writable: bool) -> None:

@@ -55,14 +55,19 @@ def open_point(point: bytes, forbidden: Iterable[bytes]) -> int:
     except OSError as error:
         raise UsageError(f"cannot be opened: {error.strerror}", obj=name) from error
     try:
-        _check_place(fd, name, forbidden)
+        check_place(fd, name, forbidden)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _check_place(fd: int, name: str, forbidden: Iterable[bytes]) -> None:
+def check_place(fd: int, name: str, forbidden: Iterable[bytes]) -> None:
+    """As `open_point`, for a directory that is open already.
+
+    Raises:
+        UsageError: as `open_point`.
+    """
     if os.listdir(fd):
         raise UsageError("is not empty", obj=name, next_step="choose an empty directory")
     places: dict[tuple[int, int], bytes] = {}

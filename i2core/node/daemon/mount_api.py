@@ -6,6 +6,7 @@
              "snapshot": NUMBER         this snapshot instead
              "writable": true           a layer above keeps what is written, and is thrown away at the end
              "everybody": true          every user may enter, as far as modes and ACLs allow; else root alone
+             "socket": NAME             the command mounts, and hands over the mount there: see `i2core.mount.handed`
 
 NAME is RULE or PEER/RULE. The mount is a task (`/v1/tasks`): it ends when it is unmounted, or the task is cancelled.
 """
@@ -13,7 +14,8 @@ NAME is RULE or PEER/RULE. The mount is a task (`/v1/tasks`): it ends when it is
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -25,6 +27,7 @@ from starlette.routing import Route
 
 from i2core.api import UsageError, in_thread
 from i2core.config.words import bilingual
+from i2core.mount.handed import Handed
 from i2core.mount.mounted import mounted
 from i2core.node.control.client import error_of
 from i2core.node.daemon.answers import Document, body_of, rule_name
@@ -44,6 +47,7 @@ class Asked(AtOrSnapshot):
     dir: str
     writable: bool = False
     everybody: bool = False
+    socket: str | None = None
 
 
 def mount_routes(node: RunningNode) -> list[Route]:
@@ -78,7 +82,7 @@ class _Mounts:
     async def _mount(self, name: str, asked: Asked, chosen: Chosen, show: Show) -> dict[str, Any]:
         node = self._node
         forbidden = await in_thread(forbidden_places, node)
-        async with opened(node, name, chosen) as state:
+        async with opened(node, name, chosen) as state, _handed(node, asked.socket) as handed:
             trees, rule = state.trees, state.rule
             async with mounted(
                 trees[0] if len(trees) == 1 else dict(zip(_names(rule.targets), trees, strict=True)),
@@ -87,10 +91,24 @@ class _Mounts:
                 forbidden=[place.path for place in forbidden],
                 everybody=asked.everybody,
                 writable=asked.writable,
+                handed=handed,
             ) as mount:
                 show({"mounted": os.fsdecode(mount.point)})
                 await mount.ended.wait()
         return {"mounted": None}
+
+
+@asynccontextmanager
+async def _handed(node: RunningNode, socket: str | None) -> AsyncIterator[Handed | None]:
+    """The command that mounts; None: this process does."""
+    if socket is None:
+        yield None
+        return
+    handed = await in_thread(Handed.connect, node.config.state_dir, socket)
+    try:
+        yield handed
+    finally:
+        handed.close()
 
 
 def _names(targets: tuple[bytes, ...]) -> list[bytes]:

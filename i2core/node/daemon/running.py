@@ -92,6 +92,7 @@ class RunningNode:
             "uptime_seconds": round(time.monotonic() - self._began_s, 3),
             "config": str(self.config.path),
             "ports": {channel.value: port for channel, port in self.ports.items()},
+            "mounts": os.readlink("/proc/self/ns/mnt") if os.path.exists("/proc/self/ns/mnt") else "",
             "plugin_problems": [str(problem) for problem in self.registry.problems],
         }
 
