@@ -119,7 +119,7 @@ def _absolute(to: str) -> str:
 
 def _is_blank(to: str | None) -> bool:
     """Nothing is there that could be replaced, as far as this command can see."""
-    if to is None:
+    if to is None or not to.startswith("/"):
         return False
     try:
         return not os.listdir(to)
