@@ -54,6 +54,21 @@ def outcomes(prepare: Callable[[Kernel, Disk], None]) -> set[bytes | None]:
     return found
 
 
+def test_content_that_is_written_back_keeps_its_time() -> None:
+    """The time was set before: undone, it would be older than the content."""
+    for chance in CUTS:
+        kernel, disk = system()
+        write(kernel, b"/disk/file", b"old", sync=True)
+        disk.sync()
+        file = kernel.find(b"/disk/file")
+        disk.set_mtime(file, 5)
+        disk.write(file, b"new", 0)
+        written_ns = file.mtime_ns
+        disk.sync_content()
+        disk.power_cut(Random(chance))  # noqa: S311 (a seed, not a secret)
+        assert (bytes(file.data), file.mtime_ns) == (b"new", written_ns)
+
+
 def test_what_is_synced_stays() -> None:
     def prepare(kernel: Kernel, disk: Disk) -> None:
         write(kernel, b"/disk/file", b"x" * 2000)

@@ -41,6 +41,11 @@ class Journal:
         """All operations are on the disk."""
         self._operations.clear()
 
+    def keep(self, inode: Inode, field: str) -> None:
+        """This attribute stays as it is, whatever is undone."""
+        for operation in self._operations:
+            operation[:] = [each for each in operation if each[0] is not inode or each[1] != field]
+
     def cut(self, chance: Random) -> None:
         """Undoes all but a prefix."""
         kept = chance.randint(0, len(self._operations))
