@@ -85,23 +85,24 @@ class LargeFileQueue(Part):
 
     def add(self, large: Large, session: Session, *, tail: bool, trust: bool = True) -> object:
         """Adds a large file. If its transfer is running already, the file is checked once more afterwards. The same
-        holds for a second name of it, which is then sent as a link.
+        holds for a second name, unless it is one object with the first on the replica: it is then sent as a link.
 
         A running transfer is checked again only if the file has changed since it was opened. Without this condition:
         two large files exchange their names. Each transfer makes the other file's names be checked, each check finds
-        that the file differs from the catalog (it is not sent yet), and the two files would be sent for ever.
+        that the file differs from the catalog (it is not sent yet), and the two files would be sent for ever. The same
+        with the names of one file, while a scan comes more often than a transfer ends.
 
         `tail`: of a file that has grown since its recent compare, only the added part is sent. `trust` False: the
         replica is asked for its digests, since records that the catalog notes as sent may not have been applied."""
         place, entry, whole, since_ns, walked, _ = large
-        now = trio.current_time()
+        now, first = trio.current_time(), 0
+        row = self._source.catalog.objects.get(place)
         for file in self._transfers:
             if place == file.place or entry.ino == file.inode:
-                if place != file.place or not file.transfer.reads(entry) or (not walked and _may_change_unseen(entry)):
+                is_brought = place == file.place or (row is not None and 0 != row.inode == file.doubt.inode)
+                if not is_brought or not file.transfer.reads(entry) or (not walked and _may_change_unseen(entry)):
                     self._again.setdefault(place, (now, since_ns))
                 return file
-        first = 0
-        row = self._source.catalog.objects.get(place)
         if not whole and tail and row is not None and entry.size > row.size > SLICE_BYTES:
             compared, took = self._compared.get(place, (-1e9, 0.0))
             due = compared + took * QUIET_FACTOR

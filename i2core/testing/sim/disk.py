@@ -351,8 +351,8 @@ class Disk:
         self._unsynced.pop(inode, None)
 
     def sync_content(self) -> None:
-        """Writes back content, and its time: names and other attributes may still be lost. Else a file whose time was set
-        before it was written would have that earlier time again, and the new content."""
+        """Writes back content, and its time: names and other attributes may still be lost. Otherwise a file whose time
+        was set before it was written would have that earlier time again, and the new content."""
         for inode in self._unsynced:
             inode.synced = None
             self._journal.keep(inode, "mtime_ns")
