@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -45,6 +45,19 @@ async def background() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             yield nursery
             nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        error = leaf(group)
+        raise error from error.__cause__
+
+
+@asynccontextmanager
+async def meanwhile(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Runs `work` beside the body, which waits at its end until both are done. An error of one cancels the other, and
+    comes out unwrapped."""
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            yield
     except BaseExceptionGroup as group:
         error = leaf(group)
         raise error from error.__cause__

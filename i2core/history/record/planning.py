@@ -49,7 +49,17 @@ class Planning:
             ForeignChange: as `Planner.plan`. Nothing is written then.
             StopRule, LinkError: as `Recorder.apply`; nothing is written either, unless the recorder is broken.
         """
-        return await self._write(partial(self._plan, first_seq, records))
+        written = await self._write(partial(self._plan, first_seq, records))
+        assert written is not None
+        return written
+
+    async def write_ahead(self, first_seq: int, records: Sequence[Record | Restore]) -> Written | None:
+        """As `write`, while the plan before is carried out. None: these records have to wait for it.
+
+        Raises:
+            StopRule, LinkError: as `write`.
+        """
+        return await self._write(partial(self._plan_ahead, first_seq, records))
 
     async def write_owed(self, seq: int) -> None:
         """What is known of the objects of earlier plans is in the journal. `seq`: the last record that was planned.
@@ -60,11 +70,14 @@ class Planning:
         if self._writer.owed:
             await self._write(lambda: Plan(seq + 1, ()))
 
-    async def _write(self, make: Callable[[], Plan]) -> Written:
+    async def _write(self, make: Callable[[], Plan | None]) -> Written | None:
         try:
-            written, frames, frame = await self._patiently(partial(self._begin, make))
+            begun = await self._patiently(partial(self._begin, make))
         except OSError as error:
             raise unread(error) from error
+        if begun is None:
+            return None
+        written, frames, frame = begun
         with trio.CancelScope(shield=True):
             try:
                 await self._writer.write(written, frames, frame)
@@ -79,9 +92,10 @@ class Planning:
     async def _patiently(self, work: Callable[[], T]) -> T:
         return await patiently(partial(self._writer.in_turn, work), self._say, lambda: "the history of the replica")
 
-    def _begin(self, make: Callable[[], Plan]) -> tuple[Written, Iterator[Packed], Packed]:
+    def _begin(self, make: Callable[[], Plan | None]) -> tuple[Written, Iterator[Packed], Packed] | None:
         try:
-            return self._writer.begin(make())
+            plan = make()
+            return None if plan is None else self._writer.begin(plan)
         except BaseException:
             self._planner.forget()
             raise
@@ -95,6 +109,10 @@ class Planning:
             plan = self._planner.plan(first_seq, changes)
         assert plan.steps
         return plan
+
+    def _plan_ahead(self, first_seq: int, records: Sequence[Record | Restore]) -> Plan | None:
+        plan = self._planner.plan(first_seq, list(self._changes(records)))
+        return plan if plan.steps else None
 
     def _changes(self, records: Sequence[Record | Restore]) -> Iterator[Change]:
         """The records with their times, which never go back. One without a time is as old as the one before it."""

@@ -5,6 +5,9 @@ them out.
       ▲                                │
       └── the rest, planned again ◀────┴── a record failed, or the plan broke off
 
+While the sink carries out one part of many records, the next one is planned and gets into the journal. What it destroys
+of that which the sink is just about to write comes from the records.
+
 What comes before the sink is in `planning`, and what comes after it in `settling`. Cancelled or stopped at any place,
 replica, index and journal agree again before the error goes on. Where that does not succeed the recorder is broken: it
 does nothing more, and what is not durable is undone when the history is opened again.
@@ -13,10 +16,11 @@ does nothing more, and what is not durable is undone when the history is opened 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
+import attrs
 import trio
 
 from i2core.api import Applied, Batch, Failure, LinkError, Record, Sink
@@ -30,10 +34,16 @@ from i2core.history.record.durable import Durable
 from i2core.history.record.planning import Planning, unread
 from i2core.history.record.settling import Carried, Settling
 from i2core.history.record.writing import FrameWriter, Written
+from i2core.tasks import meanwhile
 
 T = TypeVar("T")
 Carry = Callable[[int, Sequence[Step]], Awaitable[Applied]]
 """Carries out planned records that begin with this number, as `Sink.apply` with `Batch.keeps` does."""
+
+
+PART_BYTES, PART_RECORDS = 4 * 1024 * 1024, 256
+"""What is planned at once: about so much content, and at most so many records. Each part costs a sync of the journal,
+which is hidden only while the part before takes longer."""
 
 
 class Room(Protocol):
@@ -44,6 +54,13 @@ class Room(Protocol):
 
     async def make_room_for_index(self) -> None:
         """As `Thinner.make_room_for_index`."""
+
+
+@attrs.define
+class _Ahead:
+    """What is written while the plan before it is carried out."""
+
+    written: Written | None = None
 
 
 class Recorder:
@@ -145,26 +162,42 @@ class Recorder:
     # ------------------------------------------------------------------------------------------- one plan
 
     async def _carry_some(self, carry: Carry, first_seq: int, records: Sequence[Record | Restore]) -> Carried:
-        """Plans as many of the records as can be planned at once, and carries them out."""
+        """Plans as many of the records as can be planned, and carries them out, part by part."""
         async with self._turn:
             self._check()
-            return await self._planned(carry, first_seq, records)
+            try:
+                ahead: Written | None = await self._planning.write(self.seq + 1, _part(records))
+            except ForeignChange as change:
+                with trio.CancelScope(shield=True):
+                    return Carried(failures=[await self._planning.leave_out(change, self.seq, first_seq, records[0])])
+            done = Carried()
+            while ahead is not None:
+                rest = records[done.steps + len(ahead.plan.steps) :]
+                carried, ahead = await self._carry_part(carry, first_seq + done.steps, ahead, rest)
+                done.add(carried)
+            return done
 
-    async def _planned(self, carry: Carry, first_seq: int, records: Sequence[Record | Restore]) -> Carried:
+    async def _carry_part(
+        self, carry: Carry, first_seq: int, written: Written, rest: Sequence[Record | Restore]
+    ) -> tuple[Carried, Written | None]:
+        """Carries out one plan. Returns as well the plan of what follows, if that is written already."""
+        carried, ahead = Carried(), _Ahead()
         try:
-            written = await self._planning.write(self.seq + 1, records)
-        except ForeignChange as change:
-            with trio.CancelScope(shield=True):
-                return Carried(failures=[await self._planning.leave_out(change, self.seq, first_seq, records[0])])
-        carried = Carried()
-        try:
-            await self._carry_out(carry, written.plan, first_seq, carried)
+            async with meanwhile(partial(self._write_ahead, ahead, written.plan.last_seq + 1, rest)):
+                await self._carry_out(carry, written.plan, first_seq, carried)
         except BaseException:
             carried.break_off(self._reported - first_seq + 1, written.plan)
-            await self._settle(written, carried)
+            await self._settle(written, carried, ahead)
             raise
-        await self._settle(written, carried)
-        return carried
+        await self._settle(written, carried, ahead)
+        return carried, None if carried.ended else ahead.written
+
+    async def _write_ahead(self, ahead: _Ahead, seq: int, records: Sequence[Record | Restore]) -> None:
+        """The next part gets into journal and index, unless it has to wait. An error comes again when the part is
+        planned after this one."""
+        if records:
+            with suppress(Exception):
+                ahead.written = await self._planning.write_ahead(seq, _part(records))
 
     async def _carry_out(self, carry: Carry, plan: Plan, first_seq: int, carried: Carried) -> None:
         steps = plan.steps
@@ -175,9 +208,10 @@ class Recorder:
             carried.go_on(done, first_seq, plan)
             assert carried.ended or done.applied_seq >= begin, "nothing was carried out"
 
-    async def _settle(self, written: Written, carried: Carried) -> None:
+    async def _settle(self, written: Written, carried: Carried, ahead: _Ahead) -> None:
+        self._check()  # of what was to be written meanwhile, something may be left
         with trio.CancelScope(shield=True), self._breaking():
-            self.seq = await self._settling.settle(written, carried)
+            self.seq = await self._settling.settle(written, carried, ahead.written)
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:
@@ -193,6 +227,16 @@ class Recorder:
             if isinstance(error, OSError):
                 raise unread(error) from error
             raise
+
+
+def _part(records: Sequence[Record | Restore]) -> Sequence[Record | Restore]:
+    """The first of them, as many as are planned at once."""
+    size = 0
+    for count, record in enumerate(records):
+        if size >= PART_BYTES or count == PART_RECORDS:
+            return records[:count]
+        size += len(record.data) if isinstance(record, Record) else 0
+    return records
 
 
 async def _by_sink(sink: Sink, first_seq: int, steps: Sequence[Step]) -> Applied:

@@ -36,6 +36,12 @@ class Carried:
     """The last of these records may be carried out in part."""
     blocked: bool = False
 
+    def add(self, later: Carried) -> None:
+        """The plan after this one was carried out so far."""
+        self.steps += later.steps
+        self.failures += later.failures
+        self.blocked = later.blocked
+
     def go_on(self, done: Applied, first_seq: int, plan: Plan) -> None:
         """More of the plan is carried out. `first_seq`: the number of its first record for the sink."""
         self.steps = done.applied_seq + 1 - first_seq
@@ -57,15 +63,17 @@ class Settling:
     def __init__(self, writer: FrameWriter, planner: Planner, index: Index, present: Present) -> None:
         self._writer, self._planner, self._index, self._present = writer, planner, index, present
 
-    async def settle(self, written: Written, carried: Carried) -> int:
-        """Index and journal follow. Of a plan that was not carried out as a whole, and of what was planned after it,
-        nothing is left there.
+    async def settle(self, written: Written, carried: Carried, ahead: Written | None) -> int:
+        """Index and journal follow. `ahead`: the next plan, if it is written already. Where this one was not carried
+        out as a whole, nothing is left of its later records, and nothing of the next plan.
 
         Returns: the last record that is carried out.
         Raises:
             StopRule: journal or index cannot be written.
         """
         last_seq = written.plan.first_seq + carried.steps - 1
+        if ahead is not None and carried.ended:
+            self._writer.owed = [*ahead.extra, *self._writer.owed]
         if not carried.steps:
             await self.withdraw(written)
             return last_seq

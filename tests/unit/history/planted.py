@@ -202,6 +202,15 @@ BUGS = {
     "recording: old bytes that went ahead are forgotten": Bug(
         "record.writing", "await self.turn(partial(self._add_rows, again))", "pass", 44, RECORDED
     ),
+    "recording: what is owed goes with the plan that was written ahead": Bug(
+        "record.settling", "if ahead is not None and carried.ended:", "if False:", 0, RECORDED
+    ),
+    "recording: what was written ahead stays when the plan before it fails": Bug(
+        "record.recorder", "None if carried.ended else ahead.written", "ahead.written", 0, RECORDED
+    ),
+    "recording: what is written ahead begins with the plan that is carried out": Bug(
+        "record.recorder", "written.plan.last_seq + 1, rest", "written.plan.first_seq, rest", 0, RECORDED
+    ),
     "recording: the durable position has no frame with what was made": Bug(
         "record.planning", "        if self._writer.owed:\n", "        if False:\n", 6, RECORDED
     ),

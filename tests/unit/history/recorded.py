@@ -112,6 +112,7 @@ class StepSink(Sink):
         world, made = self._world, dict[int, Identity]()
         for seq, (record, keeps) in enumerate(zip(batch.records, batch.keeps, strict=True), batch.first_seq):
             await trio.lowlevel.checkpoint()
+            assert world.history.journal.tip.next_seq > seq, "what the record destroys is not durable"
             if world.fails(0.02):
                 return Applied(seq - 1, made=made, blocked=True)
             found = None

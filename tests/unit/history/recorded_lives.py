@@ -13,7 +13,7 @@ from i2core.history.plan.step import Change, Step
 from .histories import Records
 from .past_trees import Moment
 from .recorded import PowerCut, Recorded
-from .seeds import play, seeded
+from .seeds import in_order, in_parts, play, seeded
 
 
 class Lived(NamedTuple):
@@ -111,7 +111,7 @@ def live(seed: int, rounds: int = 6) -> Lived:
     """One life."""
     with seeded(seed) as directory:
         life = Life(seed, directory)
-        with life.world.watched():
+        with life.world.watched(), in_order(seed), in_parts(seed):
             return trio.run(life.live, rounds)
 
 

@@ -21,7 +21,7 @@ from i2core.history.rewind.turning import Turned, Turning
 from .copies import compare, full_copy
 from .disk import Disk
 from .recorded_lives import Life
-from .seeds import play, seeded
+from .seeds import in_order, in_parts, play, seeded
 
 
 class Touching:
@@ -128,7 +128,7 @@ def live(seed: int, rounds: int = 6) -> Lived:
     """One life."""
     with seeded(seed) as directory:
         life = Rewound(seed, directory)
-        with life.world.watched():
+        with life.world.watched(), in_order(seed), in_parts(seed):
             lived = trio.run(life.live, rounds)
         return Lived(lived.records, life.rewinds, lived.cuts, life.failures)
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import trio
+
+from i2core.history.record import recorder
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Many small files of SQLite; nothing here has to survive."""
@@ -22,6 +30,32 @@ def seeded(seed: int) -> Iterator[str]:
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
+
+
+@contextmanager
+def in_order(seed: int) -> Iterator[None]:
+    """The seed decides the order of all tasks, and what a thread does is one step of it: a power cut finds the files
+    as they are between two steps."""
+    run: Any = importlib.import_module("trio._core._run")
+    run._r.seed(seed)
+    in_order = patch.object(run, "_ALLOW_DETERMINISTIC_SCHEDULING", new=True)
+    with in_order, patch.object(trio.to_thread, "run_sync", _at_once):
+        yield
+
+
+@contextmanager
+def in_parts(seed: int) -> Iterator[None]:
+    """The recorder takes few records at a time, so that while they are carried out the next ones are planned."""
+    most = random.Random(f"parts {seed}").choice((1, 2, 3, 1000))  # noqa: S311
+    with patch.object(recorder, "PART_RECORDS", most):
+        yield
+
+
+async def _at_once(work: Callable[..., Any], *args: Any, **_options: Any) -> Any:
+    await trio.lowlevel.checkpoint()
+    done = work(*args)
+    await trio.lowlevel.cancel_shielded_checkpoint()
+    return done
 
 
 def play(live: Callable[[int], tuple[int, ...]]) -> None:

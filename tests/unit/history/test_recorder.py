@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from i2core.api import Code, Kind, LinkError, Record, StopRule
+from i2core.api import Applied, Batch, Code, Kind, LinkError, Record, StopRule
 from i2core.api.journal import Position, Tip
 from i2core.api.journal.frames import HASH_BYTES
 from i2core.history.model.rows import DataWas
+from i2core.history.record import recorder
 from i2core.history.record.clock import HistoryClock, Reading
 from i2core.history.record.durable import CannotGoOn, Durable
 from i2core.history.record.old_bytes import JournalBytes
@@ -105,13 +106,60 @@ async def test_an_object_whose_rename_broke_off_is_not_taken_for_the_one_that_ha
 
 
 async def test_records_that_fail_as_planned_need_no_other_frame(tmp_path: Path) -> None:
-    """A thousand records about a directory that is missing are one frame, and no sync of the index each."""
+    """A thousand records about a directory that is missing are a frame for each part, and no sync of the index each."""
     world = _world(tmp_path)
     async with world.opened():
         before = world.history.journal.tip.number
         await world.apply([_create(b"missing/%d" % n) for n in range(1000)])
-        assert world.history.journal.tip.number == before + 1
+        assert world.history.journal.tip.number == before + -(-1000 // recorder.PART_RECORDS)
         assert world.seq == 1000
+
+
+async def test_while_one_part_is_carried_out_the_next_one_becomes_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "PART_RECORDS", 2)
+    world = _world(tmp_path)
+    async with world.opened():
+        apply, parts = world.sink.apply, list[int]()
+
+        async def applied(batch: Batch) -> Applied:
+            while world.history.journal.tip.next_seq <= min(batch.last_seq + 2, 5):
+                await trio.lowlevel.checkpoint()
+            parts.append(len(batch.records))
+            return await apply(batch)
+
+        world.sink.apply = applied  # type: ignore[method-assign]
+        with trio.fail_after(10):
+            await world.apply([_create(b"a", b"%d" % n) for n in range(5)])
+        assert parts == [2, 2, 1]
+        for seq in range(world.seq + 1):
+            world.check(seq, seq)
+
+
+async def test_a_part_that_fails_takes_along_what_was_written_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "PART_RECORDS", 2)
+    world = _world(tmp_path)
+    async with world.opened():
+        apply = world.sink.apply
+
+        async def fail(batch: Batch) -> Applied:
+            while world.history.journal.tip.next_seq <= batch.last_seq + 2:
+                await trio.lowlevel.checkpoint()
+            await apply(Batch(batch.first_seq, batch.records[:1], (batch.keeps or [])[:1]))
+            raise StopRule("the disk fails")
+
+        world.sink.apply = fail  # type: ignore[method-assign]
+        with trio.fail_after(10), pytest.raises(StopRule):
+            await world.history.recorder.apply(world.sink, 1, [_create(b"%d" % n) for n in range(4)])
+        world.sink.apply = apply  # type: ignore[method-assign]
+        assert world.history.journal.tip.next_seq == world.seq + 1 == 3
+        world.trees[2] = full_copy(world.disk.root)
+        await world.apply([_create(b"%d" % n, b"again") for n in range(4)])
+        for seq in range(world.seq + 1):
+            world.check(seq, seq)
 
 
 async def test_a_full_journal_changes_nothing(tmp_path: Path) -> None:

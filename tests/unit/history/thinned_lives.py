@@ -7,12 +7,10 @@ python -m tests.unit.history.thinned_lives FIRST COUNT
 from __future__ import annotations
 
 import datetime
-import importlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import trio
 
@@ -32,7 +30,7 @@ from . import recorded, recorded_lives
 from .past_trees import Moment
 from .recorded import PowerCut
 from .recorded_lives import Lived
-from .seeds import play, seeded
+from .seeds import in_order, in_parts, play, seeded
 
 HOUR_NS = DAY_NS // 24
 
@@ -165,30 +163,12 @@ class Life(recorded_lives.Life):
         return seq
 
 
-@contextmanager
-def _in_order(seed: int) -> Iterator[None]:
-    """The seed decides the order of all tasks, and what a thread does is one step of it: a power cut finds the files
-    as they are between two steps."""
-    run: Any = importlib.import_module("trio._core._run")
-    run._r.seed(seed)
-    in_order = patch.object(run, "_ALLOW_DETERMINISTIC_SCHEDULING", new=True)
-    with in_order, patch.object(trio.to_thread, "run_sync", _at_once):
-        yield
-
-
-async def _at_once(work: Callable[..., Any], *args: Any, **_options: Any) -> Any:
-    await trio.lowlevel.checkpoint()
-    done = work(*args)
-    await trio.lowlevel.cancel_shielded_checkpoint()
-    return done
-
-
 def live(seed: int, rounds: int = 10) -> Lived:
     """One life."""
     with seeded(seed) as directory:
         life = Life(seed, directory)
         giving_up._SLICE_S = life.rng.choice((0.0, 3600.0))  # after each step, or never
-        with life.world.watched(), _in_order(seed):
+        with life.world.watched(), in_order(seed), in_parts(seed):
             return trio.run(life.live, rounds)
 
 
