@@ -94,7 +94,7 @@ class Receiving:
 
     async def send(self, first_seq: int, sent: Sequence[Record]) -> Ack:
         """The ack of a batch."""
-        await self.batches.receive(first_seq, encode_records(sent))
+        await self.batches.receive([(first_seq, encode_records(sent))])
         (frame,) = await received(self.peer, 1)
         return parse(frame.payload, Ack)
 
@@ -121,6 +121,32 @@ async def test_a_batch_is_applied_and_acknowledged(tmp_path: Path) -> None:
     assert len(made.sink.applied()) == 1
 
 
+async def test_batches_that_came_together_are_applied_together(tmp_path: Path) -> None:
+    made = Receiving(tmp_path)
+    made.sink.answers.append(fails(4))
+    await made.batches.receive([(1, encode_records(records(3))), (4, encode_records(records(2)))])
+    (frame,) = await received(made.peer, 1)
+    ack = parse(frame.payload, Ack)
+    assert (ack.applied_seq, [failed.seq for failed in ack.failures]) == (5, [4])
+    assert [(batch.first_seq, batch.last_seq) for batch in made.sink.applied()] == [(1, 5)]
+
+
+async def test_a_batch_that_removes_is_applied_alone(tmp_path: Path) -> None:
+    """What came before it is not held with it; an empty batch says that seqs are void, so nothing goes beyond it."""
+    made = Receiving(tmp_path)
+    removes = [Record(Kind.CREATE, 0, b"new"), Record(Kind.REMOVE, 0, b"old")]
+    sent = [records(1), records(1), removes, records(1), [], records(1), records(1)]
+    encoded, seq = [], 1
+    for each in sent:
+        seq += 0 if each else 5
+        encoded.append((seq, encode_records(each)))
+        seq += len(each)
+    await made.batches.receive(encoded)
+    acks = [parse(frame.payload, Ack).applied_seq for frame in await received(made.peer, 5)]
+    assert acks == [2, 4, 5, 5, 12]
+    assert [(batch.first_seq, batch.last_seq) for batch in made.sink.applied()] == [(1, 2), (3, 4), (5, 5), (11, 12)]
+
+
 async def test_a_failed_rename_is_about_both_names(tmp_path: Path) -> None:
     """The source assumes that the old name is gone."""
     made = Receiving(tmp_path)
@@ -141,7 +167,7 @@ async def test_what_fails_in_a_mirror_is_remembered(tmp_path: Path, channel: Cha
 async def test_no_record_names_a_root_that_the_session_has_not(tmp_path: Path) -> None:
     made = Receiving(tmp_path)
     with pytest.raises(ProtocolError, match="root 1"):
-        await made.batches.receive(1, encode_records([Record(Kind.CREATE, 1, b"f")]))
+        await made.batches.receive([(1, encode_records([Record(Kind.CREATE, 1, b"f")]))])
     assert made.sink.done == []
 
 

@@ -33,7 +33,25 @@ async def test_it_holds_some_frames_and_answers_pings_meanwhile() -> None:
         (pong,) = await received(peer, 1)
         assert pong.type is FrameType.PONG
         await peer.aclose()
-        assert [frame.ident async for frame in inbox.waiting] == list(range(INBOX_FRAMES))
+        assert [frame.ident async for frame in inbox] == list(range(INBOX_FRAMES))
+
+
+async def test_batches_that_wait_are_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox, peer = opened()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox.receive_all)
+        for ident, kind in enumerate((FrameType.BATCH, FrameType.BATCH, FrameType.NAMES, FrameType.BATCH)):
+            await peer.send(kind, bytes(INBOX_BYTES // 5), ident=ident)
+        await trio.testing.wait_all_tasks_blocked()
+        taken: list[tuple[int, ...]] = []
+        await peer.aclose()
+        async for frame in inbox:
+            following = []
+            while (more := inbox.following_batch()) is not None:
+                following.append(more.ident)
+            taken.append((frame.ident, *following))
+            inbox.handled(frame)
+    assert taken == [(0, 1), (2, 3)]
 
 
 async def test_long_frames_wait_on_the_link_until_there_is_room() -> None:

@@ -1,8 +1,13 @@
-"""Receives the batches of one session: each record is applied once, none is left out, all are acknowledged."""
+"""Receives the batches of one session: each record is applied once, none is left out, all are acknowledged.
+
+Batches that arrived together may be applied together: to a replica with a history each call costs a sync of its
+journal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+
+import attrs
 
 from i2core.api import Batch, Channel, Code, Failure, Kind, Place, ProtocolError, Record
 from i2core.rule.backup.replica.replica import Replica
@@ -14,8 +19,24 @@ from i2core.wire.encoding import decode_records
 from i2core.wire.messages import MOST_SEQ
 
 
+@attrs.define
+class _Waiting:
+    """Records that are to be applied together."""
+
+    first_seq: int = 0
+    records: list[Record] = attrs.field(factory=list)
+    size: int = 0
+    """Bytes, encoded."""
+
+    def add(self, first_seq: int, records: Sequence[Record], size: int) -> None:
+        """The records of the next batch."""
+        self.first_seq = self.first_seq if self.records else first_seq
+        self.records += records
+        self.size += size
+
+
 class BatchReceiver:
-    """From an encoded batch to its ack."""
+    """From encoded batches to their acks."""
 
     def __init__(
         self,
@@ -34,24 +55,40 @@ class BatchReceiver:
         self._acks = acks
         self._order = SeqOrder(replica)
 
-    async def receive(self, first_seq: int, payload: bytes) -> None:
-        """Checks the seqs of a batch, applies its records through the brake, and acknowledges them.
+    async def receive(self, encoded: Sequence[tuple[int, bytes]]) -> None:
+        """Checks the seqs of batches that follow each other, applies their records through the brake, and acknowledges
+        them. `encoded`: the first seq of each, and its payload.
+
+        They are applied together, except for one that removes something: what is before it must not be held with it.
 
         Raises:
             ProtocolError: records are malformed or out of order, or belong to no root of the session.
             StopRule: nothing more can be applied.
         """
-        first_seq, records = self._order.take(first_seq, decode_records(payload))
+        waiting = _Waiting()
+        for seq, payload in encoded:
+            first_seq, records = self._order.take(seq, decode_records(payload))
+            self._roots.check(records)
+            alone = not records or any(record.kind is Kind.REMOVE and not record.staged for record in records)
+            if alone:
+                await self._apply(waiting)
+                waiting = _Waiting()
+            waiting.add(first_seq, records, len(payload))
+            if alone:
+                await self._apply(waiting) if records else await self._acks.report()
+                waiting = _Waiting()
+        await self._apply(waiting)
+
+    async def _apply(self, waiting: _Waiting) -> None:
+        first_seq, records = waiting.first_seq, waiting.records
         if not records:
-            await self._acks.report()
             return
-        self._roots.check(records)
         failures = await self._applier.apply(Batch(first_seq, records))
         if failures and self._channel is Channel.MIRROR:
             self._replica.progress.mark_unknown()
-        self._replica.applied(first_seq, records, len(payload))
+        self._replica.applied(first_seq, records, waiting.size)
         last_seq = first_seq + len(records) - 1
-        self._unflushed.note(len(payload), seq=last_seq)
+        self._unflushed.note(waiting.size, seq=last_seq)
         failed = [*failures, *_left_behind(failures, first_seq, records)]
         await self._acks.acknowledge(failed, last_seq)
 

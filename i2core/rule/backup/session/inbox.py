@@ -5,6 +5,9 @@ Pings are answered here, before the frames that wait to be handled. The waiting 
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Self
+
 import trio
 
 from i2core.api import LinkError
@@ -24,6 +27,8 @@ class Inbox:
         self._frames = frames
         self._signal = signal
         self._in, self.waiting = trio.open_memory_channel[Frame](INBOX_FRAMES)
+        self._next: Frame | None = None
+        """Taken from `waiting`, and not given to anybody yet."""
         self._bytes = 0
         self._room = trio.Event()
         self._listening_since = trio.current_time()
@@ -53,6 +58,30 @@ class Inbox:
                 while self._bytes > INBOX_BYTES:
                     self._room = trio.Event()
                     await self._room.wait()
+
+    def __aiter__(self) -> Self:
+        """The frames, until the peer ends the session. Each is to be given to `handled`."""
+        return self
+
+    async def __anext__(self) -> Frame:
+        frame, self._next = self._next, None
+        if frame is None:
+            try:
+                frame = await self.waiting.receive()
+            except trio.EndOfChannel:
+                raise StopAsyncIteration from None
+        return frame
+
+    def following_batch(self) -> Frame | None:
+        """The next frame, if it is a batch and has arrived already. It counts as handled."""
+        if self._next is None:
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                self._next = self.waiting.receive_nowait()
+        if self._next is None or self._next.type is not FrameType.BATCH:
+            return None
+        frame, self._next = self._next, None
+        self.handled(frame)
+        return frame
 
     def handled(self, frame: Frame) -> None:
         """The frame is handled: makes room for others."""

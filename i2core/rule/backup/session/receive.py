@@ -39,6 +39,8 @@ from i2core.wire.messages import Fault, Hello, dump
 from i2core.wire.questions import ExamineQuery, HashQuery, NamesQuery, OrphanList, encode_examined, encode_names
 
 T = TypeVar("T")
+TOGETHER_BYTES = 4 << 20
+"""So many bytes of decoded batches are applied together, and at most one batch more."""
 _CHANGES = (FrameType.BATCH, FrameType.ORPHANS)
 
 
@@ -100,7 +102,7 @@ class Receiver:
                 nursery.start_soon(self._inbox.detect_silence)
                 if self._channel is Channel.REPLICATION:
                     nursery.start_soon(self._window.watch_roots)
-                async for frame in self._inbox.waiting:
+                async for frame in self._inbox:
                     async with self._replica.apply_lock:
                         with self._signal.at_work():
                             await self._handle(frame)
@@ -129,7 +131,7 @@ class Receiver:
             raise ProtocolError(f"a {frame.type.name} in a session that only asks")
         match frame.type:
             case FrameType.BATCH:
-                await self._batches.receive(frame.seq, await self._read(frame, bytes))
+                await self._batches.receive(await self._together(frame))
             case FrameType.SURVEY:
                 judged = await self._questions.survey(await self._read(frame, decode_survey))
                 await self._answer(FrameType.VERDICTS, frame.ident, encode_verdicts(judged))
@@ -147,6 +149,18 @@ class Receiver:
                 await self._answer(FrameType.DONE, frame.ident, b"")
             case _:
                 raise ProtocolError(f"unexpected {frame.type.name} from the work node")
+
+    async def _together(self, frame: Frame) -> list[tuple[int, bytes]]:
+        """The batch; if the replica has a history, with those that have arrived behind it by now."""
+        found, size, following = list[tuple[int, bytes]](), 0, frame
+        while True:
+            payload = await self._read(following, bytes)
+            found.append((following.seq, payload))
+            size += len(payload)
+            more = self._inbox.following_batch() if self._replica.recording.current and size < TOGETHER_BYTES else None
+            if more is None:
+                return found
+            following = more
 
     async def _read(self, frame: Frame, parse: Callable[[Buffer], T]) -> T:
         """What `parse` makes of the decoded payload; for a long frame in a worker thread, since a SURVEY at its limit
