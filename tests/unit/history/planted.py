@@ -162,7 +162,7 @@ BUGS = {
         "record.settling", "self._writer.owed.append(Object(", "list().append(Object(", 6, RECORDED
     ),
     "recording: an object of a record in doubt is not looked up": Bug(
-        "record.settling", "self._identify(before, carried, places, last)", "pass", 0, RECORDED
+        "record.settling", "self._identify(before, carried, places, last)", "pass", 44, RECORDED
     ),
     "recording: an object is sought where a record in doubt brings it": Bug(
         "record.settling",
