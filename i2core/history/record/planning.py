@@ -49,17 +49,18 @@ class Planning:
             ForeignChange: as `Planner.plan`. Nothing is written then.
             StopRule, LinkError: as `Recorder.apply`; nothing is written either, unless the recorder is broken.
         """
-        written = await self._write(partial(self._plan, first_seq, records))
-        assert written is not None
-        return written
+        return await self._write(partial(self._plan, first_seq, records))
 
     async def write_ahead(self, first_seq: int, records: Sequence[Record | Restore]) -> Written | None:
-        """As `write`, while the plan before is carried out. None: these records have to wait for it.
+        """As `write`, while the plan before is carried out. None: these records have to wait for it. A passing lack is
+        not waited for: it may be of descriptors that the other plan has.
 
         Raises:
+            OSError: the replica cannot be read.
             StopRule, LinkError: as `write`.
         """
-        return await self._write(partial(self._plan_ahead, first_seq, records))
+        begun = await self._writer.turn(partial(self._begin, partial(self._plan_ahead, first_seq, records)))
+        return None if begun is None else await self._finish(*begun)
 
     async def write_owed(self, seq: int) -> None:
         """What is known of the objects of earlier plans is in the journal. `seq`: the last record that was planned.
@@ -70,14 +71,15 @@ class Planning:
         if self._writer.owed:
             await self._write(lambda: Plan(seq + 1, ()))
 
-    async def _write(self, make: Callable[[], Plan | None]) -> Written | None:
+    async def _write(self, make: Callable[[], Plan]) -> Written:
         try:
             begun = await self._patiently(partial(self._begin, make))
         except OSError as error:
             raise unread(error) from error
-        if begun is None:
-            return None
-        written, frames, frame = begun
+        assert begun is not None
+        return await self._finish(*begun)
+
+    async def _finish(self, written: Written, frames: Iterator[Packed], frame: Packed) -> Written:
         with trio.CancelScope(shield=True):
             try:
                 await self._writer.write(written, frames, frame)

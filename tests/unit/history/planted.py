@@ -164,6 +164,13 @@ BUGS = {
     "recording: an object of a record in doubt is not looked up": Bug(
         "record.settling", "self._identify(before, carried, places, last)", "pass", 44, RECORDED
     ),
+    "recording: an object is sought where a record in doubt brings it": Bug(
+        "record.settling",
+        '[(STORE, b"%d" % step.oid), *before, *self._index.catalog.homes(step.oid)]',
+        "self._index.catalog.homes(step.oid)",
+        698,
+        RECORDED,
+    ),
     "recording: a failed record leaves its plan whole": Bug(
         "record.settling",
         "        if carried.ended:\n            corr",

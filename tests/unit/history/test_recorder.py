@@ -16,6 +16,7 @@ import trio
 from i2core.api import Applied, Batch, Code, Kind, LinkError, Record, StopRule
 from i2core.api.journal import Position, Tip
 from i2core.api.journal.frames import HASH_BYTES
+from i2core.api.present import Handle
 from i2core.history.model.rows import DataWas
 from i2core.history.record import recorder
 from i2core.history.record.clock import HistoryClock, Reading
@@ -160,6 +161,27 @@ async def test_a_part_that_fails_takes_along_what_was_written_ahead(
         await world.apply([_create(b"%d" % n, b"again") for n in range(4)])
         for seq in range(world.seq + 1):
             world.check(seq, seq)
+
+
+async def test_what_is_planned_ahead_waits_for_no_descriptor_that_the_plan_before_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "PART_RECORDS", 2)
+    world = _world(tmp_path)
+    async with world.opened():
+        child, refused = world.disk.child, list[bytes]()
+
+        def scarce(directory: Handle, name: bytes) -> Handle | None:
+            if world.history.journal.tip.next_seq > world.seq + 1:
+                refused.append(name)
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return child(directory, name)
+
+        world.disk.child = scarce  # type: ignore[method-assign]
+        with trio.fail_after(10):
+            await world.apply([_create(b"%d" % n) for n in range(4)])
+        assert refused
+        assert (world.seq, world.said) == (4, [])
 
 
 async def test_a_full_journal_changes_nothing(tmp_path: Path) -> None:
