@@ -182,12 +182,6 @@ def _backup(table: Table, state_dir: bytes, context: Context) -> BackupRole:
     flush = table.table("flush")
     table.known.add("brake")
     peers = _peers(table, "[[backup.peer]]", lambda entry: _sender(entry, plaintext, roots), context)
-    keys: dict[str, DriverChoice] = {}
-    entries = table.tables("key", "[[backup.key]]")
-    names = [(entry.path, entry.need("rule", values.name, "")) for entry in entries]
-    unique_names(names, Words("key for rule", "规则密钥"), context.report, "rule")
-    for entry, (_, name) in zip(entries, names, strict=True):
-        keys[name] = choices.encryption(entry, context, besides=["rule"])
     table.known.add("scrub")
     return BackupRole(
         listen=listen,
@@ -204,12 +198,23 @@ def _backup(table: Table, state_dir: bytes, context: Context) -> BackupRole:
         ),
         brake=read_brake(table.table("brake")) if "brake" in table else None,
         peers=peers,
-        keys=keys,
+        keys=_keys(table, context),
         cdp_dir=cdp_dir,
         cdp=read_history_terms(table.table("cdp")),
         snapshot=choices.snapshot_store(table.table("snapshot"), context),
         scrub=read_scrub(table.table("scrub")) if "scrub" in table else None,
     )
+
+
+def _keys(table: Table, context: Context) -> dict[str, DriverChoice]:
+    """By the rules that are encrypted with them."""
+    entries = table.tables("key", "[[backup.key]]")
+    names = [(entry.path, entry.need("rule", values.name, "")) for entry in entries]
+    unique_names(names, Words("key for rule", "规则密钥"), context.report, "rule")
+    return {
+        name: choices.encryption(entry, context, besides=["rule"])
+        for entry, (_, name) in zip(entries, names, strict=True)
+    }
 
 
 def _work(table: Table, context: Context) -> WorkRole:

@@ -267,7 +267,7 @@ CDP_DIR = b"/cdp"
 
 @attrs.frozen(kw_only=True)
 class BackupRole:
-    """`[backup]`."""
+    """`[backup]`: an attribute for each key."""
 
     listen: str = "0.0.0.0"  # noqa: S104 (a backup node serves its work nodes; peers are pinned)
     allow_roots: tuple[bytes, ...]

@@ -23,7 +23,7 @@ _TASK_S = 1.0
 
 
 class ControlClient:
-    """The calls of the control API as methods. All raise the `I2Error` of the daemon's answer."""
+    """A method for each call of the control API. All raise the `I2Error` of the daemon's answer."""
 
     def __init__(self, path: str, where: str) -> None:
         self._path = path

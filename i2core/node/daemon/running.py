@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @attrs.define
 class RunningNode:
-    """A running node, as its control API sees it."""
+    """A running node, as its control API sees it: an attribute for each part of the node."""
 
     config: NodeConfig
     registry: Registry

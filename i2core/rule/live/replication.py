@@ -47,7 +47,10 @@ LONGEST_S = 3600.0
 
 
 class LiveReplication:
-    """Replicates over one session after the other. Backlog, catalog and outgoing batches outlive each session."""
+    """Replicates over one session after the other. Backlog, catalog and outgoing batches outlive each session.
+
+    More methods than a class should have: half of them pass on what the run asks and tells, the others are the rounds
+    of a session."""
 
     def __init__(self, source: Source, dirty: DirtySet, outgoing: Outgoing) -> None:
         self._source = source

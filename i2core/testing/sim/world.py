@@ -70,7 +70,8 @@ _SPARE_BYTES = 80 * 1024
 
 
 class World:
-    """All objects of a history, an attribute for each. It decides nothing."""
+    """All objects of a history, an attribute for each. It decides nothing. More methods than a class should have: most
+    of them make or find one of these objects."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -111,10 +112,14 @@ class World:
         self._stranger = Application(self.kernel, self.targets, _ASIDE, self.chances["foreign"], keeps_times=True)
         self.meddle(plan.foreign)
         self.orphans = PlantedOrphans()
-        if plan.keeps_orphans:
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """The replica as somebody has left it, with the room that the plan gives."""
+        if self.plan.keeps_orphans:
             self.orphans.plant(self.kernel, self.targets, self.owner.roots)
             self._keep_meddled()
-        if plan.narrow:
+        if self.plan.narrow:
             self._leave_little_room()
 
     def _of_backup(self, path: str) -> Path | str | None:

@@ -47,7 +47,10 @@ class Listed(NamedTuple):
 
 
 class RuleSnapshots:
-    """The snapshots of the rule that a replica belongs to. One change at a time; readers wait for nobody."""
+    """The snapshots of the rule that a replica belongs to. One change at a time; readers wait for nobody.
+
+    More methods than a class should have: taking and removing go in steps, each noted in the one catalog, since a crash
+    may come between any two."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ _TEXTS = attrs.validators.deep_iterable(attrs.validators.instance_of(str), attrs
 
 @attrs.define
 class Position:
-    """The state of a replica that survives a restart of the backup node."""
+    """The state of a replica that survives a restart of the backup node: an attribute for each key of its file."""
 
     rule: str
     peer: str

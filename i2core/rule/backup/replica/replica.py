@@ -36,7 +36,8 @@ class Counters:
 
 
 class Replica:
-    """One rule's replica on this node. `apply_lock` and `flush_lock` keep its sessions apart."""
+    """One rule's replica on this node. `apply_lock` and `flush_lock` keep its sessions apart. It has an attribute
+    for each thing that they share."""
 
     def __init__(self, rule: str, peer: str, directory: Path, say: Callable[[Code | None, str], None]) -> None:
         self.rule = rule
