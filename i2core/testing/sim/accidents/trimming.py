@@ -45,9 +45,9 @@ async def _trim(scene: Scene, peer: str, history: History) -> None:
     last = history.durable.seq
     if first >= last or history.thinner is None:
         return
-    kept = sorted({chance.randint(first, last) for _ in range(chance.choice((0, 1, 3)))})
+    before = chance.randint((first + last) // 2, last)
+    kept = sorted({chance.randint(first, before) for _ in range(chance.choice((0, 1, 3, 3)))})
     await history.journal.mark([Mark(seq + 1, 0, MarkKind.TAG, f"{seq}") for seq in kept])
-    before = chance.randint(first, last)
     world.say(f"the history of {peer} is trimmed before {before}; also kept: {kept}")
     chronicle.keeps(before, kept)
     await history.thinner.trim(before)
