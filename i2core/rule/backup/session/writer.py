@@ -78,7 +78,8 @@ class ReplicaWriter:
     async def _at_rest(self) -> AsyncIterator[None]:
         """No moment shows a staging file, so its end is no record. But a plan that is being carried out may need it."""
         async with AsyncExitStack() as stack:
-            held = None if self._recording is None else await stack.enter_async_context(self._recording.held())
-            if held is not None:
-                await stack.enter_async_context(held.recorder.certain())
+            if self._recording is not None and self._recording.current is not None:
+                history = await stack.enter_async_context(self._recording.held())
+                assert history is not None
+                await stack.enter_async_context(history.recorder.certain())
             yield
