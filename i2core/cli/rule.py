@@ -180,8 +180,7 @@ def stop(name: str, config_file: str | None, state_dir: str | None) -> None:
 @where
 @json_option
 def release(name: str, config_file: str | None, state_dir: str | None) -> None:
-    """Let what is held continue: a mass delete, or the mirror of a replica that was turned back. Run this on the
-    backup node, which holds it.
+    """Let what a replica holds continue. Run this on the backup node, which holds it.
 
     When a rule deletes so much of the replica that it looks like an accident (brake in the config of the rule or of
     the backup node), the backup node holds it and everything after it. Check first that the delete was intended.

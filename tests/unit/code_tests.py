@@ -7,6 +7,7 @@ from i2core.api import Code
 MIRROR = "tests/integration/test_mirror_"
 SINK = "plugins/sink_fs/tests/test_sink_fs_"
 RECORDER = "tests/unit/history/test_recorder.py::"
+VOLUMES = "plugins/store_lvm/tests/test_store_lvm_volumes.py::"
 CDP = "plugins/store_cdp/tests/test_store_cdp_"
 
 PROVOKED: dict[Code, str] = {
@@ -90,6 +91,13 @@ PROVOKED: dict[Code, str] = {
     Code.FLAGS_LEFT: "tests/integration/test_inode_flags.py::test_flags_are_named_once",
     Code.REPLICA_NO_INODES: "tests/integration/test_disk_full.py::test_a_lack_of_inodes_is_reported_as_such",
     Code.SNAPSHOT_MOUNT: "tests/unit/mount/test_point.py::test_what_the_host_lacks_is_said",
+    Code.SNAPSHOT_CREATE: "tests/integration/test_snapshots.py::test_without_a_history_the_store_says_what_is_needed",
+    Code.SNAPSHOT_REMOVE: "tests/integration/test_snapshots.py::test_one_that_is_read_is_not_removed",
+    Code.VOLUME_GROUP: VOLUMES + "test_what_is_wrong_has_the_codes_of_the_manual",
+    Code.LOGICAL_VOLUME: VOLUMES + "test_what_is_wrong_has_the_codes_of_the_manual",
+    Code.MOUNTED_TWICE: VOLUMES + "test_what_is_wrong_has_the_codes_of_the_manual",
+    Code.VOLUME_GROUP_EXTEND: "plugins/store_lvm/tests/test_store_lvm.py::"
+    "test_a_snapshot_that_cannot_be_extended_is_told",
     Code.MOUNT_READ: "tests/unit/history/test_past_mounted.py::test_a_lost_object_fails_alone_and_is_logged_once",
     Code.MOUNT_BUSY: "tests/unit/mount/test_life.py::test_who_uses_a_mount_is_told_when_it_ends",
     Code.FILE_CHECKSUM: "tests/integration/test_scrub.py::test_a_byte_that_flips_on_the_replica_is_healed",
@@ -111,14 +119,6 @@ TOLD_OTHERWISE: dict[Code, str] = {
 
 WAITS_FOR: dict[str, tuple[Code, ...]] = {
     "CDP": (Code.CDP_DATABASE,),
-    "snapshots": (Code.SNAPSHOT_REMOVE, Code.SNAPSHOT_CREATE),
-    "replicas on volumes": (
-        Code.VOLUME_GROUP,
-        Code.LOGICAL_VOLUME,
-        Code.VOLUME_CREATE,
-        Code.VOLUME_FORMAT,
-        Code.VOLUME_GROUP_EXTEND,
-        Code.MOUNTED_TWICE,
-    ),
+    "replicas on volumes": (Code.VOLUME_CREATE, Code.VOLUME_FORMAT),
 }
 """Codes of features that are not finished yet."""

@@ -44,7 +44,7 @@ def rewind(name: str, dry_run: bool, yes: bool, config_file: str | None, state_d
     Exit codes:
       0    the replica has the state of that moment
       2    refused; nothing was changed
-      3    something could not be turned back; with --dry-run: something would be changed
+      3    not all was turned back; with --dry-run: something would be changed
     """
     from i2core.api import UsageError
     from i2core.config.words import bilingual

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from i2_store_lvm.commands import Failed, run
 from i2_store_lvm.config import LvmConfig
+from i2_store_lvm.store import LvmSnapshots
 from i2_store_lvm.volumes import parse_volumes
+
+from i2core.api import Code, Line
+from i2core.api.snapshots import SnapshotContext
 
 HERE = Path(__file__).parent
 ROW = {
@@ -66,6 +70,27 @@ def test_what_a_command_says_is_told() -> None:
 def test_names_of_groups_are_checked(name: str) -> None:
     with pytest.raises(ValueError, match="volume group"):
         LvmConfig(volume_group=name)
+
+
+async def test_a_snapshot_that_cannot_be_extended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is lost soon: the administrator has some time left."""
+
+    def refuse(*command: str | bytes) -> bytes:
+        raise Failed("lvextend: insufficient free space")
+
+    said: list[str] = []
+    context = SnapshotContext(roots=(b"/mnt/replicas/data1",), allowed=(b"/mnt/replicas",), say=said.append)
+    store = LvmSnapshots(LvmConfig(), context)
+    nearly_full = ROW | {"data_percent": "91.00", "lv_tags": store.tag}
+    monkeypatch.setattr("i2_store_lvm.store.read_volumes", lambda: parse_volumes(_report(nearly_full)))
+    monkeypatch.setattr("i2_store_lvm.store.run", refuse)
+    await store.tend()
+    (line,) = said
+    assert isinstance(line, Line)
+    assert line.code is Code.VOLUME_GROUP_EXTEND
+    assert (
+        line == "/dev/vgbackup/i2snap-7-3f2a-0 is 91% full, and cannot be extended: lvextend: insufficient free space"
+    )
 
 
 @pytest.mark.root

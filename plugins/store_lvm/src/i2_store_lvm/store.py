@@ -35,7 +35,8 @@ class LvmSnapshots(SnapshotStore):
 
     def __init__(self, config: LvmConfig, context: SnapshotContext) -> None:
         self._config, self._context = config, context
-        self._tag = "i2_" + blake2b(b"\0".join(context.roots), digest_size=8, key=context.secret[:64]).hexdigest()
+        self.tag = "i2_" + blake2b(b"\0".join(context.roots), digest_size=8, key=context.secret[:64]).hexdigest()
+        """All snapshots of this replica have it."""
         self._changing = trio.Lock()
 
     # ------------------------------------------------------------------------------------------- the contract
@@ -84,7 +85,7 @@ class LvmSnapshots(SnapshotStore):
             # -kn: a thin snapshot is active after a reboot, too. A classic one needs room of its own.
             size = ("-kn",) if volume.is_thin else ("-l", f"{self._config.size_percent}%ORIGIN")
             with _told(Code.SNAPSHOT_CREATE, volume):
-                command = ("lvcreate", "-y", "-s", "-p", "r", "-n", _lv_name(name, number), "--addtag", self._tag)
+                command = ("lvcreate", "-y", "-s", "-p", "r", "-n", _lv_name(name, number), "--addtag", self.tag)
                 run(*command, *size, f"{volume.group}/{volume.name}")
 
     def _remove(self, name: str) -> None:
@@ -97,7 +98,7 @@ class LvmSnapshots(SnapshotStore):
         """Name, number and volume of each that is there, whatever its state."""
         found = []
         for volume in _all_volumes():
-            if self._tag in volume.tags and volume.name.startswith(_PREFIX):
+            if self.tag in volume.tags and volume.name.startswith(_PREFIX):
                 name, _, number = volume.name.removeprefix(_PREFIX).rpartition("-")
                 found.append((name, int(number), volume))
         return found
