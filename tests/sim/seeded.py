@@ -444,7 +444,7 @@ BUGS: dict[Bug, Hunt] = {
     forgotten_record: Hunt(50),
     gap_accepted: Hunt(100),
     stale_epoch: Hunt(200),
-    epoch_not_kept: Hunt(400, 2219, takes_over),
+    epoch_not_kept: Hunt(400, 59088, takes_over),
     doubts_forgotten: Hunt(1000, 743),
     progress_believed: Hunt(300, 1702, fit=loses_power, quick=True),
     lost_ignored: Hunt(200),

@@ -336,14 +336,14 @@ def test_doctor_on_a_config(site: Site, i2: Commands, source: Path) -> None:
 
 
 def test_keys_without_effect_are_reported(site: Site, i2: Commands, source: Path) -> None:
-    more = f'snapshot = {{ every = "1h" }}\nexclude = ["{source}/mistyped"]'
+    more = f'delete_target_with_rule = true\nexclude = ["{source}/mistyped"]'
     site.prepare(site.rule("data1", source, more))
     site.start("work")
     told = [line for line in site.log("work").read_text().splitlines() if f"[{Code.NO_EFFECT.value}]" in line]
-    assert ["rule.snapshot" in told[0], f"{source}/mistyped" in told[1]] == [True, True]
+    assert ["rule.delete_target_with_rule" in told[0], f"{source}/mistyped" in told[1]] == [True, True]
     done = i2.run("node", "doctor", "--json", "--config", site.config("work"))
     found = {finding["what"]: finding for finding in json.loads(done.stdout)}
-    assert "not available" in found["rule.snapshot of data1"]["why"]
+    assert "not available" in found["rule.delete_target_with_rule of data1"]["why"]
     assert f"{source}/mistyped" in found["rule.exclude of data1"]["why"]
 
 
