@@ -164,6 +164,7 @@ def test_the_backup_node_recovers_to_a_work_node(pair: Pair, tmp_path: Path) -> 
     assert "no work node of this name" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_recovery_survives_kills_of_either_node(pair: Pair, tmp_path: Path) -> None:
     """With its rule stopped: both daemons are killed in the middle; it ends by itself, and the rule runs again."""
     _begin(pair, more=RULE + '\n[[rule.bandwidth]]\nlimit = "40Mbps"')
@@ -243,6 +244,7 @@ def test_rights_to_recover_apply_at_once_and_to_no_other_rule(pair: Pair, tmp_pa
     assert pair.ask("work", "recover", "data1", "--to", tmp_path / "to")["proved"]
 
 
+@pytest.mark.slow
 def test_a_rule_runs_again_when_its_recovery_is_cancelled_or_refused(pair: Pair) -> None:
     _begin(pair, more=RULE + '\n[[rule.bandwidth]]\nlimit = "2Mbps"')
     log = pair.site.log("work")

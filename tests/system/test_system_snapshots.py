@@ -82,6 +82,7 @@ def test_one_that_is_mounted_is_not_removed(past: Past, tmp_path: Path) -> None:
     assert past.ask("snapshot", "remove", "data1", "1")["done"]
 
 
+@pytest.mark.slow
 def test_the_schedule_takes_one(site: Site, i2: Commands, source: Path) -> None:
     rule = 'cdp = {}\nbrake = { share = 1.0 }\nsnapshot = { every = "5m", start = "2026-01-01T00:00" }'
     site.prepare(site.rule("data1", source, rule))
