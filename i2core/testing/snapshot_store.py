@@ -139,7 +139,7 @@ class Trial:
             with suppress(OSError):  # a file system without extended attributes
                 os.setxattr(root / "file", "user.first", b"\0\xff")
                 os.setxattr(root / "dir", "user.second", b"")
-            os.chmod(root / "dir" / "sub" / "deep", 0o440)
+            os.chmod(root / "dir" / "sub" / "deep", 0o640)
             for path in (root / "file", root / "dir", root):
                 os.utime(path, ns=(0, 1_700_000_000_123_456_789))
 

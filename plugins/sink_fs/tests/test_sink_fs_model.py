@@ -25,6 +25,8 @@ DATA = st.integers(0, 4).map(lambda n: bytes([65 + n]) * (n * 30_000))
 XATTRS = st.sampled_from([(), ((b"user.a", b"1"),), ((b"user.a", b"2"), (b"user.b", b"")), None])
 OFFSETS = st.sampled_from([0, 1, 4096, BLOCK_BYTES, 100_000])
 MODES = st.sampled_from([0o644, 0o600, 0o4755, 0o2770, 0o1777])
+ENTERED = 0o700 if os.geteuid() else 0
+"""Bits that each directory has: only root gets into one without them."""
 
 
 def plain(kind: Kind, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[Record]:
@@ -33,7 +35,8 @@ def plain(kind: Kind, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[Recor
 
 def with_meta(kind: Kind, file_type: int, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[Record]:
     xattrs = XATTRS if file_type in (stat.S_IFREG, stat.S_IFDIR) else st.just(())  # user.* is for these two (xattr(7))
-    what = st.builds(lambda mode, pairs: meta_of(file_type | mode, xattrs=pairs), MODES, xattrs)
+    bits = file_type | (ENTERED if file_type == stat.S_IFDIR else 0)
+    what = st.builds(lambda mode, pairs: meta_of(bits | mode, xattrs=pairs), MODES, xattrs)
     return plain(kind, meta=what, **more)
 
 

@@ -32,7 +32,7 @@ def run(*command: str | bytes) -> bytes:
         done = subprocess.run(  # noqa: S603 (a fixed program, and names that were checked)
             command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=TIMEOUT_S, check=False
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PermissionError) as error:  # the latter: PATH has a directory that nobody else may enter
         raise Failed(f"{name} is not installed") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failed(f"{name}: {error}") from error
